@@ -1,0 +1,23 @@
+"""Acquisition: from the trio's disagreement and the pool's neighbourhoods to an order of the pool."""
+
+from kdal_core.acquisition.cold_start import cold_start, cold_start_features
+from kdal_core.acquisition.gaps import prediction_gap, uncertainty
+from kdal_core.acquisition.greedy import MODES, Selection, greedy_select
+from kdal_core.acquisition.neighbors import nearest_neighbors, reverse_neighbor_counts
+from kdal_core.acquisition.strategies import PoolScores, Strategy, strategy, strategy_names
+
+__all__ = [
+    "MODES",
+    "PoolScores",
+    "Selection",
+    "Strategy",
+    "cold_start",
+    "cold_start_features",
+    "greedy_select",
+    "nearest_neighbors",
+    "prediction_gap",
+    "reverse_neighbor_counts",
+    "strategy",
+    "strategy_names",
+    "uncertainty",
+]

@@ -1,0 +1,6 @@
+"""The networks, by name: small ones of our own for small images, torchvision's for the rest."""
+
+from kdal_core.models.network import Network, parameter_count
+from kdal_core.models.registry import build_model, check_pair, default_pair, model_names
+
+__all__ = ["Network", "build_model", "check_pair", "default_pair", "model_names", "parameter_count"]

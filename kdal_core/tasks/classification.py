@@ -1,0 +1,111 @@
+"""One class for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdal_core.errors import ConfigError
+from kdal_core.losses import kd_loss
+from kdal_core.metrics import accuracy
+from kdal_core.models import Network, build_model
+from kdal_core.tasks.augmentation import random_affine
+from kdal_core.validation import InvalidInput, as_floats
+
+
+@dataclass(frozen=True)
+class ClassificationTask:
+    """Targets: class numbers in [0, C). Outputs: logits (B, C). Predictions: probabilities (N, C) float32."""
+
+    classes: tuple[str, ...]
+
+    kind = "classification"
+    metric_name = "accuracy"
+
+    def __post_init__(self) -> None:
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise ConfigError(f"classes must be distinct names, at least one, not {self.classes!r}.")
+
+    def build(
+        self, architecture: str, image_size: tuple[int, int], *, weights: str = "none", seed: int = 0
+    ) -> Network:
+        """A fresh network with one output for each class."""
+        return build_model(architecture, len(self.classes), image_size, weights, seed=seed)
+
+    def trainable(self, targets: Sequence[int]) -> str | None:
+        """A classifier needs examples of at least two classes.
+
+        >>> ClassificationTask(("cat", "dog")).trainable([0, 0, 0])
+        "All 3 labels say 'cat': label at least one image of another class."
+        """
+        self._check(targets)
+        if len(targets) == 0:
+            return "No image is labelled yet."
+        if len(self.classes) < 2:
+            return "The labelling config offers one class only: nothing can be told apart."
+        if len(set(targets)) < 2:
+            return (
+                f"All {len(targets)} labels say {self.classes[targets[0]]!r}: "
+                "label at least one image of another class."
+            )
+        return None
+
+    def collate(self, targets: Sequence[int]) -> Tensor:
+        """Class numbers -> (B,) int64."""
+        self._check(targets)
+        return torch.as_tensor(np.asarray(targets, dtype=np.int64))
+
+    def augment(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Small rotations, shifts and zooms; no flips, since classes may differ by handedness."""
+        return random_affine(images, generator), targets
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of logits (B, C) against class numbers (B,), in nats."""
+        return F.cross_entropy(outputs, targets)
+
+    def distillation_loss(
+        self, student_outputs: Tensor, teacher_outputs: Tensor, temperature: float
+    ) -> Tensor:
+        """`kd_loss` between the two models' logits (B, C)."""
+        return kd_loss(student_outputs, teacher_outputs, temperature)
+
+    def decode(self, outputs: Tensor) -> NDArray[np.float32]:
+        """Logits (B, C) -> probabilities (B, C) float32."""
+        probabilities: NDArray[np.float32] = F.softmax(outputs.float(), dim=1).cpu().numpy()
+        return probabilities
+
+    def gap(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+        """Total variation distance: half the sum of |a - b| over the classes; (N,) in [0, 1].
+
+        >>> task = ClassificationTask(("cat", "dog"))
+        >>> task.gap([[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]).tolist()
+        [1.0, 0.0]
+        """
+        first, second = as_floats("a", a), as_floats("b", b)
+        if first.shape != second.shape or first.ndim != 2 or first.shape[1] != len(self.classes):
+            raise InvalidInput(
+                f"a {first.shape} and b {second.shape} must both be (N, {len(self.classes)}): the "
+                "predictions of two models for the same images."
+            )
+        distance: NDArray[np.float64] = np.abs(first - second).sum(axis=1) / 2
+        return distance
+
+    def score(self, predictions: ArrayLike, targets: Sequence[int]) -> float:
+        """Top-1 accuracy in [0, 1]."""
+        return accuracy(predictions, np.asarray(targets))
+
+    def _check(self, targets: Sequence[Any]) -> None:
+        for target in targets:
+            if isinstance(target, bool) or not isinstance(target, int | np.integer):
+                raise InvalidInput(f"A target must be a class number, not {target!r}.")
+            if not 0 <= target < len(self.classes):
+                raise InvalidInput(
+                    f"A target must be a class number below {len(self.classes)}, not {target}."
+                )

@@ -1,0 +1,63 @@
+"""The Task protocol: all that training, inference and acquisition need to know about what is labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdal_core.models import Network
+
+
+class Task(Protocol):
+    """One kind of label. A new kind is a new file with a class of this shape, and a line in the registry.
+
+    "Targets" are the labels of some images in the task's own form (classification: class numbers);
+    "outputs" are what its networks return for a batch; "predictions" are outputs as an array with one row
+    for each image, fit to be stored and compared.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind, as stored in checkpoints: "classification"."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; their position is the class number."""
+
+    @property
+    def metric_name(self) -> str:
+        """What `score` measures, in words for people: "accuracy"."""
+
+    def build(
+        self, architecture: str, image_size: tuple[int, int], *, weights: str = "none", seed: int = 0
+    ) -> Network:
+        """A fresh network for this task and these classes."""
+
+    def trainable(self, targets: Sequence[Any]) -> str | None:
+        """None when a model can be trained from these targets, else a sentence that says what is missing."""
+
+    def collate(self, targets: Sequence[Any]) -> Any:
+        """Targets of a batch as tensors, in the form `loss` takes."""
+
+    def augment(self, images: Tensor, targets: Any, generator: torch.Generator) -> tuple[Tensor, Any]:
+        """A random view of a batch, images (B, 3, H, W) float in [0, 1], that keeps the labels true."""
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """Scalar loss of a network's outputs against collated targets."""
+
+    def distillation_loss(self, student_outputs: Any, teacher_outputs: Any, temperature: float) -> Tensor:
+        """Scalar loss of a student's outputs against its teacher's."""
+
+    def decode(self, outputs: Any) -> NDArray[np.float32]:
+        """Outputs of a batch as predictions, one row for each image."""
+
+    def gap(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Prediction gap (N,) >= 0 between two models' predictions for the same N images."""
+
+    def score(self, predictions: NDArray[np.float32], targets: Sequence[Any]) -> float:
+        """Held-out metric in [0, 1], higher is better."""

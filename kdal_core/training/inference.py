@@ -1,0 +1,64 @@
+"""Predictions and features of a trained model, for any number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdal_core.models import Network
+from kdal_core.tasks import Task
+from kdal_core.training.config import resolve_device
+from kdal_core.training.data import ImageSource, fetch, to_float
+from kdal_core.validation import InvalidInput
+
+
+@dataclass(frozen=True)
+class Inference:
+    """One row for each image: `predictions` (N, ...) as the task decodes them, `features` (N, D); float32."""
+
+    predictions: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+def infer(
+    task: Task,
+    model: Network,
+    images: ImageSource,
+    *,
+    batch_size: int = 128,
+    device: str = "auto",
+    progress: Callable[[float], None] | None = None,
+) -> Inference:
+    """Run a model over images, in order, in float32; the model is left on the CPU, in eval mode.
+
+    Args:
+        task: what is labelled.
+        model: trained network.
+        images: N >= 1 uint8 images (3, H, W), all of one size.
+        batch_size: images a batch. Results of one image in another batch may differ in the last bits.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        progress: called with the share done, in [0, 1].
+
+    Raises:
+        InvalidInput: no image, or images of another form.
+    """
+    if len(images) == 0:
+        raise InvalidInput("There is no image to predict.")
+    where = resolve_device(device)
+    model.to(where).eval()
+    predictions, features = [], []
+    with torch.inference_mode(), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        for start in range(0, len(images), batch_size):
+            stop = min(start + batch_size, len(images))
+            x = to_float(fetch(images, range(start, stop)), where)  # (B, 3, H, W)
+            outputs, pooled = model.forward_with_features(x)
+            predictions.append(task.decode(outputs))
+            features.append(pooled.float().cpu().numpy())
+            if progress is not None:
+                progress(stop / len(images))
+    model.to("cpu")
+    return Inference(np.concatenate(predictions), np.concatenate(features))

@@ -1,0 +1,122 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import OneCycleLR
+
+from kdal_core.errors import ConfigError
+from kdal_core.models import Network
+from kdal_core.models.registry import seeded
+from kdal_core.tasks import Task
+from kdal_core.training.config import TrainConfig, resolve_device, use_amp
+from kdal_core.training.data import ImageSource, endless_batches, fetch, in_memory, to_float
+from kdal_core.validation import InvalidInput
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What happened: steps taken, images trained on, and the mean loss of each tenth of the run."""
+
+    steps: int
+    images: int
+    losses: tuple[float, ...]
+
+
+def train(
+    task: Task,
+    model: Network,
+    images: ImageSource,
+    targets: Sequence[Any],
+    config: TrainConfig,
+    *,
+    teacher: Network | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train a model in place, from the parameters it comes with; it comes back on the CPU, in eval mode.
+
+    Loss: task loss + `kd_weight` · distillation loss on the same random views, when a teacher is given.
+    The last step's model is the result: no checkpoint is chosen, so no held-out label is looked at.
+
+    Args:
+        task: what is labelled.
+        model: network to train.
+        images: N uint8 images (3, H, W), all of one size.
+        targets: N targets of the task.
+        config: how; the result is a function of it, the data and the model's initial parameters.
+        teacher: trained network, left as it is.
+        progress: called with the share done, in [0, 1].
+
+    Raises:
+        ConfigError: targets that no model can be trained from, an unknown device, or a loss of NaN.
+        InvalidInput: as many targets as images are needed; images of another form.
+    """
+    if len(images) != len(targets):
+        raise InvalidInput(f"There are {len(images)} images but {len(targets)} targets.")
+    if (reason := task.trainable(targets)) is not None:
+        raise ConfigError(f"These labels cannot train a model. {reason}")
+
+    device = resolve_device(config.device)
+    amp = use_amp(config.amp, device)
+    generator = torch.Generator().manual_seed(config.seed)
+    images, steps = in_memory(images), config.steps(len(targets))
+    model.to(device).train()
+    teacher = None if teacher is None else copy.deepcopy(teacher).to(device).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    schedule = OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps, pct_start=0.1)
+    losses: list[float] = []
+
+    with seeded(config.seed, device), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        for step, batch in enumerate(endless_batches(len(targets), config.batch_size, steps, generator)):
+            x = to_float(fetch(images, batch), device)  # (B, 3, H, W)
+            y = task.collate([targets[index] for index in batch])
+            if config.augment:
+                x, y = task.augment(x, y, generator)
+            y = _to(y, device)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+                outputs = model(x)
+                loss = task.loss(outputs, y)
+                if teacher is not None:
+                    with torch.no_grad():
+                        taught = teacher(x)
+                    loss = loss + config.kd_weight * task.distillation_loss(
+                        outputs, taught, config.temperature
+                    )
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            if losses[-1] != losses[-1]:
+                raise ConfigError(
+                    f"The loss became NaN at step {step + 1} of {steps}: lower the learning rate."
+                )
+            if progress is not None and (step + 1) % max(1, steps // 100) == 0:
+                progress((step + 1) / steps)
+    model.to("cpu").eval()
+    return TrainResult(steps=steps, images=len(targets), losses=_tenths(losses))
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    """Collated targets on the device, whatever nesting of lists, tuples and dicts the task uses."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _to(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to(item, device) for item in value)
+    return value
+
+
+def _tenths(losses: list[float]) -> tuple[float, ...]:
+    parts = min(10, len(losses))
+    edges = [len(losses) * part // parts for part in range(parts + 1)]
+    return tuple(sum(losses[a:b]) / (b - a) for a, b in itertools.pairwise(edges))

@@ -1,0 +1,122 @@
+"""The trio of the lane paper: student S, larger teacher T, and the student distilled from it, S-KD.
+
+Two steps, so that a round can make each of them durable: `train_pair` gives S and T from the labels,
+`distil` gives S-KD from the labels and T. All three start from fresh parameters (methods.md, section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kdal_core.models import Network, check_pair
+from kdal_core.tasks import Task
+from kdal_core.training.checkpoints import ModelSpec
+from kdal_core.training.config import TrainConfig
+from kdal_core.training.data import ImageSource, in_memory
+from kdal_core.training.loop import train
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class TrioSpec:
+    """Which networks, for which (height, width), from which weights ("none", "default" or a path)."""
+
+    student: str
+    teacher: str
+    image_size: tuple[int, int]
+    student_weights: str = "none"
+    teacher_weights: str = "none"
+
+    def model_spec(self, task: Task, role: str) -> ModelSpec:
+        """The checkpoint spec of a role: "student", "teacher" or "distilled"."""
+        architecture = self.teacher if role == "teacher" else self.student
+        return ModelSpec(task.kind, architecture, tuple(task.classes), self.image_size)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """S and T, trained on the labels alone."""
+
+    student: Network
+    teacher: Network
+
+
+@dataclass(frozen=True)
+class Trio:
+    """S, T and S-KD."""
+
+    student: Network
+    teacher: Network
+    distilled: Network
+
+
+def train_pair(
+    task: Task,
+    spec: TrioSpec,
+    images: ImageSource,
+    targets: Sequence[Any],
+    config: TrainConfig,
+    *,
+    progress: Progress | None = None,
+) -> Pair:
+    """S and T, each from fresh parameters, on the same labels.
+
+    Raises:
+        ConfigError: a teacher with less than 4 times the student's parameters, or labels that train no model.
+    """
+    check_pair(spec.student, spec.teacher, len(task.classes), spec.image_size)
+    images = in_memory(images)
+    models = []
+    for part, (name, weights) in enumerate(
+        [(spec.student, spec.student_weights), (spec.teacher, spec.teacher_weights)]
+    ):
+        model = task.build(name, spec.image_size, weights=weights, seed=_seed(config, part))
+        own = replace(config, seed=_seed(config, part))
+        train(task, model, images, targets, own, progress=_part(progress, part, 2))
+        models.append(model)
+    return Pair(*models)
+
+
+def distil(
+    task: Task,
+    spec: TrioSpec,
+    teacher: Network,
+    images: ImageSource,
+    targets: Sequence[Any],
+    config: TrainConfig,
+    *,
+    progress: Progress | None = None,
+) -> Network:
+    """S-KD: a fresh student, trained on the labels and on the teacher's soft targets."""
+    student = task.build(spec.student, spec.image_size, weights=spec.student_weights, seed=_seed(config, 2))
+    own = replace(config, seed=_seed(config, 2))
+    train(task, student, images, targets, own, teacher=teacher, progress=progress)
+    return student
+
+
+def train_trio(
+    task: Task,
+    spec: TrioSpec,
+    images: ImageSource,
+    targets: Sequence[Any],
+    config: TrainConfig,
+    *,
+    progress: Progress | None = None,
+) -> Trio:
+    """Both steps in one call: `train_pair`, then `distil`."""
+    images = in_memory(images)
+    pair = train_pair(task, spec, images, targets, config, progress=_part(progress, 0, 2))
+    distilled = distil(task, spec, pair.teacher, images, targets, config, progress=_part(progress, 1, 2))
+    return Trio(pair.student, pair.teacher, distilled)
+
+
+def _seed(config: TrainConfig, part: int) -> int:
+    """A seed of its own for each of the three models, from the one of the config."""
+    return config.seed * 3 + part
+
+
+def _part(progress: Progress | None, part: int, parts: int) -> Progress | None:
+    return None if progress is None else lambda share: progress((part + share) / parts)
