@@ -56,7 +56,7 @@ def greedy_select(
     >>> neighbors = [[1, 2], [0, 2], [0, 1], [2, 4], [2, 3]]
     >>> picks = greedy_select([0, 0, 0, 0, 0], neighbors, budget=3, beta=1.0)
     >>> picks.indices.tolist(), picks.diversity.tolist()
-    ([2, 0, 1], [4, 1, 0])
+    ([2, 0, 3], [4, 1, 1])
     """
     values = as_vector("uncertainty", uncertainty)
     graph = as_neighbors("neighbors", neighbors)

@@ -20,7 +20,7 @@ def nearest_neighbors(features: ArrayLike, k: int) -> NDArray[np.int64]:
 
     Returns:
         (N, k) row numbers, ordered by (Euclidean distance, index), each point left out of its own row.
-        Distances are those of float64 differences, so duplicates tie exactly and the lowest index comes first.
+        Distances are of float64 differences, so duplicates tie exactly: lowest index first.
 
     Raises:
         InvalidInput: NaN, infinite or huge (> 1e100) features, or k out of range.
@@ -29,7 +29,7 @@ def nearest_neighbors(features: ArrayLike, k: int) -> NDArray[np.int64]:
     within the estimate's rounding error are then measured directly. Memory stays bounded, time is O(N² D).
 
     >>> nearest_neighbors([[0], [1], [3], [6], [10]], k=2).tolist()
-    [[1, 2], [0, 2], [0, 1], [2, 4], [2, 3]]
+    [[1, 2], [0, 2], [1, 0], [2, 4], [3, 2]]
     """
     points = np.ascontiguousarray(as_matrix("features", features))
     size, dimensions = points.shape
