@@ -1,0 +1,163 @@
+"""The `kdal` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+
+from backend.settings import Settings
+from kdal_core.errors import KdalError
+
+app = typer.Typer(
+    name="kdal",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A Label Studio ML backend that makes a labelling team need far fewer labels.",
+)
+out = Console(highlight=False)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9090,
+    threads: Annotated[int, typer.Option(help="Requests answered at once.")] = 8,
+) -> None:
+    """Answer Label Studio: the ML-backend protocol. Rounds are computed by `kdal worker`."""
+    from gunicorn.app.base import BaseApplication
+
+    from backend.resources import Resources
+    from backend.server import create_app
+
+    settings = Settings.load()
+
+    class Server(BaseApplication):  # type: ignore[misc]
+        def load_config(self) -> None:
+            # One process: models are in memory once. Threads: torch and the database wait outside the GIL.
+            self.cfg.set("bind", f"{host}:{port}")
+            self.cfg.set("workers", 1)
+            self.cfg.set("threads", threads)
+            self.cfg.set("worker_class", "gthread")
+            self.cfg.set("timeout", 120)
+            self.cfg.set("graceful_timeout", 10)
+            self.cfg.set("keepalive", 75)
+            self.cfg.set("loglevel", "warning")
+            self.cfg.set("control_socket_disable", True)
+
+        def load(self) -> Any:
+            # In the worker process, after the fork: CUDA and database connections do not survive one.
+            return create_app(Resources.open(settings))
+
+    Server().run()
+
+
+@app.command()
+def worker() -> None:
+    """Compute rounds: train, score, order, publish. Takes up whatever an earlier worker left unfinished."""
+    from backend.resources import Resources
+    from backend.worker import Worker
+
+    resources = Resources.open(Settings.load())
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    ended = threading.Event()
+
+    def leave_when_told() -> None:
+        stop.wait()
+        if not ended.wait(5):
+            os._exit(0)  # a step under way is repeated by the next start, as after a power cut
+
+    threading.Thread(target=leave_when_told, daemon=True).start()
+    Worker(resources).run(stop)
+    ended.set()
+
+
+@app.command()
+def up(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9090,
+) -> None:
+    """Server and worker together, until Ctrl-C."""
+    from backend.processes import ProcessError, Supervisor
+
+    Settings.load()
+    kdal = [sys.executable, "-m", "backend.cli"]
+    with Supervisor() as children:
+        children.start("kdal serve", [*kdal, "serve", "--host", host, "--port", str(port)])
+        children.start("kdal worker", [*kdal, "worker"])
+        ended = children.wait()
+    if ended is not None:
+        raise ProcessError(f"{ended.name} ended by itself")
+
+
+@app.command()
+def connect(
+    project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
+    params: Annotated[
+        str | None, typer.Option(help="The project's policy as JSON, for example '{\"budget\": 100}'.")
+    ] = None,
+) -> None:
+    """Make kdal the ML backend of a project: backend, webhook, order of the queue."""
+    from backend.connecting import connect_backend
+    from backend.labelstudio import LabelStudioClient
+
+    settings = Settings.load()
+    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    row = connect_backend(settings, client, project, params)
+    out.print(f'Project {project} "{row["title"]}" is connected to {settings.url}.')
+    out.print("A worker (`kdal worker`, or `kdal up`) now orders its queue; `kdal status` shows how it stands.")
+
+
+@app.command("status")
+def show_status(
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
+) -> None:
+    """How each project stands: round, labels counted, progress, problems."""
+    from backend.status import status, table
+    from backend.storage import Storage
+
+    storage = Storage(Settings.load().sqlalchemy_url)
+    report = status(storage)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        out.print(table(report))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".kdal-demo"),
+    autopilot: Annotated[bool, typer.Option(help="Let a program label, through Label Studio's API.")] = False,
+    once: Annotated[bool, typer.Option(help="End instead of waiting for Ctrl-C.")] = False,
+    rounds: Annotated[int, typer.Option(help="Rounds that the autopilot labels.")] = 5,
+    budget: Annotated[int, typer.Option(help="Labels of a round.")] = 50,
+) -> None:
+    """Label Studio, kdal and 1,797 handwritten digits, all in one."""
+    from backend.demo import run
+
+    run(folder, autopilot=autopilot, once=once, rounds=rounds, budget=budget)
+
+
+def main() -> None:
+    """Entry point: an error of ours is a sentence on stderr and exit status 1, never a traceback."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        app()
+    except KdalError as error:
+        typer.echo(f"kdal: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

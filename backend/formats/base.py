@@ -1,0 +1,100 @@
+"""What a label format is, and the reading of labelling configs that all of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+from numpy.typing import NDArray
+
+from kdal_core.errors import ConfigError
+from kdal_core.tasks import Task
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control tag, for example ``<Choices name="digit" toName="image">``, and the image it is bound to."""
+
+    tag: str
+    name: str
+    attributes: dict[str, str]
+    labels: tuple[str, ...]
+    """Values of its children, or their aliases, in the order of the config."""
+    image_name: str | None
+    """Name of the ``<Image>`` it is bound to; none when it is bound to something else."""
+    image_key: str | None
+    """Key of a task's data that holds the image's address."""
+
+
+class Format(Protocol):
+    """Reads and writes the regions of one control tag."""
+
+    def __init__(self, control: Control) -> None: ...
+
+    @property
+    def image_key(self) -> str:
+        """Key of a task's data that holds the image's address."""
+
+    def task(self) -> Task:
+        """The task of the core that these labels are for."""
+
+    def target(self, task: Json) -> Any:
+        """The label of a Label Studio task with its annotations.
+
+        Raises:
+            LabelFormatError: no annotation can be read; names the task.
+        """
+
+    def result(self, prediction: NDArray[Any]) -> list[Json]:
+        """Label Studio regions of one prediction, with scores per region and class."""
+
+
+def controls(label_config: str) -> list[Control]:
+    """The control tags of a labelling config.
+
+    Raises:
+        ConfigError: it is not XML, or asks for what an XML reader must not do (entities).
+    """
+    try:
+        root: Element = fromstring(label_config, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, TypeError) as error:
+        raise ConfigError(f"labelling config: not valid XML ({error})") from error
+    images = {e.get("name", ""): e.get("value", "") for e in root.iter("Image")}
+    found = []
+    for element in root.iter():
+        bound = element.get("toName")
+        if bound is None or element.get("name") is None:
+            continue
+        image = bound if bound in images else None
+        found.append(
+            Control(
+                tag=str(element.tag),
+                name=element.get("name", ""),
+                attributes=dict(element.attrib),
+                labels=tuple(str(child.get("alias") or child.get("value")) for child in element if child.get("value")),
+                image_name=image,
+                image_key=images[image].removeprefix("$") if image is not None else None,
+            )
+        )
+    return found
+
+
+def require_image(control: Control) -> tuple[str, str]:
+    """Name and data key of the image a control is bound to; `ConfigError` when it is bound to none."""
+    if control.image_name is None or not control.image_key:
+        raise ConfigError(
+            f'labelling config: <{control.tag} name="{control.name}"> is bound to '
+            f'"{control.attributes.get("toName")}", which is no <Image value="$...">'
+        )
+    return control.image_name, control.image_key
+
+
+def finished_annotations(task: Json) -> list[Json]:
+    """Annotations that count, most trusted last: not cancelled, by time, ground truth after the others."""
+    annotations = [a for a in task.get("annotations") or () if not a.get("was_cancelled")]
+    return sorted(annotations, key=lambda a: (bool(a.get("ground_truth")), a.get("updated_at") or "", a.get("id") or 0))

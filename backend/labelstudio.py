@@ -1,0 +1,244 @@
+"""The Label Studio API, as far as kdal needs it, over label-studio-sdk.
+
+The SDK brings what is hard: both kinds of tokens (a legacy token, or a personal access token that is
+exchanged for a bearer token each five minutes), connection reuse, retries of reads. Its typed methods are
+passed by: they parse a thousand tasks field by field, and leave out the routes that order the queue.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import httpx
+from label_studio_sdk import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+
+from kdal_core.errors import KdalError
+
+Json = dict[str, Any]
+
+PAGE = 500
+"""Tasks asked for at once. On SQLite, Label Studio answers 500 to a page of 1000: its expression is too deep."""
+
+
+class LabelStudioError(KdalError):
+    """Label Studio is down, refuses us, or answers what we cannot use."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may work later: no answer at all, too busy, or a fault of the server's."""
+        return self.status is None or self.status in (408, 409, 429) or self.status >= 500
+
+
+class LabelStudioClient:
+    """Label Studio, seen by kdal.
+
+    Args:
+        url: base URL, for example ``http://127.0.0.1:8080``.
+        api_key: legacy token or personal access token.
+        timeout: seconds that one request may take.
+    """
+
+    def __init__(self, url: str, api_key: str, timeout: float = 120.0) -> None:
+        self.url = url
+        self._timeout = timeout
+        if not api_key:
+            raise LabelStudioError(
+                "LABEL_STUDIO_API_KEY is not set: copy a token from Label Studio, Account & Settings", 401
+            )
+        self._sdk = LabelStudio(base_url=url, api_key=api_key, timeout=timeout)  # type: ignore[no-untyped-call]
+
+    # ------------------------------------------------------------------ projects
+
+    def project(self, project: int) -> Json:
+        """One project with its counters."""
+        return self._get(f"api/projects/{project}")
+
+    def update_project(self, project: int, **fields: Any) -> Json:
+        """PATCH a project."""
+        result: Json = self._request("PATCH", f"api/projects/{project}", body=fields)
+        return result
+
+    def create_project(self, title: str, label_config: str, **fields: Any) -> Json:
+        """A new project."""
+        result: Json = self._request(
+            "POST", "api/projects", body={"title": title, "label_config": label_config, **fields}
+        )
+        return result
+
+    # ------------------------------------------------------------------ tasks
+
+    def tasks(self, project: int, *, labelled: bool | None = None, full: bool = False) -> Iterator[Json]:
+        """The tasks of a project by ascending id, page by page.
+
+        Pages follow the last id seen rather than a page number: what is labelled or deleted meanwhile
+        moves no task across a page's border.
+
+        Args:
+            project: its id.
+            labelled: only tasks with (True) or without (False) a finished, non-cancelled annotation.
+            full: with annotations, rather than the task's own fields alone.
+        """
+        filters = [] if labelled is None else [_count("total_annotations", "greater" if labelled else "equal", 0)]
+        return self._walk(project, filters, full)
+
+    def labelled_ids(self, project: int) -> set[int]:
+        """Tasks that have a finished, non-cancelled annotation."""
+        return {task["id"] for task in self.tasks(project, labelled=True)}
+
+    def skipped_ids(self, project: int) -> set[int]:
+        """Tasks that somebody skipped (a cancelled annotation), labelled later or not."""
+        skipped = [_count("cancelled_annotations", "greater", 0)]
+        return {task["id"] for task in self._walk(project, skipped, False)}
+
+    def open_count(self, project: int) -> int:
+        """How many tasks nobody has labelled or skipped."""
+        filters = [_count("total_annotations", "equal", 0), _count("cancelled_annotations", "equal", 0)]
+        return int(self._task_page(project, filters, 1, False)["total"])
+
+    def _walk(self, project: int, filters: list[Json], full: bool) -> Iterator[Json]:
+        last = 0
+        while True:
+            page = self._task_page(project, [*filters, _count("id", "greater", last)], PAGE, full)["tasks"]
+            yield from page
+            if len(page) < PAGE:
+                return
+            last = page[-1]["id"]
+
+    def _task_page(self, project: int, filters: list[Json], size: int, full: bool) -> Json:
+        query = {"filters": {"conjunction": "and", "items": filters}, "ordering": ["tasks:id"]}
+        return self._get(
+            "api/tasks",
+            project=project,
+            page_size=size,
+            page=1,
+            fields="all" if full else "task_only",
+            resolve_uri="false",
+            query=json.dumps(query),
+        )
+
+    # ------------------------------------------------------------------ predictions, the queue
+
+    def import_predictions(self, project: int, predictions: Sequence[Json]) -> int:
+        """Insert predictions; returns how many were created.
+
+        Not retried: a request whose answer got lost may have inserted, and a second would insert twice.
+        """
+        answer = self._request("POST", f"api/projects/{project}/import/predictions", body=list(predictions), retries=0)
+        return int(answer["created"])
+
+    def prediction_counts(self, project: int) -> dict[str, int]:
+        """Number of predictions by model version."""
+        answer = self._get(f"api/projects/{project}/model-versions/")
+        return {str(version): int(count) for version, count in answer.items()}
+
+    def delete_predictions(self, project: int, version: str) -> None:
+        """Remove all predictions of a model version."""
+        self._request("DELETE", f"api/projects/{project}/model-versions/", body={"model_version": version})
+
+    # ------------------------------------------------------------------ webhooks, backends
+
+    def webhooks(self, project: int) -> list[Json]:
+        """The project's webhooks."""
+        answer: list[Json] = self._request("GET", "api/webhooks/", params={"project": project})
+        return [hook for hook in answer if hook.get("project") == project]
+
+    def create_webhook(self, **fields: Any) -> Json:
+        """Register a webhook."""
+        result: Json = self._request("POST", "api/webhooks/", body=fields)
+        return result
+
+    def update_webhook(self, webhook: int, **fields: Any) -> None:
+        """Change a webhook."""
+        self._request("PATCH", f"api/webhooks/{webhook}/", body=fields)
+
+    def delete_webhook(self, webhook: int) -> None:
+        """Remove a webhook."""
+        self._request("DELETE", f"api/webhooks/{webhook}/")
+
+    def backends(self, project: int) -> list[Json]:
+        """The ML backends connected to a project."""
+        result: list[Json] = self._request("GET", "api/ml", params={"project": project})
+        return result
+
+    def create_backend(self, **fields: Any) -> Json:
+        """Connect an ML backend: Label Studio calls its /health and /setup before it answers."""
+        result: Json = self._request("POST", "api/ml", body=fields)
+        return result
+
+    def update_backend(self, backend: int, **fields: Any) -> None:
+        """Change an ML backend (Label Studio wants url and project among the fields)."""
+        self._request("PATCH", f"api/ml/{backend}", body=fields)
+
+    # ------------------------------------------------------------------ files
+
+    def authorization(self) -> dict[str, str]:
+        """Headers that let us read files from Label Studio itself."""
+        return {"Authorization": self._sdk._client_wrapper.get_headers()["Authorization"]}
+
+    # ------------------------------------------------------------------ the one way out
+
+    def _get(self, path: str, **params: Any) -> Json:
+        result: Json = self._request("GET", path, params=params)
+        return result
+
+    def _request(
+        self,
+        method: Literal["GET", "POST", "PATCH", "DELETE"],
+        path: str,
+        *,
+        params: Json | None = None,
+        body: Any = None,
+        retries: int = 2,
+    ) -> Any:
+        try:
+            response = self._sdk._client_wrapper.httpx_client.request(
+                path,
+                method=method,
+                params=params,
+                json=body,
+                headers={"content-type": "application/json"} if body is not None else None,
+                request_options={"max_retries": retries},
+            )
+        except httpx.HTTPError as error:
+            raise LabelStudioError(
+                f"Label Studio at {self.url} does not answer: {error or type(error).__name__}"
+            ) from error
+        except ApiError as error:  # the SDK's own, when it cannot exchange a personal access token
+            raise LabelStudioError(
+                f"Label Studio at {self.url} refuses LABEL_STUDIO_API_KEY ({error.status_code}): "
+                "make a new token in Account & Settings",
+                error.status_code,
+            ) from error
+        if response.status_code == 401:
+            raise LabelStudioError(
+                f"Label Studio at {self.url} refuses LABEL_STUDIO_API_KEY: it is wrong, or a legacy token while "
+                "legacy tokens are switched off (Organization > API Tokens Settings)",
+                401,
+            )
+        if response.is_error:
+            raise LabelStudioError(
+                f"{method} /{path}: {response.status_code} {_detail(response)}", response.status_code
+            )
+        return response.json() if response.content else {}
+
+
+def _count(field: str, operator: str, value: int) -> Json:
+    return {"filter": f"filter:tasks:{field}", "operator": operator, "type": "Number", "value": value}
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        answer = response.json()
+    except ValueError:
+        return response.reason_phrase
+    if isinstance(answer, dict):
+        reasons = answer.get("validation_errors") or answer.get("detail") or answer
+        return json.dumps(reasons)[:2000] if not isinstance(reasons, str) else reasons
+    return json.dumps(answer)[:2000]

@@ -1,0 +1,149 @@
+"""Steps 2 and 3 of a round: train S, T and S-KD from the snapshot, and decide which model serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from backend.policy import Policy
+from backend.resources import Resources, round_key
+from backend.snapshots import Labelled, Snapshot
+from kdal_core.errors import AssetError
+from kdal_core.models import Network, default_pair
+from kdal_core.tasks import Task
+from kdal_core.training import (
+    ModelSpec,
+    TrainConfig,
+    TrioSpec,
+    distil,
+    infer,
+    load_checkpoint,
+    save_checkpoint,
+    train_pair,
+)
+
+Json = dict[str, Any]
+Progress = Callable[[float], None]
+
+STUDENT, TEACHER, DISTILLED = "student", "teacher", "distilled"
+"""The trio's roles; the distilled student is the one that serves."""
+
+
+def trio_spec(policy: Policy, image_size: tuple[int, int]) -> TrioSpec:
+    """Which networks a policy asks for, with defaults by image size (H, W)."""
+    student, teacher = default_pair(image_size)
+    weights = policy.weights
+    return TrioSpec(
+        student=policy.student or student,
+        teacher=policy.teacher or teacher,
+        image_size=image_size,
+        student_weights=weights,
+        # a file holds one network's weights: the student's
+        teacher_weights=weights if weights in ("none", "default") else "none",
+    )
+
+
+def train_config(policy: Policy, device: str) -> TrainConfig:
+    """How a policy asks to train, with the core's defaults."""
+    names = ("epochs", "batch_size", "lr", "temperature", "kd_weight")
+    chosen: Json = {name: value for name in names if (value := getattr(policy, name)) is not None}
+    # An owner who names a number of epochs gets that many, not the least number of steps.
+    bounds: Json = {"min_steps": 1, "max_steps": 10_000_000} if policy.epochs is not None else {}
+    return TrainConfig(**chosen, **bounds, seed=policy.seed, device=device)
+
+
+def train_student_and_teacher(
+    resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress
+) -> Json:
+    """Train S and T on the labels; write their checkpoints."""
+    torch.set_num_threads(resources.settings.torch_threads)
+    task, spec, config = _plan(resources, snapshot)
+    images, targets = _training_set(resources, project, snapshot, number)
+    pair = train_pair(task, spec, images, targets, config, progress=progress)
+    for role, model in ((STUDENT, pair.student), (TEACHER, pair.teacher)):
+        _save(resources, snapshot, number, role, model, spec.model_spec(task, role))
+    return {"trained_on": len(targets), "student": spec.student, "teacher": spec.teacher}
+
+
+def train_distilled(resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress) -> Json:
+    """Train S-KD on the labels and on T; write its checkpoint."""
+    torch.set_num_threads(resources.settings.torch_threads)
+    task, spec, config = _plan(resources, snapshot)
+    images, targets = _training_set(resources, project, snapshot, number)
+    teacher, _ = load_model(resources, snapshot.uid, number, TEACHER)
+    distilled = distil(task, spec, teacher, images, targets, config, progress=progress)
+    _save(resources, snapshot, number, DISTILLED, distilled, spec.model_spec(task, DISTILLED))
+    return {}
+
+
+def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | None) -> Json:
+    """Compare the new model with the serving one on the held-out labels, which neither has seen.
+
+    A model that scores worse is kept but not promoted. Without a serving model, without held-out labels, or
+    when the classes changed since, there is nothing to compare and the new model is promoted.
+
+    Returns:
+        "promoted", the two scores under "held_out_score" and "serving_score", and how many labels decided.
+    """
+    torch.set_num_threads(resources.settings.torch_threads)
+    task = snapshot.format.task()
+    facts: Json = {"promoted": True, "held_out": 0, "metric": task.metric_name}
+    images, kept, _ = resources.images.load([item.ref for item in snapshot.held_out], snapshot.image_size)
+    if not kept:
+        return facts
+    targets = [snapshot.held_out[i].target for i in kept]
+    new, _ = load_model(resources, snapshot.uid, number, DISTILLED)
+    facts |= {"held_out": len(kept), "held_out_score": _score(resources, task, new, images, targets)}
+    if serving is None:
+        return facts
+    try:
+        old, spec = load_model(resources, snapshot.uid, serving, DISTILLED)
+    except AssetError:
+        return facts
+    if spec.classes != tuple(task.classes) or spec.kind != task.kind:
+        return facts
+    if spec.image_size != snapshot.image_size:
+        images, _, _ = resources.images.load([snapshot.held_out[i].ref for i in kept], spec.image_size)
+    facts["serving_score"] = _score(resources, task, old, images, targets)
+    facts["promoted"] = facts["held_out_score"] >= facts["serving_score"]
+    return facts
+
+
+def load_model(resources: Resources, uid: str, number: int, role: str) -> tuple[Network, ModelSpec]:
+    """A round's model from its checkpoint; `AssetError` when there is none."""
+    return load_checkpoint(resources.assets.read(_model_key(uid, number, role)))
+
+
+def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:
+    spec = trio_spec(snapshot.policy, snapshot.image_size)
+    return snapshot.format.task(), spec, train_config(snapshot.policy, resources.settings.device)
+
+
+def _training_set(
+    resources: Resources, project: int, snapshot: Snapshot, number: int
+) -> tuple[Sequence[torch.Tensor] | torch.Tensor, list[Any]]:
+    items: list[Labelled] = snapshot.training
+    images, kept, reasons = resources.images.load([item.ref for item in items], snapshot.image_size)
+    resources.storage.set_aside(project, number, {items[i].ref.task_id: why for i, why in reasons.items()})
+    return images, [items[i].target for i in kept]
+
+
+def _score(
+    resources: Resources,
+    task: Task,
+    model: Network,
+    images: Sequence[torch.Tensor] | torch.Tensor,
+    targets: list[Any],
+) -> float:
+    predictions = infer(task, model, images, device=resources.settings.device).predictions
+    return float(task.score(predictions, targets))
+
+
+def _save(resources: Resources, snapshot: Snapshot, number: int, role: str, model: Network, spec: ModelSpec) -> None:
+    resources.assets.write(_model_key(snapshot.uid, number, role), save_checkpoint(model, spec))
+
+
+def _model_key(uid: str, number: int, role: str) -> str:
+    return round_key(uid, number, f"{role}.safetensors")

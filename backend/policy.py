@@ -1,0 +1,86 @@
+"""What a project owner may decide: the JSON in "extra params" of the ML backend in Label Studio."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kdal_core.errors import ConfigError
+
+
+class Policy(BaseModel):
+    """A project's choices, each with a default that works. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    budget: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """Labels of a batch: a round starts when so many tasks are labelled."""
+    count_outside: bool = True
+    """Count labels outside the batch too; false: only the batch's own tasks (skipped ones replaced)."""
+    strategy: Literal["kd_gap", "random"] = "kd_gap"
+    """How the queue is ordered."""
+    mode: Literal["score", "marginal", "coverage", "static"] = "score"
+    """How the greedy pass joins uncertainty and diversity, see `kdal_core.acquisition.greedy_select`."""
+    beta: Annotated[float, Field(ge=0, le=1000)] | None = None
+    """Weight of diversity beside uncertainty; null: kdal's default."""
+    k: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Neighbours of an image that its diversity counts; null: kdal's default."""
+    eps: Annotated[float, Field(ge=0, le=1000)] | None = None
+    """Regularises the ratio of the two gaps; 0 is the paper's strict form; null: kdal's default."""
+
+    student: str | None = None
+    """Network of the student and of the distilled student; null: by image size."""
+    teacher: str | None = None
+    """Network of the teacher, at least 4 times the student's parameters; null: by image size."""
+    weights: str = "none"
+    """Where training starts: "none", "default" (torchvision's, downloaded) or a local .safetensors file."""
+    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    """Longer side in pixels that the networks see; null: the images' own, at most 224."""
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Passes over the labels; null: as many as few labels need."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    lr: Annotated[float, Field(gt=0, le=10)] | None = None
+    temperature: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Of the soft targets."""
+    kd_weight: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Of the distillation loss beside the labels' loss."""
+
+    holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of the labels never trained on, which decide whether a new model may serve."""
+    preannotate: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Tasks that get a pre-annotation, first in the queue first; null: all."""
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+    @classmethod
+    def parse(cls, extra_params: Any) -> Policy:
+        """Read "extra params": a JSON text, an object or nothing.
+
+        Raises:
+            ConfigError: names each unknown key and each value out of range.
+        """
+        if extra_params is None or extra_params == "":
+            return cls()
+        if isinstance(extra_params, str):
+            try:
+                extra_params = json.loads(extra_params)
+            except json.JSONDecodeError as error:
+                raise ConfigError(f"extra params: not valid JSON ({error})") from error
+        if extra_params is None:
+            return cls()
+        if not isinstance(extra_params, dict):
+            raise ConfigError(
+                f'extra params: expected an object such as {{"budget": 50}}, got {type(extra_params).__name__}'
+            )
+        try:
+            return cls.model_validate(extra_params)
+        except ValidationError as error:
+            raise ConfigError("extra params: " + "; ".join(_explain(e) for e in error.errors())) from error
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f'unknown key "{key}" (known: {", ".join(sorted(Policy.model_fields))})'
+    return f'"{key}": {error["msg"]}, got {error["input"]!r}'

@@ -1,0 +1,39 @@
+"""What the parts of the backend share: settings, tables, assets, Label Studio, images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backend.assets import Assets
+from backend.images import ImageLoader
+from backend.labelstudio import LabelStudioClient
+from backend.settings import Settings
+from backend.storage import Storage
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Opened once per process and passed to whatever needs it."""
+
+    settings: Settings
+    storage: Storage
+    assets: Assets
+    images: ImageLoader
+    label_studio: LabelStudioClient
+
+    @classmethod
+    def open(cls, settings: Settings) -> Resources:
+        """Open everything that the settings name."""
+        label_studio = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+        return cls(
+            settings=settings,
+            storage=Storage(settings.sqlalchemy_url),
+            assets=Assets(settings.assets_root),
+            images=ImageLoader(settings, label_studio),
+            label_studio=label_studio,
+        )
+
+
+def round_key(uid: str, number: int, name: str) -> str:
+    """Asset key of a file of a round."""
+    return f"projects/{uid}/rounds/{number:04d}/{name}"

@@ -1,0 +1,169 @@
+"""Steps 4 and 5 of a round: the unlabelled pool through the trio, in shards, and the order that follows.
+
+A shard holds a fixed number of tasks, so that what is computed does not depend on how many workers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from backend.learning import DISTILLED, STUDENT, TEACHER, load_model
+from backend.ordering import rank_score
+from backend.policy import Policy
+from backend.resources import Resources, round_key
+from backend.snapshots import Snapshot
+from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, prediction_gap, strategy
+from kdal_core.training import infer
+
+Json = dict[str, Any]
+Progress = Callable[[float], None]
+
+SHARD = 2048
+"""Tasks of a shard."""
+THUMBNAIL = 32
+"""Pixels of an image's longer side while no model can look at it."""
+
+
+def shard_count(snapshot: Snapshot) -> int:
+    """How many shards the pool makes."""
+    return -(-len(snapshot.pool) // SHARD)
+
+
+def score_shard(
+    resources: Resources,
+    project: int,
+    snapshot: Snapshot,
+    number: int,
+    shard: int,
+    serving: int | None,
+    progress: Progress,
+) -> Json:
+    """Run the trio over one shard of the pool; write gaps, features and predictions.
+
+    Without a trained trio (cold start) only thumbnails are written, from which diversity is computed.
+
+    Args:
+        serving: the round whose model serves and makes the pre-annotations; none in a cold start.
+    """
+    torch.set_num_threads(resources.settings.torch_threads)
+    refs = snapshot.pool[shard * SHARD : (shard + 1) * SHARD]
+    trained = snapshot.why_untrained is None
+    size = snapshot.image_size if trained else _thumbnail_size(snapshot.image_size)
+    images, kept, reasons = resources.images.load(refs, size, lambda share: progress(0.3 * share))
+    resources.storage.set_aside(project, number, {refs[i].task_id: why for i, why in reasons.items()})
+    arrays: dict[str, NDArray[Any]] = {"tasks": np.array([refs[i].task_id for i in kept], dtype=np.int64)}
+    if kept and not trained:
+        arrays["thumbnails"] = torch.stack([images[i] for i in range(len(kept))]).numpy()
+    elif kept:
+        task = snapshot.format.task()
+        device = resources.settings.device
+        outputs = {}
+        for i, role in enumerate((STUDENT, TEACHER, DISTILLED)):
+            model, _ = load_model(resources, snapshot.uid, number, role)
+            outputs[role] = infer(task, model, images, device=device)
+            progress(0.3 + 0.2 * (i + 1))
+        distilled = outputs[DISTILLED]
+        arrays["d_ss"] = prediction_gap(task, distilled.predictions, outputs[STUDENT].predictions)
+        arrays["d_st"] = prediction_gap(task, distilled.predictions, outputs[TEACHER].predictions)
+        arrays["features"] = distilled.features
+        arrays["predictions"] = distilled.predictions
+        if serving is not None and serving != number:  # the new model was not promoted: the old one pre-annotates
+            model, spec = load_model(resources, snapshot.uid, serving, DISTILLED)
+            if spec.image_size != snapshot.image_size:
+                images, _, _ = resources.images.load([refs[i] for i in kept], spec.image_size)
+            arrays["predictions"] = infer(task, model, images, device=device).predictions
+    resources.assets.write_arrays(_shard_key(snapshot, number, shard), **arrays)
+    return {"scored": len(kept), "unreadable": len(reasons)}
+
+
+def select(resources: Resources, snapshot: Snapshot, number: int) -> Json:
+    """Order the whole pool and write the round's manifest, `Order`.
+
+    Behind the ordered pool come the tasks that people skipped, then those whose image cannot be read.
+    """
+    policy = snapshot.policy
+    shards = [resources.assets.read_arrays(_shard_key(snapshot, number, i)) for i in range(shard_count(snapshot))]
+    tasks = np.concatenate([s["tasks"] for s in shards]) if shards else np.zeros(0, dtype=np.int64)
+    scored = [s for s in shards if len(s["tasks"])]
+    scores = np.zeros(0)
+    order = tasks
+    if len(tasks):
+        if snapshot.why_untrained is not None:
+            selection = _cold_order(policy, np.concatenate([s["thumbnails"] for s in scored]))
+        else:
+            joined = {name: np.concatenate([s[name] for s in scored]) for name in ("d_ss", "d_st", "features")}
+            selection = strategy(policy.strategy)(pool_scores(policy, number, **joined))
+        order, scores = tasks[selection.indices], selection.scores
+    unreadable = sorted({ref.task_id for ref in snapshot.pool} - set(tasks.tolist()))
+    ranked = [*order.tolist(), *snapshot.skipped, *unreadable]
+    manifest = Order(tasks=ranked, budget=min(policy.budget, len(ranked)), selected=len(order))
+    manifest.save(resources, snapshot.uid, number)
+    resources.assets.write_arrays(round_key(snapshot.uid, number, "scores.npz"), tasks=order, scores=scores)
+    return {"ordered": len(order), "skipped": len(snapshot.skipped), "unreadable": len(unreadable)}
+
+
+def pool_scores(policy: Policy, number: int, **arrays: Any) -> PoolScores:
+    """A pool for the core's strategies, with the policy's parameters where it names them."""
+    chosen: Json = {name: value for name in ("k", "beta", "eps") if (value := getattr(policy, name)) is not None}
+    return PoolScores(**arrays, **chosen, mode=policy.mode, seed=policy.seed + number)
+
+
+def regions(resources: Resources, snapshot: Snapshot, number: int) -> dict[int, list[Json]]:
+    """Pre-annotations of the scored tasks, as Label Studio regions by task id."""
+    found: dict[int, list[Json]] = {}
+    for shard in range(shard_count(snapshot)):
+        arrays = resources.assets.read_arrays(_shard_key(snapshot, number, shard))
+        if "predictions" in arrays:
+            form = snapshot.format
+            pairs = zip(arrays["tasks"].tolist(), arrays["predictions"], strict=True)
+            found.update({task: form.result(prediction) for task, prediction in pairs})
+    return found
+
+
+@dataclass(frozen=True)
+class Order:
+    """A round's manifest: all unlabelled tasks, first to be labelled first."""
+
+    tasks: list[int]
+    budget: int
+    """The first so many are the batch."""
+    selected: int
+    """The first so many were ordered by the strategy; behind them, skipped and unreadable ones."""
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """Task id -> score in Label Studio."""
+        return {task: rank_score(rank, len(self.tasks)) for rank, task in enumerate(self.tasks)}
+
+    def save(self, resources: Resources, uid: str, number: int) -> None:
+        """Write it to the assets."""
+        value = {"budget": self.budget, "selected": self.selected, "tasks": self.tasks}
+        resources.assets.write_json(round_key(uid, number, "order.json"), value)
+
+    @classmethod
+    def load(cls, resources: Resources, uid: str, number: int) -> Order:
+        """Read it from the assets."""
+        return cls(**resources.assets.read_json(round_key(uid, number, "order.json")))
+
+
+def _cold_order(policy: Policy, thumbnails: NDArray[Any]) -> Any:
+    if policy.strategy == "random":
+        nothing = np.zeros(len(thumbnails))
+        return strategy("random")(pool_scores(policy, 0, d_ss=nothing, d_st=nothing, features=nothing[:, None]))
+    features = cold_start_features(torch.from_numpy(thumbnails))
+    return cold_start(features) if policy.k is None else cold_start(features, k=policy.k)
+
+
+def _thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1.0, THUMBNAIL / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _shard_key(snapshot: Snapshot, number: int, shard: int) -> str:
+    return round_key(snapshot.uid, number, f"shards/{shard:05d}.npz")

@@ -1,0 +1,134 @@
+"""How each project stands: for `kdal status`, and for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from backend.resources import Resources
+from backend.storage import Project, Round, Storage
+
+Json = dict[str, Any]
+
+
+def status(storage: Storage) -> Json:
+    """Everything that an owner or an operator asks for, as JSON."""
+    waiting = storage.waiting_events()
+    return {
+        "projects": [_project(storage, project) for project in storage.projects()],
+        "events_waiting": len(waiting),
+        "oldest_event": _time(waiting[0].received_at) if waiting else None,
+    }
+
+
+def table(report: Json) -> RenderableType:
+    """The same for people."""
+    projects = Table(title="kdal", title_justify="left", expand=False)
+    for column in ("Project", "Round", "State", "Labels", "Step", "Serving", "Held-out score", "Set aside", "Problem"):
+        projects.add_column(column, overflow="fold")
+    notes: list[RenderableType] = []
+    for project in report["projects"]:
+        last = project["rounds"][-1] if project["rounds"] else None
+        score = last and last["facts"].get("held_out_score")
+        projects.add_row(
+            str(project["id"]),
+            str(last["number"]) if last else "-",
+            last["state"] if last else "waiting for a worker",
+            f"{project['counted']} of {project['budget']}" if project["budget"] is not None else "-",
+            f"{last['step']} {last['progress']:.0%}" if last and last["state"] == "computing" else "-",
+            project["serving"] or "-",
+            f"{score:.1%} {last['facts']['metric']} of {last['facts']['held_out']}"
+            if last and score is not None
+            else "-",
+            str(len(project["set_aside"])) if project["set_aside"] else "-",
+            project["problem"] or (last or {}).get("error") or "-",
+        )
+        notes += [Text(f"project {project['id']}, {item['reason']}") for item in project["set_aside"][:10]]
+        if len(project["set_aside"]) > 10:
+            notes.append(Text(f"project {project['id']}, and {len(project['set_aside']) - 10} more: --json shows all"))
+    if not report["projects"]:
+        return Text("No project is connected: run `kdal connect --project N`.")
+    return Group(projects, *notes)
+
+
+class StatusCollector(Collector):
+    """The same for Prometheus."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._storage = resources.storage
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """No names in advance: nothing has to be read to register."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Read the tables."""
+        report = status(self._storage)
+        families = {
+            "round": ("kdal_round", "Number of the newest round."),
+            "counted": ("kdal_labels_counted", "Labels counted for the open round."),
+            "budget": ("kdal_labels_budget", "Labels that end the open round."),
+            "failed": ("kdal_round_failed", "1 while the newest round is failed."),
+            "set_aside": ("kdal_tasks_set_aside", "Tasks that the newest round could not use."),
+            "seconds": ("kdal_round_seconds", "Seconds that the newest finished round took to compute."),
+        }
+        gauges = {name: GaugeMetricFamily(*family, labels=["project"]) for name, family in families.items()}
+        for project in report["projects"]:
+            labels = [str(project["id"])]
+            gauges["set_aside"].add_metric(labels, len(project["set_aside"]))
+            gauges["counted"].add_metric(labels, project["counted"] or 0)
+            gauges["budget"].add_metric(labels, project["budget"] or 0)
+            if project["rounds"]:
+                gauges["round"].add_metric(labels, project["rounds"][-1]["number"])
+                gauges["failed"].add_metric(labels, project["rounds"][-1]["state"] == "failed")
+            opened = [row for row in project["rounds"] if row["opened_at"]]
+            if opened:
+                gauges["seconds"].add_metric(labels, sum(opened[-1]["seconds"].values()))
+        yield GaugeMetricFamily("kdal_events_waiting", "Events in the inbox.", value=report["events_waiting"])
+        yield from gauges.values()
+
+
+def _project(storage: Storage, project: Project) -> Json:
+    rounds = storage.rounds(project.id)
+    opened = [row for row in rounds if row.opened_at is not None]
+    return {
+        "id": project.id,
+        "connected_at": _time(project.connected_at),
+        "policy": project.policy,
+        "problem": project.problem,
+        "serving": f"kdal-r{project.serving_round}" if project.serving_round is not None else None,
+        "version": opened[-1].version if opened else None,
+        "counted": opened[-1].counted if opened else None,
+        "budget": opened[-1].budget if opened else None,
+        "set_aside": [{"task": row.task_id, "reason": row.reason} for row in storage.tasks_set_aside(project.id)],
+        "rounds": [_round(row) for row in rounds],
+    }
+
+
+def _round(row: Round) -> Json:
+    return {
+        "number": row.number,
+        "state": row.state,
+        "trigger": row.trigger,
+        "step": row.step,
+        "progress": row.progress,
+        "counted": row.counted,
+        "budget": row.budget,
+        "version": row.version,
+        "facts": row.facts,
+        "seconds": row.seconds,
+        "error": row.error,
+        "created_at": _time(row.created_at),
+        "opened_at": _time(row.opened_at),
+    }
+
+
+def _time(value: datetime | None) -> str | None:
+    return f"{value.isoformat(timespec='milliseconds')}Z" if value is not None else None

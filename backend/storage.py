@@ -1,0 +1,283 @@
+"""The tables: what kdal remembers between processes. SQLite by default, PostgreSQL when machines share the work.
+
+Three facts rest on constraints here rather than on code: a round exists once (primary key of project and
+number), an event that was acknowledged is on disk (the inbox row is committed first), and a task is set aside
+once (primary key). Large things (orders, scores, checkpoints) are assets; rows hold their references.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, Text, create_engine, delete, event, select, update
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+Json = dict[str, Any]
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Base(DeclarativeBase):
+    """Root of the tables."""
+
+    type_annotation_map = {Json: JSON, str: Text}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+
+
+class Project(Base):
+    """A Label Studio project that kdal serves."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    uid: Mapped[str] = mapped_column(default="")
+    """``<id>.<created>`` as Label Studio sends it: tells a project from a later one of the same number."""
+    label_config: Mapped[str]
+    policy: Mapped[Json]
+    connected_at: Mapped[datetime | None]
+    """When webhook, sampling and model version were last seen to be right."""
+    problem: Mapped[str | None]
+    """Why kdal cannot serve the project at present, for people."""
+    serving_round: Mapped[int | None]
+    """The round whose model answers predictions; none before the first is promoted."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Event(Base):
+    """A hint from Label Studio that something changed. The inbox: acknowledged once it is here."""
+
+    __tablename__ = "inbox"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int]
+    action: Mapped[str]
+    received_at: Mapped[datetime] = mapped_column(default=now)
+    done_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("inbox_waiting", "done_at", "id"),)
+
+
+class Round(Base):
+    """One round of a project: computed, then open for annotators until its budget is reached."""
+
+    __tablename__ = "rounds"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(default="computing")
+    """computing, open, closed (its budget was reached and the next round began) or failed."""
+    trigger: Mapped[str]
+    """connect, budget, button or tasks: why it began."""
+    budget: Mapped[int] = mapped_column(default=0)
+    """Labels that end it; 0 when nothing is left to label."""
+    counted: Mapped[int] = mapped_column(default=0)
+    """Labels counted so far."""
+    step: Mapped[str] = mapped_column(default="waiting")
+    progress: Mapped[float] = mapped_column(default=0.0)
+    """Share of the step that is done, 0 to 1."""
+    seconds: Mapped[Json] = mapped_column(default=dict)
+    """Seconds each finished step took."""
+    facts: Mapped[Json] = mapped_column(default=dict)
+    """What the steps found: numbers of labels and tasks, held-out scores, whether the model was promoted."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    """How often its order was pushed: each push has a version name of its own."""
+    version: Mapped[str | None]
+    """Name under which Label Studio holds its order."""
+    error: Mapped[str | None]
+    failures: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    opened_at: Mapped[datetime | None]
+
+
+class SetAside(Base):
+    """A task that the last round could not use, with the reason in words."""
+
+    __tablename__ = "set_aside"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(primary_key=True)
+    round: Mapped[int]
+    reason: Mapped[str]
+
+
+class Storage:
+    """The tables behind a session factory.
+
+    Args:
+        url: SQLAlchemy URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self.engine: Engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        if url.startswith("sqlite"):
+            event.listen(self.engine, "connect", _configure_sqlite)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        _create_tables(self.engine)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back on an error."""
+        with self._sessions.begin() as session:
+            yield session
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    # ------------------------------------------------------------------ projects
+
+    def project(self, project: int) -> Project | None:
+        """One project, or None when kdal does not serve it."""
+        with self.session() as session:
+            return session.get(Project, project)
+
+    def projects(self) -> list[Project]:
+        """All projects that kdal serves."""
+        with self.session() as session:
+            return list(session.scalars(select(Project).order_by(Project.id)))
+
+    def put_project(self, project: int, uid: str, label_config: str, policy: Json) -> bool:
+        """Note a project's set-up; returns whether anything about it is new.
+
+        A project with the number of an earlier one that was deleted (another uid) starts from nothing.
+        """
+        with self.session() as session:
+            row = session.get(Project, project)
+            if row is not None and row.uid != uid:
+                for table in (SetAside, Round, Event):
+                    session.execute(delete(table).where(table.project_id == project))
+                session.delete(row)
+                session.flush()
+                row = None
+            if row is None:
+                session.add(Project(id=project, uid=uid, label_config=label_config, policy=policy))
+                return True
+            same = row.label_config == label_config and row.policy == policy and row.connected_at is not None
+            row.label_config, row.policy = label_config, policy
+            return not same
+
+    def update_project(self, project: int, **fields: Any) -> None:
+        """Set columns of a project."""
+        with self.session() as session:
+            session.execute(update(Project).where(Project.id == project).values(**fields))
+
+    # ------------------------------------------------------------------ inbox
+
+    def add_event(self, project: int, action: str) -> None:
+        """Put a hint into the inbox; it is on disk when this returns."""
+        with self.session() as session:
+            session.add(Event(project_id=project, action=action))
+
+    def waiting_events(self) -> list[Event]:
+        """Events not yet dealt with, oldest first."""
+        with self.session() as session:
+            return list(session.scalars(select(Event).where(Event.done_at.is_(None)).order_by(Event.id)))
+
+    def events(self, project: int) -> list[Event]:
+        """All events of a project, oldest first."""
+        with self.session() as session:
+            return list(session.scalars(select(Event).where(Event.project_id == project).order_by(Event.id)))
+
+    def finish_events(self, ids: list[int]) -> None:
+        """Mark events as dealt with."""
+        with self.session() as session:
+            session.execute(update(Event).where(Event.id.in_(ids)).values(done_at=now()))
+
+    # ------------------------------------------------------------------ rounds
+
+    def rounds(self, project: int) -> list[Round]:
+        """The rounds of a project, first to last."""
+        with self.session() as session:
+            query = select(Round).where(Round.project_id == project).order_by(Round.number)
+            return list(session.scalars(query))
+
+    def round(self, project: int, number: int) -> Round:
+        """One round."""
+        with self.session() as session:
+            return session.get_one(Round, (project, number))
+
+    def last_round(self, project: int) -> Round | None:
+        """The newest round of a project."""
+        with self.session() as session:
+            query = select(Round).where(Round.project_id == project).order_by(Round.number.desc()).limit(1)
+            return session.scalars(query).first()
+
+    def published_round(self, project: int) -> Round | None:
+        """The newest round whose order is in Label Studio."""
+        with self.session() as session:
+            query = select(Round).where(Round.project_id == project, Round.opened_at.is_not(None))
+            return session.scalars(query.order_by(Round.number.desc()).limit(1)).first()
+
+    def begin_round(self, project: int, number: int, trigger: str) -> bool:
+        """Close round ``number - 1`` and begin ``number``, both or neither; False when it exists already."""
+        with self.session() as session:
+            if session.get(Round, (project, number)) is not None:
+                return False
+            session.execute(
+                update(Round).where(Round.project_id == project, Round.number == number - 1).values(state="closed")
+            )
+            session.add(Round(project_id=project, number=number, trigger=trigger))
+            return True
+
+    def update_round(self, project: int, number: int, **fields: Any) -> None:
+        """Set columns of a round."""
+        with self.session() as session:
+            where = (Round.project_id == project, Round.number == number)
+            session.execute(update(Round).where(*where).values(**fields))
+
+    def merge_round(self, project: int, number: int, *, facts: Json | None = None, seconds: Json | None = None) -> None:
+        """Add to what is known of a round."""
+        with self.session() as session:
+            row = session.get_one(Round, (project, number))
+            row.facts = {**row.facts, **(facts or {})}
+            row.seconds = {**row.seconds, **(seconds or {})}
+
+    # ------------------------------------------------------------------ tasks set aside
+
+    def set_aside(self, project: int, number: int, reasons: dict[int, str]) -> None:
+        """Note the tasks that a round cannot use, with their reasons."""
+        with self.session() as session:
+            for task, reason in reasons.items():
+                session.merge(SetAside(project_id=project, task_id=task, round=number, reason=reason))
+
+    def tasks_set_aside(self, project: int) -> list[SetAside]:
+        """The tasks that the newest round could not use."""
+        last = self.last_round(project)
+        with self.session() as session:
+            query = select(SetAside).where(
+                SetAside.project_id == project, SetAside.round == (last.number if last else 0)
+            )
+            return list(session.scalars(query.order_by(SetAside.task_id)))
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    # Readers never wait for the writer, and a writer waits for another rather than fail.
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _create_tables(engine: Engine) -> None:
+    # Server and worker start at once on a fresh machine: one of them may find a table made under its hands.
+    for attempt in range(5):
+        try:
+            Base.metadata.create_all(engine)
+            return
+        except (OperationalError, ProgrammingError):
+            if attempt == 4:
+                raise
+            time.sleep(0.2)
