@@ -38,7 +38,9 @@ def cold_start_features(images: ImageSource, *, batch_size: int = 256) -> NDArra
     ]
     pixels = np.concatenate(parts).astype(np.float64)  # (N, h * w)
     pixels -= pixels.mean(axis=0)
-    pixels /= max(pixels.std(), 1e-12)
+    if (deviation := pixels.std()) < 1e-6:  # one image, or the same one many times
+        return np.zeros((len(pixels), 1), dtype=np.float32)
+    pixels /= deviation
     components = min(COMPONENTS, *pixels.shape)
     reduced: NDArray[np.float32] = PCA(components, svd_solver="covariance_eigh").fit_transform(pixels)
     return reduced.astype(np.float32)

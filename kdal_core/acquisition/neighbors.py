@@ -83,9 +83,7 @@ def reverse_neighbor_counts(neighbors: ArrayLike, excluded: ArrayLike | None = N
     if excluded is not None:
         outside = np.asarray(excluded)
         if outside.shape != (len(graph),) or outside.dtype != np.bool_:
-            raise InvalidInput(
-                f"excluded must be {len(graph)} booleans, not {outside.dtype} {outside.shape}."
-            )
+            raise InvalidInput(f"excluded must be {len(graph)} booleans, not {outside.dtype} {outside.shape}.")
         rows = graph[~outside]
     else:
         rows = graph

@@ -45,14 +45,10 @@ def _torchvision_model(name: str, image_size: tuple[int, int], pretrained: bool)
     elif name.startswith("maxvit") and not pretrained:
         options = {"input_size": image_size}
     try:
-        model: nn.Module = torchvision.models.get_model(
-            name, weights="DEFAULT" if pretrained else None, **options
-        )
+        model: nn.Module = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
     except (URLError, OSError, RuntimeError) as error:
         if not pretrained:
-            raise ConfigError(
-                f"Model {name!r} cannot be built for images of {image_size}: {error}"
-            ) from error
+            raise  # the caller knows what it asked for
         raise ConfigError(
             f"The pretrained weights of {name!r} could not be downloaded ({error}). Give weights a path to a "
             "local .safetensors file, or 'none' to train from scratch."
@@ -62,9 +58,9 @@ def _torchvision_model(name: str, image_size: tuple[int, int], pretrained: bool)
 
 def _take_off_last_layer(model: nn.Module) -> int:
     """Replace the last linear (or 1x1 convolution) layer by nothing; return how many features it took."""
-    name, layer = [
-        (name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
-    ][-1]
+    name, layer = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][
+        -1
+    ]
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, nn.Identity())
     return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels

@@ -65,9 +65,7 @@ def default_pair(image_size: tuple[int, int]) -> tuple[str, str]:
     >>> default_pair((8, 8)), default_pair((480, 640))
     (('small_cnn', 'wide_cnn'), ('mobilenet_v3_large', 'resnet50'))
     """
-    return (
-        ("small_cnn", "wide_cnn") if max(image_size) <= LARGEST_SIDE else ("mobilenet_v3_large", "resnet50")
-    )
+    return ("small_cnn", "wide_cnn") if max(image_size) <= LARGEST_SIDE else ("mobilenet_v3_large", "resnet50")
 
 
 def check_pair(student: str, teacher: str, num_classes: int, image_size: tuple[int, int]) -> None:
@@ -103,16 +101,18 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 def _construct(name: str, num_classes: int, image_size: tuple[int, int], *, pretrained: bool) -> Network:
     if name in SHAPES:
         if pretrained:
-            raise ConfigError(
-                f"{name!r} has no pretrained weights; use weights='none' or a torchvision network."
-            )
+            raise ConfigError(f"{name!r} has no pretrained weights; use weights='none' or a torchvision network.")
         return SmallNet(SHAPES[name], num_classes, image_size)
     return TorchvisionNet(name, num_classes, image_size=image_size, pretrained=pretrained)
 
 
 def _on_meta(name: str, num_classes: int, image_size: tuple[int, int]) -> Network:
-    with torch.device("meta"):
-        return _construct(name, num_classes, image_size, pretrained=False)
+    try:
+        with torch.device("meta"):
+            return _construct(name, num_classes, image_size, pretrained=False)
+    except NotImplementedError:  # a few networks (RegNet) compute their own shape with tensors
+        with seeded(0):
+            return _construct(name, num_classes, image_size, pretrained=False).to("meta")
 
 
 def _check_arguments(name: str, num_classes: int, image_size: tuple[int, int]) -> None:
@@ -120,9 +120,7 @@ def _check_arguments(name: str, num_classes: int, image_size: tuple[int, int]) -
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ConfigError(
-            f"There is no model {name!r}.{hint} Known: small_cnn, wide_cnn and torchvision's networks."
-        )
+        raise ConfigError(f"There is no model {name!r}.{hint} Known: small_cnn, wide_cnn and torchvision's networks.")
     if num_classes < 1:
         raise ConfigError(f"A model needs at least one class, not {num_classes}.")
     if len(image_size) != 2 or min(image_size) < 1:
@@ -150,9 +148,7 @@ def _load_weights(model: Network, name: str, path: Path) -> None:
     wanted = model.state_dict()
     if not found.keys() & wanted.keys():
         found = {f"body.{key}": value for key, value in found.items()}
-    fitting = {
-        key: value for key, value in found.items() if key in wanted and value.shape == wanted[key].shape
-    }
+    fitting = {key: value for key, value in found.items() if key in wanted and value.shape == wanted[key].shape}
     missing = [key for key in wanted if key not in fitting and not key.startswith("head.")]
     if missing:
         raise ConfigError(

@@ -33,9 +33,7 @@ class ClassificationTask:
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"classes must be distinct names, at least one, not {self.classes!r}.")
 
-    def build(
-        self, architecture: str, image_size: tuple[int, int], *, weights: str = "none", seed: int = 0
-    ) -> Network:
+    def build(self, architecture: str, image_size: tuple[int, int], *, weights: str = "none", seed: int = 0) -> Network:
         """A fresh network with one output for each class."""
         return build_model(architecture, len(self.classes), image_size, weights, seed=seed)
 
@@ -70,9 +68,7 @@ class ClassificationTask:
         """Cross-entropy of logits (B, C) against class numbers (B,), in nats."""
         return F.cross_entropy(outputs, targets)
 
-    def distillation_loss(
-        self, student_outputs: Tensor, teacher_outputs: Tensor, temperature: float
-    ) -> Tensor:
+    def distillation_loss(self, student_outputs: Tensor, teacher_outputs: Tensor, temperature: float) -> Tensor:
         """`kd_loss` between the two models' logits (B, C)."""
         return kd_loss(student_outputs, teacher_outputs, temperature)
 
@@ -106,6 +102,4 @@ class ClassificationTask:
             if isinstance(target, bool) or not isinstance(target, int | np.integer):
                 raise InvalidInput(f"A target must be a class number, not {target!r}.")
             if not 0 <= target < len(self.classes):
-                raise InvalidInput(
-                    f"A target must be a class number below {len(self.classes)}, not {target}."
-                )
+                raise InvalidInput(f"A target must be a class number below {len(self.classes)}, not {target}.")

@@ -33,9 +33,7 @@ class Task(Protocol):
     def metric_name(self) -> str:
         """What `score` measures, in words for people: "accuracy"."""
 
-    def build(
-        self, architecture: str, image_size: tuple[int, int], *, weights: str = "none", seed: int = 0
-    ) -> Network:
+    def build(self, architecture: str, image_size: tuple[int, int], *, weights: str = "none", seed: int = 0) -> Network:
         """A fresh network for this task and these classes."""
 
     def trainable(self, targets: Sequence[Any]) -> str | None:

@@ -54,9 +54,7 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be a positive finite number, not {getattr(self, name)!r}.")
         for name in ("weight_decay", "kd_weight"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ConfigError(
-                    f"{name} must be a finite number of at least 0, not {getattr(self, name)!r}."
-                )
+                raise ConfigError(f"{name} must be a finite number of at least 0, not {getattr(self, name)!r}.")
         if self.batch_size < 2:
             raise ConfigError("batch_size must be at least 2: batch normalisation needs more than one image.")
         if self.amp not in ("auto", "on", "off"):
@@ -91,9 +89,7 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"Device {name!r} is not supported; use 'auto', 'cpu' or 'cuda'.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"Device {name!r} does not exist: torch sees {torch.cuda.device_count()} CUDA devices."
-        )
+        raise ConfigError(f"Device {name!r} does not exist: torch sees {torch.cuda.device_count()} CUDA devices.")
     return device
 
 

@@ -49,9 +49,7 @@ def to_float(batch: Tensor, device: torch.device) -> Tensor:
     return batch.to(device, non_blocking=True).float().div_(255)
 
 
-def endless_batches(
-    count: int, batch_size: int, steps: int, generator: torch.Generator
-) -> Iterator[list[int]]:
+def endless_batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[list[int]]:
     """`steps` full batches of positions: shuffles of all `count`, one after the other, cut without rest."""
     stream: list[int] = []
     for _ in range(steps):

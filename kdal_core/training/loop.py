@@ -87,18 +87,14 @@ def train(
                 if teacher is not None:
                     with torch.no_grad():
                         taught = teacher(x)
-                    loss = loss + config.kd_weight * task.distillation_loss(
-                        outputs, taught, config.temperature
-                    )
+                    loss = loss + config.kd_weight * task.distillation_loss(outputs, taught, config.temperature)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
             if losses[-1] != losses[-1]:
-                raise ConfigError(
-                    f"The loss became NaN at step {step + 1} of {steps}: lower the learning rate."
-                )
+                raise ConfigError(f"The loss became NaN at step {step + 1} of {steps}: lower the learning rate.")
             if progress is not None and (step + 1) % max(1, steps // 100) == 0:
                 progress((step + 1) / steps)
     model.to("cpu").eval()

@@ -28,9 +28,7 @@ def kd_gap(pool: PoolScores) -> Selection:
     Source: lane paper, S_score; standardising, k and beta are our choice (methods.md, section 2).
     """
     features = rounded(as_matrix("features", pool.features))
-    scores = uncertainty(
-        rounded(as_floats("d_ss", pool.d_ss)), rounded(as_floats("d_st", pool.d_st)), pool.eps
-    )
+    scores = uncertainty(rounded(as_floats("d_ss", pool.d_ss)), rounded(as_floats("d_st", pool.d_st)), pool.eps)
     if len(scores) != len(features):
         raise InvalidInput(f"d_ss has {len(scores)} entries, features {len(features)} rows.")
     if pool.k < 1:

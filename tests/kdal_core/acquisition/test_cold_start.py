@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from kdal_core.acquisition import cold_start, cold_start_features
+from kdal_core.errors import KdalError
+
+
+def digit_images(count):
+    pixels, labels = load_digits(return_X_y=True)
+    images = torch.from_numpy(pixels[:count] * 255 / 16).round().to(torch.uint8)
+    return images.view(-1, 1, 8, 8).repeat(1, 3, 1, 1), labels[:count]
+
+
+class Lazy:
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index]
+
+
+def test_features_have_a_row_for_each_image_and_at_most_32_columns():
+    images, _ = digit_images(100)
+    features = cold_start_features(images)
+    assert features.shape == (100, 32)
+    assert features.dtype == np.float32
+
+
+def test_features_do_not_depend_on_how_images_are_read():
+    images, _ = digit_images(100)
+    whole, parts = cold_start_features(images), cold_start_features(Lazy(images), batch_size=7)
+    np.testing.assert_allclose(parts, whole, atol=1e-4)
+    assert np.array_equal(cold_start(parts).indices, cold_start(whole).indices)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (16, 16), (100, 37)])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_images_of_any_size_have_features_and_an_order(count, size):
+    images = torch.randint(0, 255, (count, 3, *size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    order = cold_start(cold_start_features(images))
+    assert sorted(order.indices.tolist()) == list(range(count))
+
+
+def test_a_pool_of_one_blank_image_is_in_order_of_its_index():
+    images = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
+    assert sorted(cold_start(cold_start_features(images)).indices.tolist()) == list(range(20))
+
+
+def test_the_first_fifty_digits_show_every_class():
+    images, labels = digit_images(1000)
+    first = cold_start(cold_start_features(images)).indices[:50]
+    assert set(labels[first]) == set(range(10))
+
+
+def test_a_pool_without_images_is_refused():
+    with pytest.raises(KdalError, match="no image"):
+        cold_start_features(torch.zeros(0, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_features_with_nan_are_refused():
+    with pytest.raises(KdalError, match="NaN"):
+        cold_start([[np.nan], [1.0]])
