@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kdal_core.models import Network
 from kdal_core.tasks import Task
 from kdal_core.training.config import resolve_device
 from kdal_core.training.data import ImageSource, fetch, to_float
 from kdal_core.validation import InvalidInput
+
+MIN_ROWS = 8  # matrix products of fewer rows take another path through the CPU and round differently
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ def infer(
         task: what is labelled.
         model: trained network.
         images: N >= 1 uint8 images (3, H, W), all of one size.
-        batch_size: images a batch. Results of one image in another batch may differ in the last bits.
+        batch_size: images a batch. On a CPU an image's result does not hang on its batch, so shards of any size
+            give the same bits (seen, not promised by torch: CUDA may differ in the last ones).
         device: "auto", "cpu", "cuda" or "cuda:1".
         progress: called with the share done, in [0, 1].
 
@@ -55,10 +59,16 @@ def infer(
         for start in range(0, len(images), batch_size):
             stop = min(start + batch_size, len(images))
             x = to_float(fetch(images, range(start, stop)), where)  # (B, 3, H, W)
-            outputs, pooled = model.forward_with_features(x)
-            predictions.append(task.decode(outputs))
-            features.append(pooled.float().cpu().numpy())
+            outputs, pooled = model.forward_with_features(_padded(x))
+            predictions.append(task.decode(outputs)[: len(x)])
+            features.append(pooled[: len(x)].float().cpu().numpy())
             if progress is not None:
                 progress(stop / len(images))
     model.to("cpu")
     return Inference(np.concatenate(predictions), np.concatenate(features))
+
+
+def _padded(batch: Tensor) -> Tensor:
+    """A batch (B, 3, H, W) filled up to `MIN_ROWS` images with its last one."""
+    missing = MIN_ROWS - len(batch)
+    return batch if missing <= 0 else torch.cat([batch, batch[-1:].expand(missing, -1, -1, -1)])

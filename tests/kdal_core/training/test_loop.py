@@ -136,6 +136,15 @@ def test_inference_gives_a_row_for_each_image_in_order(task, digits):
     assert not model.training
 
 
+@pytest.mark.parametrize("size", [1, 3, 17, 40])
+def test_the_size_of_a_shard_does_not_change_any_bit_of_an_images_result(task, digits, size):
+    model, images = task.build("wide_cnn", (8, 8), seed=1), digits.images[:130]
+    whole = infer(task, model, images, device="cpu")
+    shards = [infer(task, model, images[start : start + size], device="cpu") for start in range(0, 130, size)]
+    assert np.array_equal(np.concatenate([shard.predictions for shard in shards]), whole.predictions)
+    assert np.array_equal(np.concatenate([shard.features for shard in shards]), whole.features)
+
+
 def test_inference_on_no_image_is_refused(task, digits):
     with pytest.raises(KdalError, match="no image"):
         infer(task, task.build("small_cnn", (8, 8)), digits.images[:0])
