@@ -54,6 +54,9 @@ def build_model(
     _check_runs(name, image_size)
     with seeded(seed):
         model = _construct(name, num_classes, image_size, pretrained=weights == "default")
+    if weights == "default":
+        _check_runs(name, image_size, model.eval())  # pretrained transformers take one size only
+        model.train()
     if weights not in {"none", "default"}:
         _load_weights(model, name, Path(weights))
     return model
@@ -127,10 +130,14 @@ def _check_arguments(name: str, num_classes: int, image_size: tuple[int, int]) -
         raise ConfigError(f"image_size must be (height, width) in pixels, not {image_size!r}.")
 
 
-def _check_runs(name: str, image_size: tuple[int, int]) -> None:
-    """Run the network once on the meta device: shapes only, no arithmetic."""
+def _check_runs(name: str, image_size: tuple[int, int], model: Network | None = None) -> None:
+    """Run the network once on one image; without a model on the meta device: shapes only, no arithmetic."""
     try:
-        _on_meta(name, 2, image_size).eval()(torch.empty(1, 3, *image_size, device="meta"))
+        with torch.inference_mode():
+            if model is None:
+                _on_meta(name, 2, image_size).eval()(torch.empty(1, 3, *image_size, device="meta"))
+            else:
+                model(torch.zeros(1, 3, *image_size))
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         raise ConfigError(
             f"Model {name!r} cannot take images of {image_size[0]} x {image_size[1]} pixels: {error}"

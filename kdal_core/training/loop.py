@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +94,7 @@ def train(
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-            if losses[-1] != losses[-1]:
+            if math.isnan(losses[-1]):
                 raise ConfigError(f"The loss became NaN at step {step + 1} of {steps}: lower the learning rate.")
             if progress is not None and (step + 1) % max(1, steps // 100) == 0:
                 progress((step + 1) / steps)
