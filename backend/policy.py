@@ -40,8 +40,10 @@ class Policy(BaseModel):
     """Longer side in pixels that the networks see; null: the images' own, at most 224."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Passes over the labels; null: as many as few labels need."""
-    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    batch_size: Annotated[int, Field(ge=2, le=4096)] | None = None
+    """Images of a training step."""
     lr: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Peak learning rate."""
     temperature: Annotated[float, Field(gt=0, le=100)] | None = None
     """Of the soft targets."""
     kd_weight: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -65,7 +67,7 @@ class Policy(BaseModel):
         if isinstance(extra_params, str):
             try:
                 extra_params = json.loads(extra_params)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"extra params: not valid JSON ({error})") from error
         if extra_params is None:
             return cls()
@@ -82,5 +84,13 @@ class Policy(BaseModel):
 def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f'unknown key "{key}" (known: {", ".join(sorted(Policy.model_fields))})'
-    return f'"{key}": {error["msg"]}, got {error["input"]!r}'
+        return f'unknown key "{_short(key)}" (known: {", ".join(sorted(Policy.model_fields))})'
+    return f'"{_short(key)}": {error["msg"]}, got {_short(error["input"])}'
+
+
+def _short(value: Any) -> str:
+    try:
+        text = value if isinstance(value, str) else json.dumps(value)
+    except (ValueError, TypeError, RecursionError):  # a number of a million digits, say
+        text = type(value).__name__
+    return text if len(text) <= 60 else text[:57] + "..."

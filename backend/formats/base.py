@@ -15,6 +15,9 @@ from kdal_core.tasks import Task
 
 Json = dict[str, Any]
 
+LABEL_TAGS = ("Choice", "Label")
+"""Tags that name a label of the control tag around them."""
+
 
 @dataclass(frozen=True)
 class Control:
@@ -76,7 +79,7 @@ def controls(label_config: str) -> list[Control]:
                 tag=str(element.tag),
                 name=element.get("name", ""),
                 attributes=dict(element.attrib),
-                labels=tuple(str(child.get("alias") or child.get("value")) for child in element if child.get("value")),
+                labels=_labels(element),
                 image_name=image,
                 image_key=images[image].removeprefix("$") if image is not None else None,
             )
@@ -96,5 +99,21 @@ def require_image(control: Control) -> tuple[str, str]:
 
 def finished_annotations(task: Json) -> list[Json]:
     """Annotations that count, most trusted last: not cancelled, by time, ground truth after the others."""
-    annotations = [a for a in task.get("annotations") or () if not a.get("was_cancelled")]
-    return sorted(annotations, key=lambda a: (bool(a.get("ground_truth")), a.get("updated_at") or "", a.get("id") or 0))
+    found = task.get("annotations")
+    annotations = [a for a in found if isinstance(a, dict)] if isinstance(found, list) else []
+    return sorted((a for a in annotations if not a.get("was_cancelled")), key=_trust)
+
+
+def _trust(annotation: Json) -> tuple[bool, str, int]:
+    updated, number = annotation.get("updated_at"), annotation.get("id")
+    return (
+        bool(annotation.get("ground_truth")),
+        updated if isinstance(updated, str) else "",
+        number if isinstance(number, int) else 0,
+    )
+
+
+def _labels(control: Element) -> tuple[str, ...]:
+    # Not its children alone: Label Studio lets tags of layout stand between a control and its labels.
+    labels = (e for tag in LABEL_TAGS for e in control.iter(tag))
+    return tuple(str(label.get("alias") or label.get("value")) for label in labels if label.get("value"))

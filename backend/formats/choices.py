@@ -28,6 +28,8 @@ class ChoicesFormat:
             raise ConfigError(f'{where} allows several choices an image: kdal needs choice="single"')
         if control.attributes.get("perRegion", "false").lower() == "true":
             raise ConfigError(f"{where} is per region: kdal serves one choice an image")
+        if control.attributes.get("allowNested", "false").lower() == "true":
+            raise ConfigError(f"{where} allows nested choices: kdal serves a plain list of <Choice>")
         if len(set(control.labels)) < 2:
             raise ConfigError(f"{where} needs at least two different <Choice>, found {len(set(control.labels))}")
         self._classes = tuple(dict.fromkeys(control.labels))
@@ -46,12 +48,15 @@ class ChoicesFormat:
         """Index of the class that the annotators chose.
 
         A ground-truth annotation decides; else the majority, and among equals the newest.
+
+        Raises:
+            LabelFormatError: no annotation holds one of the config's choices; says what they hold instead.
         """
         annotations = finished_annotations(task)
         votes = [(a, self._choice(a)) for a in annotations]
         read = [(a, choice) for a, choice in votes if choice is not None]
         if not read:
-            raise LabelFormatError(f'task {task.get("id")}: no annotation holds a choice of "{self._control.name}"')
+            raise LabelFormatError(f"task {task.get('id')}: {self._why_unread(annotations)}")
         newest, choice = read[-1]
         if newest.get("ground_truth"):
             return choice
@@ -83,11 +88,27 @@ class ChoicesFormat:
         ]
 
     def _choice(self, annotation: Json) -> int | None:
-        for region in annotation.get("result") or ():
-            if not isinstance(region, dict) or region.get("from_name") != self._control.name:
-                continue
-            value: Any = region.get("value")
-            chosen = value.get("choices") if isinstance(value, dict) else None
-            if isinstance(chosen, list) and len(chosen) == 1:
+        for chosen in self._chosen(annotation):
+            if len(chosen) == 1:
                 return self._index.get(str(chosen[0]))
         return None
+
+    def _chosen(self, annotation: Json) -> list[list[Any]]:
+        """What each region of this control says, whether kdal can use it or not."""
+        regions = annotation.get("result")
+        ours = [
+            region.get("value")
+            for region in (regions if isinstance(regions, list) else [])
+            if isinstance(region, dict) and region.get("from_name") == self._control.name
+        ]
+        choices = [value.get("choices") for value in ours if isinstance(value, dict)]
+        return [chosen for chosen in choices if isinstance(chosen, list)]
+
+    def _why_unread(self, annotations: list[Json]) -> str:
+        name = self._control.name
+        chosen = [choice for annotation in annotations for choice in self._chosen(annotation)]
+        if not chosen:
+            return f'no annotation holds a choice of "{name}"'
+        if len(chosen[-1]) != 1:
+            return f'"{name}" holds {len(chosen[-1])} choices, kdal needs exactly one'
+        return f'"{name}" says "{str(chosen[-1][0])[:60]}", which is no <Choice> of the labelling config any more'
