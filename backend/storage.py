@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, Text, create_engine, delete, event, select, update
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy import JSON, ForeignKey, Index, Text, TypeDecorator, create_engine, delete, event, select, update
+from sqlalchemy.engine import Dialect, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+from kdal_core.errors import ConfigError
 
 Json = dict[str, Any]
 
@@ -27,10 +29,24 @@ def now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
+class AnyText(TypeDecorator[str]):
+    """Text that any database takes: what JSON can hold and they cannot (half characters, NUL) becomes a "?".
+
+    Task addresses and choices come from outside and end up in messages; none of them may stop a round.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """On its way into the table."""
+        return None if value is None else value.encode(errors="replace").decode().replace("\0", "?")
+
+
 class Base(DeclarativeBase):
     """Root of the tables."""
 
-    type_annotation_map = {Json: JSON, str: Text}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+    type_annotation_map = {Json: JSON, str: AnyText}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
 
 
 class Project(Base):
@@ -115,16 +131,23 @@ class Storage:
 
     Args:
         url: SQLAlchemy URL.
+
+    Raises:
+        ConfigError: the database cannot be opened; the message holds no password.
     """
 
     def __init__(self, url: str) -> None:
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        self.engine: Engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-        if url.startswith("sqlite"):
-            event.listen(self.engine, "connect", _configure_sqlite)
-        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        _create_tables(self.engine)
+        try:
+            if url.startswith("sqlite:///"):
+                Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            self.engine: Engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+            if url.startswith("sqlite"):
+                event.listen(self.engine, "connect", _configure_sqlite)
+            self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+            _create_tables(self.engine)
+        except (DBAPIError, ArgumentError, ImportError, OSError) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            raise ConfigError(f"KDAL_DATABASE_URL: cannot open {_without_password(url)}: {reason}") from error
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -153,6 +176,12 @@ class Storage:
 
         A project with the number of an earlier one that was deleted (another uid) starts from nothing.
         """
+        try:
+            return self._put_project(project, uid, label_config, policy)
+        except IntegrityError:  # another request noted it at the same moment: now it is known
+            return self._put_project(project, uid, label_config, policy)
+
+    def _put_project(self, project: int, uid: str, label_config: str, policy: Json) -> bool:
         with self.session() as session:
             row = session.get(Project, project)
             if row is not None and row.uid != uid:
@@ -222,14 +251,20 @@ class Storage:
 
     def begin_round(self, project: int, number: int, trigger: str) -> bool:
         """Close round ``number - 1`` and begin ``number``, both or neither; False when it exists already."""
-        with self.session() as session:
-            if session.get(Round, (project, number)) is not None:
-                return False
-            session.execute(
-                update(Round).where(Round.project_id == project, Round.number == number - 1).values(state="closed")
-            )
-            session.add(Round(project_id=project, number=number, trigger=trigger))
+        try:
+            with self.session() as session:
+                if session.get(Round, (project, number)) is not None:
+                    return False
+                session.execute(
+                    update(Round).where(Round.project_id == project, Round.number == number - 1).values(state="closed")
+                )
+                session.add(Round(project_id=project, number=number, trigger=trigger))
             return True
+        except IntegrityError:
+            with self.session() as session:
+                if session.get(Round, (project, number)) is None:
+                    raise  # not another worker that was faster, but a project that is gone
+            return False
 
     def update_round(self, project: int, number: int, **fields: Any) -> None:
         """Set columns of a round."""
@@ -240,6 +275,9 @@ class Storage:
     def merge_round(self, project: int, number: int, *, facts: Json | None = None, seconds: Json | None = None) -> None:
         """Add to what is known of a round."""
         with self.session() as session:
+            # Written before it is read: that locks the row, so workers that add at once lose nothing of each other.
+            where = (Round.project_id == project, Round.number == number)
+            session.execute(update(Round).where(*where).values(number=number))
             row = session.get_one(Round, (project, number))
             row.facts = {**row.facts, **(facts or {})}
             row.seconds = {**row.seconds, **(seconds or {})}
@@ -260,6 +298,13 @@ class Storage:
                 SetAside.project_id == project, SetAside.round == (last.number if last else 0)
             )
             return list(session.scalars(query.order_by(SetAside.task_id)))
+
+
+def _without_password(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "the database"
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
