@@ -138,15 +138,17 @@ def show_status(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".kdal-demo"),
-    autopilot: Annotated[bool, typer.Option(help="Let a program label, through Label Studio's API.")] = False,
-    once: Annotated[bool, typer.Option(help="End instead of waiting for Ctrl-C.")] = False,
+    autopilot: Annotated[
+        bool, typer.Option(envvar="AUTOPILOT", help="Let a program label, through Label Studio's API.")
+    ] = False,
+    once: Annotated[bool, typer.Option(envvar="ONCE", help="End instead of waiting for Ctrl-C.")] = False,
     rounds: Annotated[int, typer.Option(help="Rounds that the autopilot labels.")] = 5,
     budget: Annotated[int, typer.Option(help="Labels of a round.")] = 50,
 ) -> None:
     """Label Studio, kdal and 1,797 handwritten digits, all in one."""
     from backend.demo import run
 
-    run(folder, autopilot=autopilot, once=once, rounds=rounds, budget=budget)
+    run(folder, autopilot_on=autopilot, once=once, rounds=rounds, budget=budget)
 
 
 def main() -> None:

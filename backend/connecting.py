@@ -55,7 +55,7 @@ def connect_backend(settings: Settings, client: LabelStudioClient, project: int,
             "basic_auth_pass": settings.auth_password,
         }
     ensure_webhook(settings, client, project)
-    ours = [b for b in client.backends(project) if str(b["url"]).rstrip("/") == settings.url]
+    ours = [b for b in client.backends(project) if b["title"] == TITLE or str(b["url"]).rstrip("/") == settings.url]
     if ours:
         client.update_backend(int(ours[0]["id"]), **fields)
     else:
@@ -76,8 +76,9 @@ def ensure_webhook(settings: Settings, client: LabelStudioClient, project: int) 
         "headers": {SECRET_HEADER: settings.secret, PROJECT_HEADER: str(project)},
         "actions": list(ACTIONS),
     }
-    hooks = [hook for hook in client.webhooks(project) if str(hook["url"]).rstrip("/") == url]
-    kept = next((hook for hook in hooks if (hook.get("headers") or {}).get(SECRET_HEADER)), None)
+    # With our secret, wherever it leads (kdal has moved), or to us without it (made by Label Studio itself).
+    hooks = [h for h in client.webhooks(project) if _has_secret(h) or str(h["url"]).rstrip("/") == url]
+    kept = next((hook for hook in hooks if _has_secret(hook)), None)
     for hook in hooks:
         if hook is not kept:
             client.delete_webhook(int(hook["id"]))
@@ -106,6 +107,10 @@ def ensure_connected(resources: Resources, project: Project, *, insist: bool) ->
         client.update_project(project.id, sampling=ordering.SAMPLING)
     resources.storage.update_project(project.id, connected_at=now())
     return row
+
+
+def _has_secret(hook: Json) -> bool:
+    return bool((hook.get("headers") or {}).get(SECRET_HEADER))
 
 
 def _comparable(value: Any) -> Any:

@@ -57,10 +57,20 @@ def train_config(policy: Policy, device: str) -> TrainConfig:
 def train_student_and_teacher(
     resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress
 ) -> Json:
-    """Train S and T on the labels; write their checkpoints."""
+    """Train S and T on the labels; write their checkpoints.
+
+    Returns:
+        What was trained; ``{"trains": False, "why_untrained": ...}`` when too few of the images can be read.
+
+    Raises:
+        AssetError: not one labelled image can be read. Something is wrong with the storage or its keys, and
+            the order in force is better than one made without a model.
+    """
     torch.set_num_threads(resources.settings.torch_threads)
     task, spec, config = _plan(resources, snapshot)
     images, targets = _training_set(resources, project, snapshot, number)
+    if (reason := task.trainable(targets)) is not None:
+        return {"trains": False, "why_untrained": f"of the labels whose images can be read: {reason}"}
     pair = train_pair(task, spec, images, targets, config, progress=progress)
     for role, model in ((STUDENT, pair.student), (TEACHER, pair.teacher)):
         _save(resources, snapshot, number, role, model, spec.model_spec(task, role))
@@ -127,6 +137,8 @@ def _training_set(
     items: list[Labelled] = snapshot.training
     images, kept, reasons = resources.images.load([item.ref for item in items], snapshot.image_size)
     resources.storage.set_aside(project, number, {items[i].ref.task_id: why for i, why in reasons.items()})
+    if items and not kept:
+        raise AssetError(f"none of the {len(items)} labelled images can be read, for example {reasons[0]}")
     return images, [items[i].target for i in kept]
 
 

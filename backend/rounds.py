@@ -22,7 +22,7 @@ from backend.resources import Resources
 from backend.settings import Settings
 from backend.snapshots import Snapshot, take_snapshot
 from backend.storage import Project, now
-from kdal_core.errors import AssetError
+from kdal_core.errors import AssetError, KdalError
 
 Json = dict[str, Any]
 Progress = Callable[[float], None]
@@ -49,7 +49,8 @@ class Rounds(DBOSConfiguredInstance):
         try:
             facts = self._step("snapshot", self._snapshot, project, number)
             if facts["trains"]:
-                self._step("train S and T", self._train_student_and_teacher, project, number)
+                facts |= self._step("train S and T", self._train_student_and_teacher, project, number)
+            if facts["trains"]:
                 self._step("train S-KD", self._train_distilled, project, number)
                 self._step("gate", self._gate, project, number)
             with_shards = [
@@ -99,11 +100,12 @@ class Rounds(DBOSConfiguredInstance):
     def _score_shard(self, project: Project, number: int, shard: int, progress: Progress) -> Json:
         serving = self._serving(project, number)
         snapshot = self._load(project, number)
-        scoring.score_shard(self._resources, project.id, snapshot, number, shard, serving, progress)
+        trained = self._trained(project, number)
+        scoring.score_shard(self._resources, project.id, snapshot, number, shard, trained, serving, progress)
         return {}
 
     def _select(self, project: Project, number: int, progress: Progress) -> Json:
-        return scoring.select(self._resources, self._load(project, number), number)
+        return scoring.select(self._resources, self._load(project, number), number, self._trained(project, number))
 
     def _publish(self, project: Project, number: int, progress: Progress) -> Json:
         client, storage = self._resources.label_studio, self._resources.storage
@@ -135,6 +137,8 @@ class Rounds(DBOSConfiguredInstance):
         order = scoring.Order.load(self._resources, project.uid, number)
         storage.update_project(project.id, serving_round=self._serving(project, number))
         storage.update_round(project.id, number, state="open", budget=order.budget, opened_at=now(), failures=0)
+        # Labels made while the round was computed count for the next one: somebody has to look.
+        storage.add_event(project.id, "ROUND_OPENED")
         return {}
 
     def _tidy(self, project: Project, number: int, progress: Progress) -> Json:
@@ -155,8 +159,15 @@ class Rounds(DBOSConfiguredInstance):
             row = storage.project(project)
             if row is None:
                 raise LabelStudioError(f"project {project} is not connected to kdal any more", 404)
-            with step(storage, project, number, name) as progress:
-                facts = work(row, number, *rest, progress)
+            try:
+                with step(storage, project, number, name) as progress:
+                    facts = work(row, number, *rest, progress)
+            except KdalError as error:
+                log.warning("step failed", project=project, round=number, step=name, error=str(error))
+                raise
+            except Exception:
+                log.exception("step failed", project=project, round=number, step=name)
+                raise
             storage.merge_round(project, number, facts=facts)
             return facts
 
@@ -164,6 +175,10 @@ class Rounds(DBOSConfiguredInstance):
 
     def _load(self, project: Project, number: int) -> Snapshot:
         return Snapshot.load(self._resources, project.uid, number)
+
+    def _trained(self, project: Project, number: int) -> bool:
+        """Whether the round has a trio of its own; a cold start has none."""
+        return bool(self._resources.storage.round(project.id, number).facts["trains"])
 
     def _serving(self, project: Project, number: int) -> int | None:
         """The round whose model serves once this one is open."""
@@ -211,7 +226,7 @@ def engine_config(settings: Settings) -> DBOSConfig:
         executor_id=settings.worker_id,
         # One version for good: an interrupted round goes on after an upgrade, too.
         application_version="kdal-1",
-        log_level="WARNING",
+        log_level="CRITICAL",  # what goes wrong in a step we log ourselves, in a line rather than a traceback
         enable_otlp=False,
     )
 

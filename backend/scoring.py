@@ -41,6 +41,7 @@ def score_shard(
     snapshot: Snapshot,
     number: int,
     shard: int,
+    trained: bool,
     serving: int | None,
     progress: Progress,
 ) -> Json:
@@ -49,11 +50,11 @@ def score_shard(
     Without a trained trio (cold start) only thumbnails are written, from which diversity is computed.
 
     Args:
+        trained: whether the round has a trio.
         serving: the round whose model serves and makes the pre-annotations; none in a cold start.
     """
     torch.set_num_threads(resources.settings.torch_threads)
     refs = snapshot.pool[shard * SHARD : (shard + 1) * SHARD]
-    trained = snapshot.why_untrained is None
     size = snapshot.image_size if trained else _thumbnail_size(snapshot.image_size)
     images, kept, reasons = resources.images.load(refs, size, lambda share: progress(0.3 * share))
     resources.storage.set_aside(project, number, {refs[i].task_id: why for i, why in reasons.items()})
@@ -82,7 +83,7 @@ def score_shard(
     return {"scored": len(kept), "unreadable": len(reasons)}
 
 
-def select(resources: Resources, snapshot: Snapshot, number: int) -> Json:
+def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool) -> Json:
     """Order the whole pool and write the round's manifest, `Order`.
 
     Behind the ordered pool come the tasks that people skipped, then those whose image cannot be read.
@@ -94,7 +95,7 @@ def select(resources: Resources, snapshot: Snapshot, number: int) -> Json:
     scores = np.zeros(0)
     order = tasks
     if len(tasks):
-        if snapshot.why_untrained is not None:
+        if not trained:
             selection = _cold_order(policy, np.concatenate([s["thumbnails"] for s in scored]))
         else:
             joined = {name: np.concatenate([s[name] for s in scored]) for name in ("d_ss", "d_st", "features")}

@@ -12,7 +12,7 @@ from backend.images import ImageRef
 from backend.policy import Policy
 from backend.resources import Resources, round_key
 from backend.storage import Project
-from kdal_core.errors import AssetError, ConfigError, LabelFormatError
+from kdal_core.errors import AssetError, LabelFormatError
 
 Json = dict[str, Any]
 
@@ -103,7 +103,7 @@ def take_snapshot(resources: Resources, project: Project, number: int) -> Snapsh
             target = form.target(task)
         except LabelFormatError as error:
             reasons[ref.task_id] = str(error)
-        labelled.append(Labelled(ref, target, _held_out(policy, ref.task_id)))
+        labelled.append(Labelled(ref, target, held_out(policy, ref.task_id)))
 
     unlabelled = [_reference(task, form.image_key) for task in resources.label_studio.tasks(project.id, labelled=False)]
     known = {item.ref.task_id for item in labelled}
@@ -130,7 +130,8 @@ def _reference(task: Json, image_key: str) -> ImageRef:
     return ImageRef(task_id=int(task["id"]), uri=value if isinstance(value, str) else "")
 
 
-def _held_out(policy: Policy, task_id: int) -> bool:
+def held_out(policy: Policy, task_id: int) -> bool:
+    """Whether a task's label, once there is one, is never trained on."""
     # A hash rather than a draw: the same tasks are held out in each round, so no model has ever seen them.
     digest = hashlib.sha256(f"{policy.seed}:{task_id}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64 < policy.holdout
@@ -144,22 +145,9 @@ def _image_size(resources: Resources, policy: Policy, refs: list[ImageRef]) -> t
             sizes.append(resources.images.image(ref).size)
         except AssetError:
             continue  # counted and named where the image is used
-    if refs and not sizes:
-        raise ConfigError(
-            f"none of the first {min(len(refs), SAMPLE)} images can be read, for example: "
-            + _first_reason(resources, refs[0])
-        )
     if not sizes:
         return (LONGEST_SIDE, LONGEST_SIDE)
     width, height = median(w for w, _ in sizes), median(h for _, h in sizes)
     longest = policy.image_size or min(LONGEST_SIDE, max(width, height))
     scale = longest / max(width, height)
     return max(8, round(height * scale)), max(8, round(width * scale))
-
-
-def _first_reason(resources: Resources, ref: ImageRef) -> str:
-    try:
-        resources.images.image(ref)
-    except AssetError as error:
-        return str(error)
-    return "it can be read now"

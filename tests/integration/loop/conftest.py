@@ -1,0 +1,48 @@
+"""A kdal for each test of the labelling loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.embedded import EmbeddedLabelStudio
+from tests.integration.harness import Digits, Project
+from tests.integration.loop.running import RunningKdal
+
+
+@pytest.fixture
+def make_kdal(label_studio: EmbeddedLabelStudio, tmp_path: Path) -> Iterator[Callable[..., RunningKdal]]:
+    """`make_kdal(**environment) -> RunningKdal`, nothing started yet, stopped after the test."""
+    made: list[RunningKdal] = []
+
+    def make(**environment: str) -> RunningKdal:
+        made.append(RunningKdal(tmp_path / f"kdal-{len(made)}", label_studio, **environment))
+        return made[-1]
+
+    yield make
+    for kdal in made:
+        kdal.stop()
+
+
+@pytest.fixture(scope="session")
+def kdal(label_studio: EmbeddedLabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKdal]:
+    """A kdal that runs for all tests which do nothing to it, each with a project of its own."""
+    running = RunningKdal(tmp_path_factory.mktemp("kdal"), label_studio)
+    yield running.start()
+    running.stop()
+
+
+@pytest.fixture
+def digits_project(
+    make_project: Callable[..., Project], digits: Callable[..., Digits]
+) -> Callable[[int], tuple[Project, dict[int, int]]]:
+    """`digits_project(n) -> (project, truth)`: a project of n real digits; truth: task id -> digit."""
+
+    def make(n: int) -> tuple[Project, dict[int, int]]:
+        found = digits(n)
+        project = make_project(images=found.images)
+        return project, dict(zip(project.task_ids, found.labels, strict=True))
+
+    return make
