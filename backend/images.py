@@ -9,11 +9,13 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, unquote, urljoin, urlsplit
+from uuid import uuid4
 
 import numpy as np
 import requests
@@ -22,12 +24,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from backend.assets import s3_client
-from backend.labelstudio import LabelStudioClient
+from backend.labelstudio import LabelStudioClient, LabelStudioError
 from backend.settings import Settings
 from kdal_core.errors import AssetError
 
 FETCHERS = 8
 """Threads that fetch images at once."""
+Image.init()
+WANTED_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+IMAGE_FORMATS = [name for name in WANTED_FORMATS if name in Image.OPEN]
+"""What is decoded. Pillow knows more, EPS among them, for which it would start Ghostscript on a stranger's file."""
 IN_MEMORY = 4 * 1024**3
 """Bytes of decoded images up to which a set is held in memory."""
 
@@ -54,6 +60,7 @@ class ImageLoader:
         self._cache = ByteCache(settings.home_folder / "cache" / "images", settings.cache_bytes)
         self._http = requests.Session()
         self._s3: Any = None
+        self._lock = Lock()
 
     def image(self, ref: ImageRef) -> Image.Image:
         """The decoded RGB image, upright.
@@ -62,10 +69,21 @@ class ImageLoader:
             AssetError: missing, too large, truncated or no image; names the task and the address.
         """
         try:
-            data = self._cache.get(ref.uri) or self._cache.put(ref.uri, self._fetch(ref))
-            return self._decode(data)
+            if not ref.uri:
+                raise AssetError("the task has no image address")
+            if not _is_remote(ref.uri):
+                return self._decode(self._fetch(ref))
+            if cached := self._cache.get(ref.uri):
+                with suppress(AssetError):  # damaged on the disk: fetched anew
+                    return self._decode(cached)
+            data = self._fetch(ref)
+            image = self._decode(data)
+            self._cache.put(ref.uri, data)  # not before: what cannot be used today may be right tomorrow
+            return image
         except AssetError as error:
             raise AssetError(f"task {ref.task_id}: image {_shown(ref.uri)}: {error}") from error
+        except ValueError as error:  # urlsplit, pathlib and the like, on text that is no address at all
+            raise AssetError(f"task {ref.task_id}: image {_shown(ref.uri)}: not an address ({error})") from error
 
     def tensor(self, ref: ImageRef, size: tuple[int, int]) -> torch.Tensor:
         """The image as uint8 (3, H, W), resized to ``size`` = (H, W)."""
@@ -115,6 +133,8 @@ class ImageLoader:
         uri = ref.uri
         scheme = urlsplit(uri).scheme.lower()
         if scheme == "data":
+            if len(uri) * 3 // 4 > self._settings.max_image_bytes:
+                raise AssetError(self._too_large())
             return _data_uri(uri)
         if scheme == "s3":
             return self._from_s3(ref)
@@ -128,7 +148,7 @@ class ImageLoader:
             if local and root is not None:
                 return self._from_disk(str(root / local[0]))
             return self._from_http(urljoin(self._settings.label_studio_url + "/", uri.lstrip("/")))
-        raise AssetError("kdal reads s3://, http(s)://, file:// and Label Studio's own files")
+        raise AssetError("kdal reads s3://, http(s)://, file://, data: and Label Studio's own files (/data/...)")
 
     def _from_disk(self, path: str) -> bytes:
         root = self._settings.local_files_root
@@ -136,27 +156,34 @@ class ImageLoader:
             raise AssetError("local files are off: set KDAL_LOCAL_FILES_ROOT to the folder that may be read")
         try:
             resolved = Path(path).resolve(strict=True)
-        except OSError as error:
-            raise AssetError(f"no such file ({error.strerror or error})") from error
+        except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError
+            raise AssetError(f"no such file ({getattr(error, 'strerror', None) or error})") from error
         if not resolved.is_relative_to(root.resolve()):
             raise AssetError("outside KDAL_LOCAL_FILES_ROOT")
-        if resolved.stat().st_size > self._settings.max_image_bytes:
-            raise AssetError(self._too_large())
-        return resolved.read_bytes()
+        if not resolved.is_file():
+            raise AssetError("not a file")
+        try:
+            if resolved.stat().st_size > self._settings.max_image_bytes:
+                raise AssetError(self._too_large())
+            return resolved.read_bytes()
+        except OSError as error:
+            raise AssetError(f"cannot be read ({error.strerror or error})") from error
 
     def _from_s3(self, ref: ImageRef) -> bytes:
-        parts = urlsplit(ref.uri, allow_fragments=False)
+        # Not as a URL: "?" and "#" are letters of a key like any other.
+        bucket, _, key = ref.uri[len("s3://") :].partition("/")
         try:
-            if self._s3 is None:
-                self._s3 = s3_client()
-            answer = self._s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))
+            with self._lock:  # boto3 makes clients in one thread only; they are used in many
+                if self._s3 is None:
+                    self._s3 = s3_client()
+            answer = self._s3.get_object(Bucket=bucket, Key=key)
             if answer["ContentLength"] > self._settings.max_image_bytes:
                 raise AssetError(self._too_large())
             return bytes(answer["Body"].read())
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ValueError) as error:
             # Label Studio may hold the storage's credentials where kdal has none of its own.
             try:
-                token = base64.b64encode(ref.uri.encode()).decode()
+                token = base64.urlsafe_b64encode(ref.uri.encode()).decode()
                 path = f"{self._settings.label_studio_url}/tasks/{ref.task_id}/resolve/?fileuri={token}"
                 return self._from_http(path)
             except AssetError as second:
@@ -165,9 +192,9 @@ class ImageLoader:
     def _from_http(self, url: str) -> bytes:
         limit = self._settings.max_image_bytes
         ours = self._label_studio is not None and url.startswith(self._settings.label_studio_url + "/")
-        # requests drops the Authorization header by itself when a redirect leads to another host
-        headers = self._label_studio.authorization() if ours and self._label_studio is not None else {}
         try:
+            # requests drops the Authorization header by itself when a redirect leads to another host
+            headers = self._label_studio.authorization() if ours and self._label_studio is not None else {}
             with self._http.get(url, headers=headers, stream=True, timeout=(5, 30)) as response:
                 if not response.ok:
                     raise AssetError(f"{response.status_code} {response.reason}")
@@ -177,24 +204,28 @@ class ImageLoader:
                     if len(data) > limit:
                         raise AssetError(self._too_large())
                 return bytes(data)
+        except LabelStudioError as error:
+            raise AssetError(str(error)) from error
         except requests.RequestException as error:
-            raise AssetError(f"cannot be fetched ({error})") from error
+            raise AssetError(f"cannot be fetched: {_why_unfetched(error)}") from error
 
     # ------------------------------------------------------------------ what they hold
 
     def _decode(self, data: bytes) -> Image.Image:
+        limit = f"KDAL_MAX_IMAGE_PIXELS = {self._settings.max_image_pixels:,}"
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
                 if image.width * image.height > self._settings.max_image_pixels:
-                    raise AssetError(
-                        f"{image.width} x {image.height} pixels, more than "
-                        f"KDAL_MAX_IMAGE_PIXELS = {self._settings.max_image_pixels:,}"
-                    )
-                return ImageOps.exif_transpose(image).convert("RGB")
+                    raise AssetError(f"{image.width} x {image.height} pixels, more than {limit}")
+                return _as_rgb(ImageOps.exif_transpose(image))
+        except AssetError:
+            raise
         except UnidentifiedImageError as error:
-            raise AssetError("not an image that can be decoded") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
-            raise AssetError(f"damaged ({error})") from error
+            raise AssetError("not an image that can be decoded" if data else "empty") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise AssetError(f"more pixels than {limit} ({error})") from error
+        except Exception as error:  # on damaged bytes Pillow raises whatever its parsers trip over
+            raise AssetError(f"damaged ({error or type(error).__name__})") from error
 
     def _too_large(self) -> str:
         return f"more than KDAL_MAX_IMAGE_BYTES = {self._settings.max_image_bytes:,} bytes"
@@ -220,13 +251,14 @@ class ByteCache:
 
     Args:
         folder: where the files are; several processes may share it.
-        limit: bytes that the folder may hold.
+        limit: bytes that the folder may hold; each further process may exceed it by a tenth.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit
         self._lock = Lock()
-        self._size: int | None = None
+        # Bytes that may be written before the folder is measured again: others write into it, too.
+        self._room = 0
 
     def get(self, key: str) -> bytes | None:
         """Bytes kept under a key, if any."""
@@ -239,18 +271,22 @@ class ByteCache:
         return data
 
     def put(self, key: str, data: bytes) -> bytes:
-        """Keep bytes under a key; returns them."""
+        """Keep bytes under a key, if there is room on the disk; returns them."""
         if len(data) > self._limit // 4:
             return data
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.{os.getpid()}.{id(data)}")
-        draft.write_bytes(data)
-        draft.replace(path)
-        with self._lock:
-            self._size = (self._measure() if self._size is None else self._size) + len(data)
-            if self._size > self._limit:
-                self._evict()
+        draft = path.with_name(f"{path.name}.{uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(data)
+            draft.replace(path)
+            with self._lock:
+                self._room -= len(data)
+                if self._room < 0:
+                    self._evict()
+        except OSError:  # a full or read-only disk makes it slower, not wrong
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
         return data
 
     def _path(self, key: str) -> Path:
@@ -267,18 +303,17 @@ class ByteCache:
             files.append((stat.st_mtime, stat.st_size, path))
         return sorted(files)
 
-    def _measure(self) -> int:
-        return sum(size for _, size, _ in self._files())
-
     def _evict(self) -> None:
-        # Down to 80%, so that a full cache is not walked at each image.
         files = self._files()
-        self._size = sum(size for _, size, _ in files)
-        for _, size, path in files:
-            if self._size <= 0.8 * self._limit:
-                return
-            path.unlink(missing_ok=True)
-            self._size -= size
+        held = sum(size for _, size, _ in files)
+        if held > 0.9 * self._limit:
+            # Down to 80%, so that a full cache is not walked at each image.
+            for _, size, path in files:
+                if held <= 0.8 * self._limit:
+                    break
+                path.unlink(missing_ok=True)
+                held -= size
+        self._room = self._limit // 10
 
 
 def _data_uri(uri: str) -> bytes:
@@ -291,5 +326,36 @@ def _data_uri(uri: str) -> bytes:
         raise AssetError(f"not base64 ({error})") from error
 
 
+def _is_remote(uri: str) -> bool:
+    return uri.startswith("/") or urlsplit(uri).scheme.lower() in ("s3", "http", "https")
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """What the annotator sees: 16 bits as 8, transparent places white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        # Whole numbers are 16 bits deep; for fractions nothing says which is white but the image itself.
+        low, high = (0.0, 65535.0) if image.mode != "F" else (float(values.min()), float(values.max()))
+        scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
+        return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        upper = image.convert("RGBA")
+        white = Image.new("RGBA", upper.size, "white")
+        return Image.alpha_composite(white, upper).convert("RGB")
+    return image.convert("RGB")
+
+
+def _why_unfetched(error: requests.RequestException) -> str:
+    # requests' own words hold the whole address, and with it a presigned URL's signature.
+    if isinstance(error, requests.Timeout):
+        return "its server does not answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "its server cannot be reached"
+    if isinstance(error, requests.TooManyRedirects):
+        return "it is redirected without end"
+    return type(error).__name__
+
+
 def _shown(uri: str) -> str:
-    return uri if len(uri) <= 120 else uri[:100] + "..." + uri[-10:]
+    text = uri if len(uri) <= 120 else uri[:100] + "..." + uri[-10:]
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -87,8 +87,10 @@ def s3_server(tmp_path_factory) -> Iterator[EmbeddedS3]:
 class TrainedDigits:
     checkpoint: bytes
     """small_cnn for 8 x 8 pixels, trained on the first 300 of scikit-learn's digits."""
+    images: torch.Tensor
+    """Digits 1000 to 1099, uint8 (100, 3, 8, 8)."""
     files: list[bytes]
-    """Digits 1000 to 1099 as PNG files."""
+    """The same as PNG files."""
     labels: list[int]
 
 
@@ -104,6 +106,7 @@ def trained() -> TrainedDigits:
     spec = ModelSpec(task.kind, "small_cnn", tuple(task.classes), (8, 8))
     return TrainedDigits(
         checkpoint=save_checkpoint(model, spec),
+        images=images[1000:1100],
         files=[png(images[i, 0].numpy()) for i in range(1000, 1100)],
         labels=labels[1000:1100].tolist(),
     )
