@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import httpx
@@ -52,7 +53,15 @@ class LabelStudioClient:
             raise LabelStudioError(
                 "LABEL_STUDIO_API_KEY is not set: copy a token from Label Studio, Account & Settings", 401
             )
-        self._sdk = LabelStudio(base_url=url, api_key=api_key, timeout=timeout)  # type: ignore[no-untyped-call]
+        try:
+            self._sdk = LabelStudio(base_url=url, api_key=api_key, timeout=timeout)  # type: ignore[no-untyped-call]
+        except (ApiError, ValueError, OverflowError, TypeError) as error:
+            # The SDK looks into a personal access token. Not chained: nobody should see what it holds.
+            reason = _detail_of(error.body) if isinstance(error, ApiError) else "it is damaged"
+            raise LabelStudioError(
+                f"LABEL_STUDIO_API_KEY is of no use: {reason}. Make a new token in Label Studio, Account & Settings",
+                401,
+            ) from None
 
     # ------------------------------------------------------------------ projects
 
@@ -100,12 +109,13 @@ class LabelStudioClient:
     def open_count(self, project: int) -> int:
         """How many tasks nobody has labelled or skipped."""
         filters = [_count("total_annotations", "equal", 0), _count("cancelled_annotations", "equal", 0)]
-        return int(self._task_page(project, filters, 1, False)["total"])
+        return int(self._field(self._task_page(project, filters, 1, False), "total", int))
 
     def _walk(self, project: int, filters: list[Json], full: bool) -> Iterator[Json]:
         last = 0
         while True:
-            page = self._task_page(project, [*filters, _count("id", "greater", last)], PAGE, full)["tasks"]
+            answer = self._task_page(project, [*filters, _count("id", "greater", last)], PAGE, full)
+            page = self._field(answer, "tasks", list)
             yield from page
             if len(page) < PAGE:
                 return
@@ -131,12 +141,12 @@ class LabelStudioClient:
         Not retried: a request whose answer got lost may have inserted, and a second would insert twice.
         """
         answer = self._request("POST", f"api/projects/{project}/import/predictions", body=list(predictions), retries=0)
-        return int(answer["created"])
+        return int(self._field(answer, "created", int))
 
     def prediction_counts(self, project: int) -> dict[str, int]:
         """Number of predictions by model version."""
         answer = self._get(f"api/projects/{project}/model-versions/")
-        return {str(version): int(count) for version, count in answer.items()}
+        return {str(version): int(count) for version, count in answer.items() if isinstance(count, int)}
 
     def delete_predictions(self, project: int, version: str) -> None:
         """Remove all predictions of a model version."""
@@ -146,7 +156,7 @@ class LabelStudioClient:
 
     def webhooks(self, project: int) -> list[Json]:
         """The project's webhooks."""
-        answer: list[Json] = self._request("GET", "api/webhooks/", params={"project": project})
+        answer = self._list("api/webhooks/", project=project)
         return [hook for hook in answer if hook.get("project") == project]
 
     def create_webhook(self, **fields: Any) -> Json:
@@ -164,8 +174,7 @@ class LabelStudioClient:
 
     def backends(self, project: int) -> list[Json]:
         """The ML backends connected to a project."""
-        result: list[Json] = self._request("GET", "api/ml", params={"project": project})
-        return result
+        return self._list("api/ml", project=project)
 
     def create_backend(self, **fields: Any) -> Json:
         """Connect an ML backend: Label Studio calls its /health and /setup before it answers."""
@@ -179,14 +188,36 @@ class LabelStudioClient:
     # ------------------------------------------------------------------ files
 
     def authorization(self) -> dict[str, str]:
-        """Headers that let us read files from Label Studio itself."""
-        return {"Authorization": self._sdk._client_wrapper.get_headers()["Authorization"]}
+        """Headers that let us read files from Label Studio itself.
+
+        Raises:
+            LabelStudioError: a personal access token cannot be exchanged for a bearer token.
+        """
+        with self._faults():
+            return {"Authorization": self._sdk._client_wrapper.get_headers()["Authorization"]}
 
     # ------------------------------------------------------------------ the one way out
 
     def _get(self, path: str, **params: Any) -> Json:
-        result: Json = self._request("GET", path, params=params)
-        return result
+        answer = self._request("GET", path, params=params)
+        if not isinstance(answer, dict):
+            raise self._unexpected(path)
+        return answer
+
+    def _list(self, path: str, **params: Any) -> list[Json]:
+        answer = self._request("GET", path, params=params)
+        if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
+            raise self._unexpected(path)
+        return answer
+
+    def _field(self, answer: Any, name: str, kind: type) -> Any:
+        value = answer.get(name) if isinstance(answer, dict) else None
+        if not isinstance(value, kind):
+            raise self._unexpected(f'"{name}"')
+        return value
+
+    def _unexpected(self, what: str) -> LabelStudioError:
+        return LabelStudioError(f"{self.url} answers {what} as no Label Studio does: is LABEL_STUDIO_URL right?", 502)
 
     def _request(
         self,
@@ -197,7 +228,7 @@ class LabelStudioClient:
         body: Any = None,
         retries: int = 2,
     ) -> Any:
-        try:
+        with self._faults():
             response = self._sdk._client_wrapper.httpx_client.request(
                 path,
                 method=method,
@@ -206,16 +237,6 @@ class LabelStudioClient:
                 headers={"content-type": "application/json"} if body is not None else None,
                 request_options={"max_retries": retries},
             )
-        except httpx.HTTPError as error:
-            raise LabelStudioError(
-                f"Label Studio at {self.url} does not answer: {error or type(error).__name__}"
-            ) from error
-        except ApiError as error:  # the SDK's own, when it cannot exchange a personal access token
-            raise LabelStudioError(
-                f"Label Studio at {self.url} refuses LABEL_STUDIO_API_KEY ({error.status_code}): "
-                "make a new token in Account & Settings",
-                error.status_code,
-            ) from error
         if response.status_code == 401:
             raise LabelStudioError(
                 f"Label Studio at {self.url} refuses LABEL_STUDIO_API_KEY: it is wrong, or a legacy token while "
@@ -226,7 +247,33 @@ class LabelStudioClient:
             raise LabelStudioError(
                 f"{method} /{path}: {response.status_code} {_detail(response)}", response.status_code
             )
-        return response.json() if response.content else {}
+        try:
+            return response.json() if response.content else {}
+        except ValueError as error:
+            raise self._unexpected(f"/{path}") from error
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """What the SDK and its HTTP client raise, in our words."""
+        try:
+            yield
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise LabelStudioError(
+                f"Label Studio at {self.url} does not answer: {str(error) or type(error).__name__}"
+            ) from error
+        except ApiError as error:  # the SDK's own, when it cannot exchange a personal access token
+            if error.status_code is not None and error.status_code >= 500:
+                raise LabelStudioError(
+                    f"Label Studio at {self.url} answers {error.status_code} when asked for a bearer token",
+                    error.status_code,
+                ) from error
+            raise LabelStudioError(
+                f"Label Studio at {self.url} refuses LABEL_STUDIO_API_KEY ({error.status_code}): "
+                "make a new token in Account & Settings",
+                error.status_code,
+            ) from error
+        except ValueError as error:  # the SDK again: what should be a bearer token is not even JSON
+            raise self._unexpected("a request for a bearer token") from error
 
 
 def _count(field: str, operator: str, value: int) -> Json:
@@ -238,7 +285,9 @@ def _detail(response: httpx.Response) -> str:
         answer = response.json()
     except ValueError:
         return response.reason_phrase
-    if isinstance(answer, dict):
-        reasons = answer.get("validation_errors") or answer.get("detail") or answer
-        return json.dumps(reasons)[:2000] if not isinstance(reasons, str) else reasons
-    return json.dumps(answer)[:2000]
+    return _detail_of(answer)
+
+
+def _detail_of(answer: Any) -> str:
+    reasons = answer.get("validation_errors") or answer.get("detail") or answer if isinstance(answer, dict) else answer
+    return (reasons if isinstance(reasons, str) else json.dumps(reasons))[:2000]
