@@ -10,12 +10,12 @@ from typing import Any
 import structlog
 from flask import Flask, Response, g, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 
 from backend.resources import Resources
-from backend.service import ForbiddenError, Service, UnknownProjectError
+from backend.service import BadRequestError, ForbiddenError, Service, UnknownProjectError
 from backend.status import StatusCollector
-from kdal_core.errors import KdalError
+from kdal_core.errors import AssetError, KdalError
 
 MAX_BODY = 256 * 1024**2
 """Bytes of a request: Label Studio may send all tasks of a project at once."""
@@ -83,12 +83,15 @@ def create_app(resources: Resources) -> Flask:
 
     @app.errorhandler(KdalError)
     def refuse(error: KdalError) -> Response:
-        status = 403 if isinstance(error, ForbiddenError) else 404 if isinstance(error, UnknownProjectError) else 400
-        return _error(status, str(error))
+        known = ((ForbiddenError, 403), (UnknownProjectError, 404), (AssetError, 503))
+        return _error(next((status for kind, status in known if isinstance(error, kind)), 400), str(error))
 
     @app.errorhandler(HTTPException)
     def refuse_http(error: HTTPException) -> Response:
-        return _error(error.code or 500, str(error.description))
+        response = _error(error.code or 500, str(error.description))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods is not None:
+            response.headers["Allow"] = ", ".join(error.valid_methods)
+        return response
 
     @app.errorhandler(Exception)
     def fail(error: Exception) -> Response:
@@ -122,7 +125,10 @@ class _Metrics:
 
 def _body() -> Any:
     """The request's JSON, whatever content type it is sent under."""
-    return request.get_json(force=True)
+    try:
+        return request.get_json(force=True)
+    except (BadRequest, RecursionError) as error:
+        raise BadRequestError("the request's body is not JSON, or nested too deeply") from error
 
 
 def _error(status: int, message: str) -> Response:

@@ -197,7 +197,7 @@ def _object(payload: Any) -> Json:
 
 def _project_uid(value: Any) -> tuple[int, str]:
     """("3.1795301030") -> (3, "3.1795301030")."""
-    if not isinstance(value, str) or not re.fullmatch(r"\d{1,9}\.\d{1,12}", value):
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,12}", value):
         raise BadRequestError('"project" must be "<id>.<created>", as Label Studio sends it')
     return int(value.partition(".")[0]), value
 
@@ -214,7 +214,7 @@ def _event_project(body: Json, header: str | None) -> int:
 
 def _task_id(task: Any) -> int:
     number = task.get("id") if isinstance(task, dict) else None
-    return number if isinstance(number, int) else -1
+    return number if isinstance(number, int) and not isinstance(number, bool) else -1
 
 
 def _image_address(task: Any, key: str) -> str | None:

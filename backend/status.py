@@ -48,7 +48,7 @@ def table(report: Json) -> RenderableType:
             if last and score is not None
             else "-",
             str(len(project["set_aside"])) if project["set_aside"] else "-",
-            project["problem"] or (last or {}).get("error") or "-",
+            Text(project["problem"] or (last or {}).get("error") or "-"),  # as it is: brackets are no markup
         )
         notes += [Text(f"project {project['id']}, {item['reason']}") for item in project["set_aside"][:10]]
         if len(project["set_aside"]) > 10:
