@@ -20,6 +20,10 @@ FAULTS = (OSError, BotoCoreError, ClientError, ValueError)
 """What folders and S3 raise."""
 
 
+class MissingAssetError(AssetError):
+    """There is nothing under a key, as opposed to a store that is out of reach."""
+
+
 class Assets:
     """A key-value store of bytes. Keys are relative paths such as ``projects/3/rounds/2/order.json``.
 
@@ -54,13 +58,14 @@ class Assets:
         return key
 
     def read(self, key: str) -> bytes:
-        """Bytes stored under a key; `AssetError` when there are none."""
+        """Bytes stored under a key; `MissingAssetError` when there are none."""
         try:
             if self._s3 is not None:
                 return bytes(self._s3.get_object(**self._place(key))["Body"].read())
             return Path(self.root, key).read_bytes()
         except FAULTS as error:
-            raise AssetError(f"cannot read {self.root}/{key}: {error}") from error
+            kind = MissingAssetError if _is_missing(error) else AssetError
+            raise kind(f"cannot read {self.root}/{key}: {error}") from error
 
     def _place(self, key: str) -> dict[str, str]:
         bucket, _, prefix = self.root.removeprefix("s3://").partition("/")
@@ -94,6 +99,11 @@ class Assets:
                 return dict(arrays)
         except Exception as error:  # on damaged bytes numpy raises whatever its parsers trip over
             raise AssetError(f"{self.root}/{key} is damaged, it holds no plain arrays: {error}") from error
+
+
+def _is_missing(error: Exception) -> bool:
+    code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+    return isinstance(error, FileNotFoundError) or code in ("NoSuchKey", "404")
 
 
 def _write_file(path: Path, data: bytes) -> None:

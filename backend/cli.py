@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import structlog
 import typer
+from dotenv import dotenv_values
 from rich.console import Console
 
 from backend.settings import Settings
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A Label Studio ML backend that makes a labelling team need far fewer labels.",
 )
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False)
 
 
 @app.command()
@@ -153,6 +154,9 @@ def demo(
 
 def main() -> None:
     """Entry point: an error of ours is a sentence on stderr and exit status 1, never a traceback."""
+    for name, value in dotenv_values(".env").items():
+        if name.startswith("AWS_") and value is not None:
+            os.environ.setdefault(name, value)  # boto3 reads the environment, but no .env
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         app()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from backend import ordering
@@ -55,12 +56,17 @@ def connect_backend(settings: Settings, client: LabelStudioClient, project: int,
             "basic_auth_pass": settings.auth_password,
         }
     ensure_webhook(settings, client, project)
-    ours = [b for b in client.backends(project) if b["title"] == TITLE or str(b["url"]).rstrip("/") == settings.url]
+    ours = [b for b in client.backends(project) if b.get("title") == TITLE or str(b["url"]).rstrip("/") == settings.url]
     if ours:
         client.update_backend(int(ours[0]["id"]), **fields)
     else:
         client.create_backend(**fields)
     return row
+
+
+def project_uid(row: Json) -> str:
+    """``<id>.<created>`` of a project as the API shows it: what /setup and /predict name it by."""
+    return f"{row['id']}.{int(datetime.fromisoformat(row['created_at']).timestamp())}"
 
 
 def ensure_webhook(settings: Settings, client: LabelStudioClient, project: int) -> None:

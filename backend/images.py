@@ -34,6 +34,8 @@ Image.init()
 WANTED_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 IMAGE_FORMATS = [name for name in WANTED_FORMATS if name in Image.OPEN]
 """What is decoded. Pillow knows more, EPS among them, for which it would start Ghostscript on a stranger's file."""
+OUTAGE = 8
+"""So many images out of reach, and none within, are no bad luck but an outage."""
 IN_MEMORY = 4 * 1024**3
 """Bytes of decoded images up to which a set is held in memory."""
 
@@ -44,6 +46,10 @@ class ImageRef:
 
     task_id: int
     uri: str
+
+
+class UnreachableError(AssetError):
+    """Where an image is cannot be reached now: no answer, a fault of the server's, or no permission."""
 
 
 class ImageLoader:
@@ -81,7 +87,8 @@ class ImageLoader:
             self._cache.put(ref.uri, data)  # not before: what cannot be used today may be right tomorrow
             return image
         except AssetError as error:
-            raise AssetError(f"task {ref.task_id}: image {_shown(ref.uri)}: {error}") from error
+            kind = UnreachableError if isinstance(error, UnreachableError) else AssetError
+            raise kind(f"task {ref.task_id}: image {_shown(ref.uri)}: {error}") from error
         except ValueError as error:  # urlsplit, pathlib and the like, on text that is no address at all
             raise AssetError(f"task {ref.task_id}: image {_shown(ref.uri)}: not an address ({error})") from error
 
@@ -102,10 +109,15 @@ class ImageLoader:
             images: uint8 (M, 3, H, W), or a lazy sequence of as many when they would fill the memory;
             kept: positions in ``refs`` of the M that could be read;
             reasons: position in ``refs`` -> why it could not.
+
+        Raises:
+            UnreachableError: `OUTAGE` images or more, and where they are is out of reach for each of them. They
+                are not bad images, and nothing should be concluded from it.
         """
         lazy = len(refs) * 3 * size[0] * size[1] > IN_MEMORY
         out = None if lazy else torch.empty((len(refs), 3, *size), dtype=torch.uint8)
         reasons: dict[int, str] = {}
+        unreachable: set[int] = set()
         kept: list[int] = []
 
         def one(position: int) -> torch.Tensor | None:
@@ -113,6 +125,8 @@ class ImageLoader:
                 return self.tensor(refs[position], size)
             except AssetError as error:
                 reasons[position] = str(error)
+                if isinstance(error, UnreachableError):
+                    unreachable.add(position)
                 return None
 
         with ThreadPoolExecutor(FETCHERS) as pool:
@@ -123,6 +137,8 @@ class ImageLoader:
                     kept.append(position)
                 if progress is not None and position % 64 == 63:
                     progress((position + 1) / len(refs))
+        if len(unreachable) == len(refs) >= OUTAGE:
+            raise UnreachableError(f"none of {len(refs)} images can be reached, for example {reasons[0]}")
         if out is None:
             return LazyImages(self, [refs[i] for i in kept], size), kept, reasons
         return out[: len(kept)], kept, reasons
@@ -187,7 +203,8 @@ class ImageLoader:
                 path = f"{self._settings.label_studio_url}/tasks/{ref.task_id}/resolve/?fileuri={token}"
                 return self._from_http(path)
             except AssetError as second:
-                raise AssetError(f"S3 says: {error}; through Label Studio: {second}") from error
+                kind = UnreachableError if isinstance(second, UnreachableError) else AssetError
+                raise kind(f"S3 says: {error}; through Label Studio: {second}") from error
 
     def _from_http(self, url: str) -> bytes:
         limit = self._settings.max_image_bytes
@@ -197,7 +214,9 @@ class ImageLoader:
             headers = self._label_studio.authorization() if ours and self._label_studio is not None else {}
             with self._http.get(url, headers=headers, stream=True, timeout=(5, 30)) as response:
                 if not response.ok:
-                    raise AssetError(f"{response.status_code} {response.reason}")
+                    away = response.status_code in (401, 403, 408, 429) or response.status_code >= 500
+                    kind = UnreachableError if away else AssetError
+                    raise kind(f"{response.status_code} {response.reason}")
                 data = bytearray()
                 for chunk in response.iter_content(1 << 16):
                     data += chunk
@@ -205,9 +224,9 @@ class ImageLoader:
                         raise AssetError(self._too_large())
                 return bytes(data)
         except LabelStudioError as error:
-            raise AssetError(str(error)) from error
+            raise UnreachableError(str(error)) from error
         except requests.RequestException as error:
-            raise AssetError(f"cannot be fetched: {_why_unfetched(error)}") from error
+            raise UnreachableError(f"cannot be fetched: {_why_unfetched(error)}") from error
 
     # ------------------------------------------------------------------ what they hold
 

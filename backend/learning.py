@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from backend.assets import MissingAssetError
 from backend.policy import Policy
 from backend.resources import Resources, round_key
 from backend.snapshots import Labelled, Snapshot
@@ -29,6 +30,10 @@ Progress = Callable[[float], None]
 
 STUDENT, TEACHER, DISTILLED = "student", "teacher", "distilled"
 """The trio's roles; the distilled student is the one that serves."""
+
+
+class DamagedModelError(AssetError):
+    """A checkpoint that cannot be used."""
 
 
 def trio_spec(policy: Policy, image_size: tuple[int, int]) -> TrioSpec:
@@ -110,8 +115,8 @@ def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | N
         return facts
     try:
         old, spec = load_model(resources, snapshot.uid, serving, DISTILLED)
-    except AssetError:
-        return facts
+    except (MissingAssetError, DamagedModelError):
+        return facts  # it cannot serve any more; a store that is out of reach, though, is no reason to promote
     if spec.classes != tuple(task.classes) or spec.kind != task.kind:
         return facts
     if spec.image_size != snapshot.image_size:
@@ -122,8 +127,18 @@ def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | N
 
 
 def load_model(resources: Resources, uid: str, number: int, role: str) -> tuple[Network, ModelSpec]:
-    """A round's model from its checkpoint; `AssetError` when there is none."""
-    return load_checkpoint(resources.assets.read(_model_key(uid, number, role)))
+    """A round's model from its checkpoint.
+
+    Raises:
+        MissingAssetError: there is none.
+        DamagedModelError: there is one that cannot be used.
+        AssetError: the assets are out of reach.
+    """
+    data = resources.assets.read(_model_key(uid, number, role))
+    try:
+        return load_checkpoint(data)
+    except AssetError as error:
+        raise DamagedModelError(str(error)) from error
 
 
 def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:

@@ -19,6 +19,7 @@ from backend.policy import Policy
 from backend.resources import Resources, round_key
 from backend.snapshots import Snapshot
 from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, prediction_gap, strategy
+from kdal_core.errors import AssetError
 from kdal_core.training import infer
 
 Json = dict[str, Any]
@@ -150,7 +151,11 @@ class Order:
     @classmethod
     def load(cls, resources: Resources, uid: str, number: int) -> Order:
         """Read it from the assets."""
-        return cls(**resources.assets.read_json(round_key(uid, number, "order.json")))
+        key = round_key(uid, number, "order.json")
+        try:
+            return cls(**resources.assets.read_json(key))
+        except TypeError as error:
+            raise AssetError(f"{key} is damaged, it is no order: {error}") from error
 
 
 def _cold_order(policy: Policy, thumbnails: NDArray[Any]) -> Any:

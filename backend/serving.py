@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from backend.formats import Format
 from backend.images import ImageRef
@@ -14,11 +15,13 @@ from backend.resources import Resources
 from backend.scoring import Order
 from backend.snapshots import Snapshot
 from backend.storage import Project
+from kdal_core.errors import AssetError
 from kdal_core.models import Network
 from kdal_core.tasks import Task
 from kdal_core.training import infer
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 MODELS = 8
 """Projects whose models stay in memory; the least recently asked one leaves first."""
@@ -42,40 +45,46 @@ class ServingModels:
         self._models: OrderedDict[tuple[str, int], ServingModel] = OrderedDict()
         self._orders: OrderedDict[tuple[str, int], dict[int, float]] = OrderedDict()
         self._lock = Lock()
+        self._loading: dict[tuple[int, str, int], Lock] = {}
 
     def model(self, project: Project) -> ServingModel | None:
         """The project's serving model; none before its first one is promoted."""
         if project.serving_round is None:
             return None
         key = (project.uid, project.serving_round)
-        with self._lock:
-            if key not in self._models:
-                network, spec = load_model(self._resources, *key, DISTILLED)
-                form = Snapshot.load(self._resources, *key).format
-                self._models[key] = ServingModel(network, form.task(), form, spec.image_size)
-                _trim(self._models)
-            self._models.move_to_end(key)
-            return self._models[key]
+        return self._cached(self._models, key, lambda: self._load_model(*key))
 
     def scores(self, project: Project, number: int) -> dict[int, float]:
         """Task id -> score in the order of a published round."""
         key = (project.uid, number)
-        with self._lock:
-            if key not in self._orders:
-                self._orders[key] = Order.load(self._resources, *key).scores
-                _trim(self._orders)
-            return self._orders[key]
+        return self._cached(self._orders, key, lambda: Order.load(self._resources, *key).scores)
 
     def predict(self, model: ServingModel, refs: list[ImageRef]) -> tuple[dict[int, list[Json]], dict[int, str]]:
         """Regions by position in ``refs``, and why the images at other positions could not be read."""
-        images, kept, reasons = self._resources.images.load(refs, model.image_size)
+        try:
+            images, kept, reasons = self._resources.images.load(refs, model.image_size)
+        except AssetError as error:
+            return {}, dict.fromkeys(range(len(refs)), str(error))
         if not kept:
             return {}, reasons
         device = self._resources.settings.device
         predictions = infer(model.task, model.network, images, device=device).predictions
         return {position: model.format.result(p) for position, p in zip(kept, predictions, strict=True)}, reasons
 
+    def _load_model(self, uid: str, number: int) -> ServingModel:
+        network, spec = load_model(self._resources, uid, number, DISTILLED)
+        form = Snapshot.load(self._resources, uid, number).format
+        return ServingModel(network, form.task(), form, spec.image_size)
 
-def _trim(cache: OrderedDict[tuple[str, int], Any]) -> None:
-    while len(cache) > MODELS:
-        cache.popitem(last=False)
+    def _cached(self, cache: OrderedDict[tuple[str, int], T], key: tuple[str, int], load: Callable[[], T]) -> T:
+        with self._lock:
+            own = self._loading.setdefault((id(cache), *key), Lock())
+        with own:  # a project's own: a slow load makes nobody else wait
+            if (found := cache.get(key)) is None:
+                found = load()
+            with self._lock:
+                cache[key] = found
+                cache.move_to_end(key)
+                while len(cache) > MODELS:
+                    cache.popitem(last=False)
+            return found

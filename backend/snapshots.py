@@ -71,7 +71,14 @@ class Snapshot:
     @classmethod
     def load(cls, resources: Resources, uid: str, number: int) -> Snapshot:
         """Read it from the assets."""
-        value = resources.assets.read_json(round_key(uid, number, "snapshot.json"))
+        key = round_key(uid, number, "snapshot.json")
+        try:
+            return cls._read(resources.assets.read_json(key))
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise AssetError(f"{key} is damaged, it is no snapshot: {error}") from error
+
+    @classmethod
+    def _read(cls, value: Any) -> Snapshot:
         return cls(
             uid=value["uid"],
             label_config=value["label_config"],

@@ -63,6 +63,8 @@ class Project(Base):
     """When webhook, sampling and model version were last seen to be right."""
     problem: Mapped[str | None]
     """Why kdal cannot serve the project at present, for people."""
+    claim: Mapped[Json | None] = mapped_column(JSON)
+    """A set-up under another uid, until Label Studio's API says which is right."""
     serving_round: Mapped[int | None]
     """The round whose model answers predictions; none before the first is promoted."""
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -174,7 +176,8 @@ class Storage:
     def put_project(self, project: int, uid: str, label_config: str, policy: Json) -> bool:
         """Note a project's set-up; returns whether anything about it is new.
 
-        A project with the number of an earlier one that was deleted (another uid) starts from nothing.
+        Another uid than the known one is only noted: the project may be a new one with the number of one that was
+        deleted, or somebody else's. `accept_project` follows when Label Studio's API has confirmed it.
         """
         try:
             return self._put_project(project, uid, label_config, policy)
@@ -185,17 +188,31 @@ class Storage:
         with self.session() as session:
             row = session.get(Project, project)
             if row is not None and row.uid != uid:
-                for table in (SetAside, Round, Event):
-                    session.execute(delete(table).where(table.project_id == project))
-                session.delete(row)
-                session.flush()
-                row = None
+                row.claim = {"uid": uid, "label_config": label_config, "policy": policy}
+                return True
             if row is None:
                 session.add(Project(id=project, uid=uid, label_config=label_config, policy=policy))
                 return True
             same = row.label_config == label_config and row.policy == policy and row.connected_at is not None
             row.label_config, row.policy = label_config, policy
             return not same
+
+    def accept_project(self, project: int, uid: str) -> None:
+        """Settle a claim: ``uid`` is the project's, as Label Studio's API has it.
+
+        If it is the claim's, everything known of the earlier project of that number goes; else the claim goes.
+        """
+        with self.session() as session:
+            row = session.get(Project, project)
+            if row is None or row.claim is None:
+                return
+            claim, row.claim = row.claim, None
+            if claim["uid"] == uid:
+                for table in (SetAside, Round):
+                    session.execute(delete(table).where(table.project_id == project))
+                session.delete(row)
+                session.flush()
+                session.add(Project(id=project, **claim))
 
     def update_project(self, project: int, **fields: Any) -> None:
         """Set columns of a project."""

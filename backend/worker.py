@@ -18,7 +18,7 @@ from dbos import DBOS
 from sqlalchemy.exc import IntegrityError
 
 from backend import rounds as durable
-from backend.connecting import ensure_connected
+from backend.connecting import ensure_connected, project_uid
 from backend.counting import batch_window, count_labels
 from backend.labelstudio import LabelStudioError
 from backend.policy import Policy
@@ -104,6 +104,9 @@ class Worker:
             actions: of the events that led here; empty when the timer did.
         """
         storage = self._resources.storage
+        if project.claim is not None:
+            storage.accept_project(project.id, project_uid(self._resources.label_studio.project(project.id)))
+            project = storage.project(project.id) or project
         if SETUP in actions or not actions or project.connected_at is None:
             ensure_connected(self._resources, project, insist=SETUP in actions or project.connected_at is None)
         last = storage.last_round(project.id)

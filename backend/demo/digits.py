@@ -16,7 +16,7 @@ from backend.labelstudio import LabelStudioClient, LabelStudioError
 TITLE = "Handwritten digits"
 LABEL_CONFIG = """<View>
   <Header value="Which digit is this?"/>
-  <Image name="image" value="$image" width="320px" zoom="false"/>
+  <Image name="image" value="$image" width="320px" zoom="false" zoomControl="false"/>
   <Choices name="digit" toName="image" choice="single" required="true" showInline="true">
     {choices}
   </Choices>

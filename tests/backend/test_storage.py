@@ -93,6 +93,14 @@ def test_an_unknown_project_is_none(storage):
     assert storage.projects() == []
 
 
+def test_a_claim_to_a_projects_number_that_label_studio_denies_changes_nothing(storage, project):
+    storage.begin_round(3, 0, "connect")
+    storage.put_project(3, "3.1900000000", CONFIG, {"budget": 5})
+    storage.accept_project(3, "3.1795301030")
+    kept = storage.project(3)
+    assert (kept.uid, kept.policy, kept.claim, len(storage.rounds(3))) == ("3.1795301030", {}, None, 1)
+
+
 def test_a_later_project_of_the_same_number_starts_from_nothing(storage, project):
     storage.put_project(4, "4.1", CONFIG, {})
     for number in (3, 4):
@@ -102,11 +110,15 @@ def test_a_later_project_of_the_same_number_starts_from_nothing(storage, project
     storage.update_project(3, serving_round=0, connected_at=now(), problem="old")
 
     assert storage.put_project(3, "3.1900000000", CONFIG, {"budget": 5})
+    assert (storage.project(3).uid, len(storage.rounds(3))) == ("3.1795301030", 1)  # anybody may say so
+
+    storage.accept_project(3, "3.1900000000")
 
     fresh = storage.project(3)
     assert (fresh.uid, fresh.policy) == ("3.1900000000", {"budget": 5})
     assert (fresh.serving_round, fresh.connected_at, fresh.problem) == (None, None, None)
-    assert (storage.rounds(3), storage.events(3), storage.tasks_set_aside(3)) == ([], [], [])
+    assert (storage.rounds(3), storage.tasks_set_aside(3)) == ([], [])
+    assert len(storage.events(3)) == 1  # hints are kept: the one that led here has to be seen to
     assert len(storage.rounds(4)) == len(storage.events(4)) == len(storage.tasks_set_aside(4)) == 1
 
 

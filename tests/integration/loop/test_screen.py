@@ -1,0 +1,56 @@
+"""What an annotator sees in Label Studio, in a real browser."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from backend.demo.digits import LABEL_CONFIG
+from tests.integration.harness import Api, Project
+from tests.integration.loop.running import RunningKdal, drain
+
+
+def test_the_labelling_screen_shows_kdals_pre_annotation_and_submits_it(
+    kdal: RunningKdal,
+    ls_api: Api,
+    page: Page,
+    make_project: Callable[..., Project],
+    digits: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    found = digits(120)
+    project = make_project(LABEL_CONFIG, found.images, title="Handwritten digits")
+    truth = dict(zip(project.task_ids, found.labels, strict=True))
+    kdal.connect(project, budget=60, epochs=100)
+    kdal.wait_open(project, 0)
+    drain(project, [ls_api], 60, truth.__getitem__)
+    kdal.wait_open(project, 1)
+    task = kdal.order(project, 1)[0]
+    (prediction,) = next(t for t in project.tasks() if t["id"] == task)["predictions"]
+    predicted = prediction["result"][0]["value"]["choices"][0]
+
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{project.api.url}/projects/{project.id}/data")
+    page.get_by_role("button", name="Label All Tasks").click(timeout=60_000)
+    expect(page.get_by_text("Which digit is this?")).to_be_visible(timeout=60_000)
+    checked = page.locator("input[type=checkbox]:checked")
+    expect(checked).to_have_count(1)
+    assert checked.get_attribute("name") == str(predicted)
+    image = page.get_by_role("img", name="image", exact=True)
+    expect(image).to_be_visible()
+    page.wait_for_function("() => [...document.images].every(i => i.complete)")
+    # KDAL_PICTURES=docs/pictures renews the README's picture.
+    picture = Path(os.environ.get("KDAL_PICTURES") or tmp_path) / "labelling.png"
+    page.wait_for_timeout(500)
+    page.screenshot(path=picture)
+    assert picture.stat().st_size > 10_000
+
+    page.locator("button", has_text="Submit").first.click()
+    kdal.wait_counted(project, 1)
+    (annotation,) = next(t for t in project.tasks() if t["id"] == task)["annotations"]
+    assert annotation["result"][0]["value"]["choices"] == [predicted]
+    assert annotation["parent_prediction"] == prediction["id"] or annotation["prediction"]
