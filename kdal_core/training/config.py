@@ -33,11 +33,11 @@ class TrainConfig:
     """
 
     epochs: int = 30
-    batch_size: int = 32
+    batch_size: int = 64
     lr: float = 2e-3
     weight_decay: float = 5e-2
-    temperature: float = 2.0
-    kd_weight: float = 1.0
+    temperature: float = 4.0
+    kd_weight: float = 3.0
     seed: int = 0
     device: str = "auto"
     amp: Literal["auto", "on", "off"] = "auto"

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -27,11 +27,13 @@ def test_strict_uncertainty_of_a_gap_too_small_to_divide_by_is_infinite_not_nan(
     assert uncertainty([5e-324], [1.0], eps=0)[0] == np.inf
 
 
+@example(np.full(7, 100.0), np.zeros(7), 5e-324)
 @given(gaps, gaps, st.floats(0, 10))
 def test_uncertainty_follows_the_formula_point_by_point(a, b, eps):
     for ours, ss, st_ in zip(uncertainty(a, b, eps), a, b, strict=True):
         if ss + eps > 0 and st_ + eps > 0:
-            expected = (ss + st_) * max((st_ + eps) / (ss + eps), (ss + eps) / (st_ + eps))
+            with np.errstate(over="ignore"):
+                expected = (ss + st_) * max((st_ + eps) / (ss + eps), (ss + eps) / (st_ + eps))
             assert ours == pytest.approx(expected, rel=1e-12)
         else:
             assert ours == (0 if ss == st_ == 0 else np.inf)
