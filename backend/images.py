@@ -7,13 +7,14 @@ import binascii
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urljoin, urlsplit
 from uuid import uuid4
 
@@ -28,8 +29,11 @@ from backend.labelstudio import LabelStudioClient, LabelStudioError
 from backend.settings import Settings
 from kdal_core.errors import AssetError
 
+T = TypeVar("T")
 FETCHERS = 8
 """Threads that fetch images at once."""
+WORTH_A_THREAD = 0.001
+"""Seconds an image above which fetching and decoding in threads pays."""
 Image.init()
 WANTED_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 IMAGE_FORMATS = [name for name in WANTED_FORMATS if name in Image.OPEN]
@@ -129,14 +133,13 @@ class ImageLoader:
                     unreachable.add(position)
                 return None
 
-        with ThreadPoolExecutor(FETCHERS) as pool:
-            for position, tensor in enumerate(pool.map(one, range(len(refs)))):
-                if tensor is not None:
-                    if out is not None:
-                        out[len(kept)] = tensor
-                    kept.append(position)
-                if progress is not None and position % 64 == 63:
-                    progress((position + 1) / len(refs))
+        for position, tensor in enumerate(_in_turn_or_at_once(one, len(refs))):
+            if tensor is not None:
+                if out is not None:
+                    out[len(kept)] = tensor
+                kept.append(position)
+            if progress is not None and position % 64 == 63:
+                progress((position + 1) / len(refs))
         if len(unreachable) == len(refs) >= OUTAGE:
             raise UnreachableError(f"none of {len(refs)} images can be reached, for example {reasons[0]}")
         if out is None:
@@ -333,6 +336,21 @@ class ByteCache:
                 path.unlink(missing_ok=True)
                 held -= size
         self._room = self._limit // 10
+
+
+def _in_turn_or_at_once(one: Callable[[int], T], count: int) -> Iterator[T]:
+    """Results of ``one(0)``, ``one(1)``, ...: one by one while that is fast, in threads as soon as it is slow.
+
+    Small images that are at hand are decoded in less time than a thread takes to start.
+    """
+    began = time.perf_counter()
+    done = 0
+    while done < count and time.perf_counter() - began <= done * WORTH_A_THREAD + WORTH_A_THREAD:
+        yield one(done)
+        done += 1
+    if done < count:
+        with ThreadPoolExecutor(FETCHERS) as pool:
+            yield from pool.map(one, range(done, count))
 
 
 def _data_uri(uri: str) -> bytes:

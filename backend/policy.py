@@ -21,8 +21,9 @@ class Policy(BaseModel):
     """Count labels outside the batch too; false: only the batch's own tasks (skipped ones replaced)."""
     strategy: Literal["kd_gap", "random"] = "kd_gap"
     """How the queue is ordered."""
-    mode: Literal["score", "marginal", "coverage", "static"] = "score"
-    """How the greedy pass joins uncertainty and diversity, see `kdal_core.acquisition.greedy_select`."""
+    mode: Literal["score", "marginal", "coverage", "static"] | None = None
+    """How the greedy pass joins uncertainty and diversity, see `kdal_core.acquisition.greedy_select`; null: kdal's
+    default."""
     beta: Annotated[float, Field(ge=0, le=1000)] | None = None
     """Weight of diversity beside uncertainty; null: kdal's default."""
     k: Annotated[int, Field(ge=1, le=1000)] | None = None

@@ -112,8 +112,10 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
 
 def pool_scores(policy: Policy, number: int, **arrays: Any) -> PoolScores:
     """A pool for the core's strategies, with the policy's parameters where it names them."""
-    chosen: Json = {name: value for name in ("k", "beta", "eps") if (value := getattr(policy, name)) is not None}
-    return PoolScores(**arrays, **chosen, mode=policy.mode, seed=policy.seed + number)
+    chosen: Json = {
+        name: value for name in ("k", "beta", "eps", "mode") if (value := getattr(policy, name)) is not None
+    }
+    return PoolScores(**arrays, **chosen, seed=policy.seed + number)
 
 
 def regions(resources: Resources, snapshot: Snapshot, number: int) -> dict[int, list[Json]]:

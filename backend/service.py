@@ -19,7 +19,7 @@ from backend.policy import Policy
 from backend.resources import Resources
 from backend.serving import ServingModels
 from backend.snapshots import LONGEST_SIDE
-from backend.storage import Project
+from backend.storage import Project, Round
 from backend.worker import SETUP, START_TRAINING
 from kdal_core.errors import ConfigError, KdalError
 from kdal_core.models import check_pair
@@ -87,7 +87,7 @@ class Service:
         storage = self._resources.storage
         if storage.put_project(number, uid, schema, policy.model_dump(mode="json", exclude_unset=True)):
             storage.add_event(number, SETUP)
-        return {"model_version": self._version(number)}
+        return {"model_version": _version(storage.published_round(number))}
 
     def predict(self, payload: Any) -> Json:
         """Pre-annotate tasks with the serving model.
@@ -104,9 +104,10 @@ class Service:
         tasks = body.get("tasks")
         if not isinstance(tasks, list):
             raise BadRequestError('"tasks" must be a list')
-        project = self._project(number)
-        version = self._version(number)
-        published = self._resources.storage.published_round(number)
+        project, published = self._resources.storage.serving(number)
+        if project is None:
+            raise UnknownProjectError(_not_connected(number))
+        version = _version(published)
         scores = self._models.scores(project, published.number) if published is not None else {}
         model = self._models.model(project)
         key = model.format.image_key if model is not None else ""
@@ -179,14 +180,16 @@ class Service:
     def _project(self, number: int) -> Project:
         project = self._resources.storage.project(number)
         if project is None:
-            raise UnknownProjectError(
-                f"project {number} is not connected to kdal: run `kdal connect --project {number}`"
-            )
+            raise UnknownProjectError(_not_connected(number))
         return project
 
-    def _version(self, number: int) -> str:
-        published = self._resources.storage.published_round(number)
-        return published.version if published is not None and published.version is not None else NO_VERSION
+
+def _version(published: Round | None) -> str:
+    return published.version if published is not None and published.version is not None else NO_VERSION
+
+
+def _not_connected(number: int) -> str:
+    return f"project {number} is not connected to kdal: run `kdal connect --project {number}`"
 
 
 def _object(payload: Any) -> Json:

@@ -14,7 +14,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, Text, TypeDecorator, create_engine, delete, event, select, update
+from sqlalchemy import (
+    JSON,
+    ForeignKey,
+    Index,
+    Select,
+    Text,
+    TypeDecorator,
+    create_engine,
+    delete,
+    event,
+    select,
+    update,
+)
 from sqlalchemy.engine import Dialect, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
@@ -263,8 +275,12 @@ class Storage:
     def published_round(self, project: int) -> Round | None:
         """The newest round whose order is in Label Studio."""
         with self.session() as session:
-            query = select(Round).where(Round.project_id == project, Round.opened_at.is_not(None))
-            return session.scalars(query.order_by(Round.number.desc()).limit(1)).first()
+            return session.scalars(_published(project)).first()
+
+    def serving(self, project: int) -> tuple[Project | None, Round | None]:
+        """A project and its newest published round, as they were at one moment."""
+        with self.session() as session:
+            return session.get(Project, project), session.scalars(_published(project)).first()
 
     def begin_round(self, project: int, number: int, trigger: str) -> bool:
         """Close round ``number - 1`` and begin ``number``, both or neither; False when it exists already."""
@@ -322,6 +338,11 @@ def _without_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return "the database"
+
+
+def _published(project: int) -> Select[Round]:
+    query = select(Round).where(Round.project_id == project, Round.opened_at.is_not(None))
+    return query.order_by(Round.number.desc()).limit(1)
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

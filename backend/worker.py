@@ -30,15 +30,22 @@ from kdal_core.errors import KdalError
 
 POLL = 0.1
 """Seconds between two looks into the inbox."""
+LAZY = 2.0
+"""Seconds between two counts of a project as long as its events are too few to fill the batch."""
+ONE_EACH = frozenset({"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"})
+"""Events that stand for one more label at most."""
 SETUP, START_TRAINING = "SETUP", "START_TRAINING"
 log = structlog.get_logger()
 
 
 @dataclass
 class _Pace:
-    """When a project may be looked at again: counting costs Label Studio time, so it is not done at each event."""
+    """When a project may be looked at again: counting takes Label Studio's time, which is the annotators'."""
 
     not_before: float = 0.0
+    lazy_until: float = 0.0
+    missing: int = 0
+    """Labels that the batch lacked at the last count."""
     timer: float = 0.0
     snapshots: dict[int, tuple[frozenset[int], Order]] = field(default_factory=dict)
     """Round number -> tasks labelled at its snapshot, and its order: read once per round."""
@@ -77,6 +84,9 @@ class Worker:
             began = time.monotonic()
             if began < pace.not_before or (not events and began < pace.timer):
                 continue
+            few = len(events) < pace.missing and ONE_EACH.issuperset(action for _, action in events)
+            if events and few and began < min(pace.lazy_until, pace.timer):
+                continue
             try:
                 self.reconcile(rounds, project, {action for _, action in events})
                 storage.finish_events([event for event, _ in events])
@@ -93,6 +103,7 @@ class Worker:
                     storage.finish_events([event for event, _ in events])
                 rest = self._resources.settings.reconcile_seconds if gone else 5.0
             pace.not_before = time.monotonic() + rest
+            pace.lazy_until = time.monotonic() + LAZY
             pace.timer = time.monotonic() + self._resources.settings.reconcile_seconds
         if waiting:  # of projects that kdal does not serve
             storage.finish_events([event for events in waiting.values() for event, _ in events])
@@ -132,6 +143,7 @@ class Worker:
         counted = count_labels(labelled, before, window=window)
         if (counted, budget) != (last.counted, last.budget):
             self._resources.storage.update_round(project.id, last.number, counted=counted, budget=budget)
+        self._pace[project.uid].missing = budget - counted
         if budget and counted >= budget:
             return "budget"
         if counted and client.open_count(project.id) == 0:
