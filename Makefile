@@ -1,0 +1,60 @@
+# All set-up is here: each target installs what it needs. Only Python 3.11+, git and make come before.
+PYTHON ?= python3
+# What pip is asked for first; CI names exact versions.
+TORCH ?= torch torchvision
+LABEL_STUDIO ?= label-studio==1.23.2
+BIN := .venv/bin
+
+export AUTOPILOT ONCE
+
+.PHONY: demo test check bench venv venv-test clean
+
+demo: venv ## Label Studio, kdal and 1,797 digits; AUTOPILOT=1 lets a program label, ONCE=1 ends after that
+	$(BIN)/kdal demo
+
+test: venv-test check ## everything that CI runs
+	$(BIN)/pytest
+
+check: venv-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: venv-test ## the slow campaigns: figures into artifacts/
+	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.loop
+	$(BIN)/python -m benchmarks.digits_curve --out artifacts/digits
+
+venv: .venv/ready .venv-label-studio/ready
+
+venv-test: venv .venv/ready-test .venv-label-studio-ml/ready
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium; } || \
+	  { echo "The tests drive a browser: install Chromium (Debian: apt-get install chromium)." >&2; exit 1; }
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q $(TORCH)
+	$(BIN)/pip install -q -e '.[server]'
+	touch $@
+
+.venv/ready-test: .venv/ready
+	$(BIN)/pip install -q -e '.[server,dev]'
+	touch $@
+
+# Label Studio pins much, so it has an environment of its own, as any user's server has.
+.venv-label-studio/ready:
+	$(PYTHON) -m venv .venv-label-studio
+	.venv-label-studio/bin/pip install -q $(LABEL_STUDIO)
+	touch $@
+
+# label-studio-ml 1.0.9 pins Flask 1: the second front door is tested in an environment of its own, too.
+.venv-label-studio-ml/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-label-studio-ml
+	.venv-label-studio-ml/bin/pip install -q $(TORCH)
+	.venv-label-studio-ml/bin/pip install -q -e '.[label-studio-ml]'
+	touch $@
+
+clean: ## all that was installed and measured; the demo's data stays
+	rm -rf .venv .venv-label-studio .venv-label-studio-ml artifacts .pytest_cache .mypy_cache .ruff_cache *.egg-info
