@@ -1,0 +1,66 @@
+"""`make demo`, shortened: the program that it runs, twice, as a person would run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import requests
+
+DEMO = [sys.executable, "-m", "backend.cli", "demo"]
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Processes that have to do with a demo's folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        text = " ".join(process.info["cmdline"] or []) + str((process.info["environ"] or {}).get("KDAL_HOME", ""))
+        text += str((process.info["environ"] or {}).get("LABEL_STUDIO_BASE_DATA_DIR", ""))
+        if str(folder) in text and process.pid != os.getpid():
+            found.append(text)
+    return found
+
+
+def test_the_demo_labels_learns_shows_its_curve_and_a_second_start_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    command = [*DEMO, "--folder", str(folder), "--rounds", "2", "--budget", "30"]
+    first = subprocess.run(
+        [*command, "--autopilot", "--once"], capture_output=True, text=True, timeout=1200, cwd=tmp_path
+    )
+    assert first.returncode == 0, first.stdout + first.stderr
+    rows = re.findall(r"│\s*(\d+) │\s*([\d.]+)% │\s*([\d.]+)% │\s*([+-][\d.]+) │", first.stdout)
+    assert [int(row[0]) for row in rows] == [30, 60]
+    # Not a claim about learning, which one run cannot make: only that both have learnt.
+    assert all(float(row[1]) > 50 and float(row[2]) > 50 for row in rows)
+    assert (folder / "learning-curve.png").stat().st_size > 10_000
+    assert processes_of(folder) == []
+
+    # Again, without the program: it waits for people, with all labels still there, until Ctrl-C.
+    state = json.loads((folder / "demo.json").read_text())
+    with (tmp_path / "second.log").open("w") as log:
+        second = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 300
+        while "until Ctrl-C" not in (text := (tmp_path / "second.log").read_text()):
+            assert second.poll() is None, text
+            assert time.monotonic() < deadline, text
+            time.sleep(0.5)
+        address = re.search(r"Label Studio: (http://\S+)/projects/(\d+)/data", text)
+        assert address, text
+        headers = {"Authorization": f"Token {state['token']}"}
+        project = requests.get(f"{address[1]}/api/projects/{address[2]}", headers=headers, timeout=60).json()
+        assert (project["task_number"], project["num_tasks_with_annotations"]) == (1797, 60)
+        assert project["model_version"] == "kdal-r2"
+        assert state["password"] in text
+    finally:
+        second.send_signal(signal.SIGINT)
+        assert second.wait(60) == 0
+    assert "goes on from here" in (tmp_path / "second.log").read_text()
+    assert processes_of(folder) == []

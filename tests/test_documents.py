@@ -1,0 +1,72 @@
+"""README, compose file and Dockerfile say what is true of the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from backend.policy import Policy
+from backend.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+VARIABLES = {
+    field.validation_alias if isinstance(field.validation_alias, str) else f"KDAL_{name.upper()}"
+    for name, field in Settings.model_fields.items()
+}
+
+
+def test_the_readme_names_each_key_of_the_policy_and_no_other() -> None:
+    section = README.partition("### A project's policy")[2].partition("###")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == set(Policy.model_fields)
+
+
+def test_the_readme_names_variables_that_exist_and_all_that_matter_to_an_operator() -> None:
+    named = set(
+        re.findall(r"`((?:KDAL|LABEL_STUDIO)_[A-Z_]+)`", README.partition("### Settings")[2].partition("###")[0])
+    )
+    assert named <= VARIABLES | {"KDAL_LOCAL_FILES_ROOT"}
+    assert VARIABLES - named <= {"KDAL_WORKER_ID", "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"}
+
+
+def test_the_readme_names_files_and_make_targets_that_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:`|^    )make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\(((?!http|#)[^)]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_compose_gives_kdal_variables_that_it_reads_and_the_same_to_the_worker() -> None:
+    kdal, worker = COMPOSE["services"]["kdal"], COMPOSE["services"]["worker"]
+    assert {name for name in kdal["environment"] if not name.startswith("AWS_")} <= VARIABLES
+    assert worker["environment"] == kdal["environment"]
+    assert worker["volumes"] == kdal["volumes"]
+    assert kdal["environment"]["KDAL_URL"] == "http://kdal:9090"
+    assert COMPOSE["services"]["label-studio"]["environment"]["USE_DEFAULT_BANNED_SUBNETS"] == "false"
+    assert {name for service in COMPOSE["services"].values() for name in service.get("depends_on", {})} <= set(
+        COMPOSE["services"]
+    )
+
+
+def test_the_containers_run_commands_that_kdal_has() -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    commands = re.findall(r'^CMD \["kdal", (.*)\]$', dockerfile, re.MULTILINE)
+    assert commands == ['"serve", "--host", "0.0.0.0"']
+    assert COMPOSE["services"]["worker"]["command"] == ["kdal", "worker"]
+    for arguments in (["serve", "--host", "0.0.0.0"], ["worker"]):
+        shown = subprocess.run(
+            [sys.executable, "-m", "backend.cli", *arguments, "--help"], capture_output=True, text=True, timeout=120
+        )
+        assert shown.returncode == 0, shown.stderr
+    copied = set(re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE)[0].split())
+    copied |= {line.split()[1] for line in dockerfile.splitlines() if line.startswith("COPY")}
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
