@@ -29,7 +29,7 @@ bench: venv-test ## the slow campaigns: figures into artifacts/
 venv: .venv/ready .venv-label-studio/ready
 
 venv-test: venv .venv/ready-test .venv-label-studio-ml/ready
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium; } || \
 	  { echo "The tests drive a browser: install Chromium (Debian: apt-get install chromium)." >&2; exit 1; }
 

@@ -7,7 +7,7 @@ comes into force at once with one PATCH. See "Queue order" in the measurements o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from backend.labelstudio import LabelStudioClient, LabelStudioError
@@ -39,6 +39,7 @@ def publish(
     project: int,
     version: str,
     order: Sequence[int],
+    scores: Mapping[int, float],
     results: Callable[[int], list[Json]],
     progress: Callable[[float], None] | None = None,
 ) -> int:
@@ -49,6 +50,7 @@ def publish(
 
     Args:
         order: task ids, first to be labelled first.
+        scores: task id -> score, ascending along the order.
         results: task id -> regions of its pre-annotation.
 
     Raises:
@@ -62,10 +64,10 @@ def publish(
             {
                 "task": task,
                 "result": results(task),
-                "score": rank_score(start + i, len(order)),
+                "score": scores[task],
                 "model_version": version,
             }
-            for i, task in enumerate(chunk)
+            for task in chunk
         ]
         pushed += _push(client, project, predictions)
         if not switched:

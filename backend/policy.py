@@ -52,8 +52,10 @@ class Policy(BaseModel):
 
     holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Share of the labels never trained on, which decide whether a new model may serve."""
-    preannotate: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """Tasks that get a pre-annotation, first in the queue first; null: all."""
+    queue: Annotated[int, Field(ge=1, le=100_000)] = 500
+    """Tasks pushed to Label Studio in kdal's order, each with its pre-annotation, and at least two batches; the rest
+    stays servable behind them, in random order. On SQLite, Label Studio makes annotators wait some 5 ms for each
+    when the next round replaces them, and refuses them beyond 5 s."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
     @classmethod

@@ -114,20 +114,15 @@ class Rounds(DBOSConfiguredInstance):
         # Noted before the push: if it breaks off half-way, the next one takes another name.
         storage.update_round(project.id, number, attempts=attempt)
         snapshot = self._load(project, number)
-        tasks = scoring.Order.load(self._resources, project.uid, number).tasks
+        order = scoring.Order.load(self._resources, project.uid, number)
+        tasks = order.tasks
         if attempt > 1:
             alive = {task["id"] for task in client.tasks(project.id)}
             tasks = [task for task in tasks if task in alive]
         found = scoring.regions(self._resources, snapshot, number)
-        limit = snapshot.policy.preannotate
-        annotated = set(tasks if limit is None else tasks[:limit])
+        served = max(snapshot.policy.queue, 2 * snapshot.policy.budget)
         pushed = ordering.publish(
-            client,
-            project.id,
-            version,
-            tasks,
-            lambda task: found.get(task, []) if task in annotated else [],
-            progress,
+            client, project.id, version, tasks[:served], order.scores, lambda task: found.get(task, []), progress
         )
         storage.update_round(project.id, number, version=version)
         return {"pushed": pushed}

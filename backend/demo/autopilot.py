@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 import requests
+from requests.adapters import HTTPAdapter
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from urllib3.util import Retry
 
 from backend.demo import digits
 from backend.labelstudio import LabelStudioError
@@ -41,6 +43,9 @@ def label(resources: Resources, project: int, *, rounds: int, budget: int, child
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with requests.Session() as session, Progress(*columns, transient=True) as progress:
         session.headers.update(resources.label_studio.authorization())
+        # As a person presses the button again: on SQLite, Label Studio's writers may time out on each other.
+        again = Retry(total=5, backoff_factor=0.5, status_forcelist=(500, 502, 503), allowed_methods=None)
+        session.mount("http://", HTTPAdapter(max_retries=again))
         bar = progress.add_task("")
         while (last := wait_for_order(resources, project, children)).number < rounds:
             wanted = budget * (last.number + 1)

@@ -64,7 +64,7 @@ def test_a_json_text_and_an_object_say_the_same():
         ("temperature", 0),
         ("kd_weight", -1),
         ("holdout", 0.51),
-        ("preannotate", -1),
+        ("queue", 0),
         ("seed", -1),
         ("seed", 2**31),
     ],

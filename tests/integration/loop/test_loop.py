@@ -266,3 +266,19 @@ def test_labels_that_were_there_before_kdal_train_the_first_round(
     assert opened.facts["trains"]
     assert opened.facts["labels"] == 15
     assert sorted(kdal.order(project, 0)) == sorted(list(truth)[15:])
+
+
+def test_a_long_queue_is_pushed_in_part_and_what_is_behind_it_stays_servable(
+    kdal: RunningKdal, ls_api: Api, digits_project: Make
+) -> None:
+    project, truth = digits_project(30)
+    kdal.connect(project, budget=6, queue=1)
+    kdal.wait_open(project, 0)
+    order = kdal.order(project, 0)
+    assert len(order) == 30
+    assert versions(ls_api, project) == {"kdal-r0": 12}
+    hook = next(h for h in ls_api.get("/api/webhooks/") if h["project"] == project.id)
+    ls_api.patch(f"/api/webhooks/{hook['id']}/", {**hook, "is_active": False})  # no round in the meantime
+    served = drain(project, [ls_api], 30, truth.__getitem__)
+    assert served[:12] == order[:12]
+    assert sorted(served[12:]) == sorted(order[12:])
