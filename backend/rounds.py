@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID, StepOptions
+from dbos._error import DBOSException
 from dbos._serialization import DBOSPortableJSON
 
 from backend import learning, ordering, scoring, snapshots
@@ -143,6 +144,8 @@ class Rounds(DBOSConfiguredInstance):
         return {}
 
     def _fail(self, project: int, number: int, message: str) -> None:
+        # What the step said itself, rather than that it was tried often enough.
+        message = self._resources.storage.round(project, number).error or message
         self._resources.storage.update_round(project, number, state="failed", error=message)
         log.error("round failed", project=project, round=number, error=message)
 
@@ -157,11 +160,13 @@ class Rounds(DBOSConfiguredInstance):
             try:
                 with step(storage, project, number, name) as progress:
                     facts = work(row, number, *rest, progress)
-            except KdalError as error:
-                log.warning("step failed", project=project, round=number, step=name, error=str(error))
-                raise
-            except Exception:
-                log.exception("step failed", project=project, round=number, step=name)
+            except Exception as error:
+                # An error of ours says what to do; of any other, the log needs to know where it came from.
+                ours = isinstance(error, KdalError)
+                log.warning(
+                    "step failed", project=project, round=number, step=name, error=str(error), exc_info=not ours
+                )
+                storage.update_round(project, number, error=str(error) or type(error).__name__)
                 raise
             storage.merge_round(project, number, facts=facts)
             return facts
@@ -232,11 +237,20 @@ def start(rounds: Rounds, project: Project, number: int) -> None:
         DBOS.enqueue_workflow(ROUNDS, rounds.run, project.id, number)
 
 
-def resume(project: Project, number: int) -> None:
-    """Take up a failed round at the step that failed."""
+def resume(project: Project, number: int) -> bool:
+    """Take up a failed round at the step that failed; False while it has not come to its end yet."""
     identity = workflow_id(project.uid, number)
-    failed = [s["function_id"] for s in DBOS.list_workflow_steps(identity) if s["error"] is not None]
-    DBOS.rewind_workflow(identity, start_step=min(failed, default=1), queue_name=ROUNDS)
+    steps = DBOS.list_workflow_steps(identity)
+    failed = [taken["function_id"] for taken in steps if taken["error"] is not None]
+    try:
+        for child in {taken["child_workflow_id"] for taken in steps}:
+            if child is not None and DBOS.retrieve_workflow(child).get_status().status == "ERROR":
+                DBOS.rewind_workflow(child, queue_name=SHARDS)
+        DBOS.rewind_workflow(identity, start_step=min(failed, default=1), queue_name=ROUNDS)
+    except DBOSException as error:
+        log.info("round cannot be resumed yet", project=project.id, round=number, reason=str(error))
+        return False
+    return True
 
 
 __all__ = [

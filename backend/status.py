@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,8 @@ from backend.resources import Resources
 from backend.storage import Project, Round, Storage
 
 Json = dict[str, Any]
+SHOWN = 10
+"""Tasks that were set aside whose reasons people are shown."""
 
 
 def status(storage: Storage) -> Json:
@@ -29,33 +32,39 @@ def status(storage: Storage) -> Json:
 
 
 def table(report: Json) -> RenderableType:
-    """The same for people."""
-    projects = Table(title="kdal", title_justify="left", expand=False)
-    for column in ("Project", "Round", "State", "Labels", "Step", "Serving", "Held-out score", "Set aside", "Problem"):
-        projects.add_column(column, overflow="fold")
-    notes: list[RenderableType] = []
-    for project in report["projects"]:
-        last = project["rounds"][-1] if project["rounds"] else None
-        score = last and last["facts"].get("held_out_score")
-        projects.add_row(
-            str(project["id"]),
-            str(last["number"]) if last else "-",
-            last["state"] if last else "waiting for a worker",
-            f"{project['counted']} of {project['budget']}" if project["budget"] is not None else "-",
-            f"{last['step']} {last['progress']:.0%}" if last and last["state"] == "computing" else "-",
-            project["serving"] or "-",
-            f"{score:.1%} {last['facts']['metric']} of {last['facts']['held_out']}"
-            if last and score is not None
-            else "-",
-            str(len(project["set_aside"])) if project["set_aside"] else "-",
-            Text(project["problem"] or (last or {}).get("error") or "-"),  # as it is: brackets are no markup
-        )
-        notes += [Text(f"project {project['id']}, {item['reason']}") for item in project["set_aside"][:10]]
-        if len(project["set_aside"]) > 10:
-            notes.append(Text(f"project {project['id']}, and {len(project['set_aside']) - 10} more: --json shows all"))
+    """The same for people: a block for each project, which fits into any terminal."""
     if not report["projects"]:
         return Text("No project is connected: run `kdal connect --project N`.")
-    return Group(projects, *notes)
+    return Group(*(_block(project) for project in report["projects"]))
+
+
+def _block(project: Json) -> RenderableType:
+    block = Table(title=f"Project {project['id']}", title_justify="left", show_header=False, box=box.SIMPLE_HEAD)
+    block.add_column(style="bold", no_wrap=True)
+    block.add_column(overflow="fold")
+
+    def say(name: str, value: str) -> None:
+        block.add_row(name, Text(value))  # as it is: brackets in a message are no markup
+
+    last = project["rounds"][-1] if project["rounds"] else None
+    say("round", f"{last['number']}, {last['state']}" if last else "waiting for a worker")
+    if last and last["state"] == "computing":
+        say("step", f"{last['step']}, {last['progress']:.0%}")
+    if project["budget"] is not None:
+        say("labels", f"{project['counted']} of {project['budget']}")
+    if project["serving"]:
+        say("serving", project["serving"])
+    if last and (score := last["facts"].get("held_out_score")) is not None:
+        say("held out", f"{score:.1%} {last['facts']['metric']} on {last['facts']['held_out']} labels")
+    if problem := project["problem"] or (last or {}).get("error"):
+        say("problem", problem)
+    if aside := project["set_aside"]:
+        say("set aside", f"{len(aside)} tasks")
+        for item in aside[:SHOWN]:
+            say("", item["reason"])
+        if len(aside) > SHOWN:
+            say("", f"and {len(aside) - SHOWN} more: --json shows all")
+    return block
 
 
 class StatusCollector(Collector):

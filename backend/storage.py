@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +252,11 @@ class Storage:
         """Mark events as dealt with."""
         with self.session() as session:
             session.execute(update(Event).where(Event.id.in_(ids)).values(done_at=now()))
+
+    def forget_events(self, older_than: timedelta) -> None:
+        """Delete events that were dealt with longer ago than this."""
+        with self.session() as session:
+            session.execute(delete(Event).where(Event.done_at < now() - older_than))
 
     # ------------------------------------------------------------------ rounds
 

@@ -34,6 +34,8 @@ LAZY = 2.0
 """Seconds between two counts of a project as long as its events are too few to fill the batch."""
 ONE_EACH = frozenset({"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"})
 """Events that stand for one more label at most."""
+KEEP = timedelta(days=7)
+"""How long events that were dealt with stay in the inbox, for whoever looks into what happened."""
 SETUP, START_TRAINING = "SETUP", "START_TRAINING"
 log = structlog.get_logger()
 
@@ -61,6 +63,7 @@ class Worker:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._pace: dict[str, _Pace] = defaultdict(_Pace)
+        self._prune_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop. Rounds under way are taken up by the next start of this worker."""
@@ -102,11 +105,19 @@ class Worker:
                 if gone:
                     storage.finish_events([event for event, _ in events])
                 rest = self._resources.settings.reconcile_seconds if gone else 5.0
+            except Exception:
+                # One project's trouble is not the others'; what it is, only the log can say.
+                log.exception("project cannot be looked at", project=project.id)
+                storage.update_project(project.id, problem="an unexpected error: the worker's log has it")
+                rest = 5.0
             pace.not_before = time.monotonic() + rest
             pace.lazy_until = time.monotonic() + LAZY
             pace.timer = time.monotonic() + self._resources.settings.reconcile_seconds
         if waiting:  # of projects that kdal does not serve
             storage.finish_events([event for events in waiting.values() for event, _ in events])
+        if time.monotonic() >= self._prune_at:
+            storage.forget_events(KEEP)
+            self._prune_at = time.monotonic() + 3600
 
     def reconcile(self, rounds: durable.Rounds, project: Project, actions: set[str]) -> None:
         """Look at a project, and begin, resume or leave alone its rounds.
@@ -177,7 +188,8 @@ class Worker:
             storage.update_round(project.id, last.number, retry_at=now() + delay, failures=last.failures + 1)
             if not pressed:
                 return
-        if pressed or (last.retry_at is not None and now() >= last.retry_at):
+        due = pressed or (last.retry_at is not None and now() >= last.retry_at)
+        # Resumed first and noted then: if we are killed in between, the round runs and will say so itself.
+        if due and durable.resume(project, last.number):
             storage.update_round(project.id, last.number, state="computing", retry_at=None)
-            durable.resume(project, last.number)
             log.info("round resumed", project=project.id, round=last.number)

@@ -54,7 +54,7 @@ def test_a_running_round_shows_its_step_and_the_labels_of_the_open_one(storage):
     )
     assert [row["state"] for row in project["rounds"]] == ["closed", "computing"]
     text = shown(report)
-    for part in ("50 of 50", "train S and T 25%", "computing", "kdal-r0"):
+    for part in ("50 of 50", "train S and T, 25%", "computing", "kdal-r0"):
         assert part in text
 
 

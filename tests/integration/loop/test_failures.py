@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +24,18 @@ from tests.integration.loop.running import FAST, RunningKdal, drain
 
 Make = Callable[[int], tuple[Project, dict[int, int]]]
 MakeKdal = Callable[..., RunningKdal]
+
+
+@contextmanager
+def image_server(folder: Path, port: int = 0) -> Iterator[str]:
+    """Serves a folder's files; yields its address."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 def computing(kdal: RunningKdal, project: Project, step: str) -> None:
@@ -262,3 +279,66 @@ def test_a_policy_that_is_wrong_is_refused_where_the_owner_typed_it(
         refused = kdal.cli("connect", "--project", str(project.id), "--params", json.dumps({**FAST, **params}))
         assert refused.returncode == 1
         assert word in refused.stderr
+
+
+def test_a_failed_round_says_why_keeps_the_order_and_is_taken_up_by_the_button(
+    kdal: RunningKdal, ls_api: Api, digits_project: Make
+) -> None:
+    project, truth = digits_project(24)
+    kdal.connect(project)
+    kdal.wait_open(project, 0)
+    order = kdal.order(project, 0)
+    config = project.read()["label_config"]
+    more = '<Choices name="more" toName="image"><Choice value="a"/><Choice value="b"/></Choices></View>'
+    ls_api.patch(project.path, {"label_config": config.replace("</View>", more)})
+    for task in order[:8]:
+        choice = {"choices": [str(truth[task])]}
+        region = {"from_name": "digit", "to_name": "image", "type": "choices", "value": choice}
+        ls_api.post(f"/api/tasks/{task}/annotations/", {"result": [region]})
+    failed = kdal.wait(
+        lambda: next((r for r in kdal.rounds(project) if r.state == "failed"), None), "the round to fail"
+    )
+    assert failed.number == 1
+    assert '<Choices name="more">' in (failed.error or "")
+    assert '<Choices name="more">' in kdal.cli("status").stdout.replace("\n", " ")
+    assert project.read()["model_version"] == "kdal-r0"
+    assert project.next_task() == order[8]
+
+    ls_api.patch(project.path, {"label_config": config})
+    (backend,) = ls_api.get("/api/ml/", project=project.id)
+    ls_api.request("POST", f"/api/ml/{backend['id']}/train")
+    assert kdal.wait_open(project, 1).facts["labels"] == 8
+    assert [r.number for r in kdal.settled(project)] == [0, 1]
+
+
+def test_an_outage_of_the_image_server_while_scoring_fails_the_round_and_the_button_takes_it_up(
+    kdal: RunningKdal, ls_api: Api, make_project: Callable[..., Project], digits: Callable[..., Any], tmp_path: Path
+) -> None:
+    found = digits(30)
+    for i, image in enumerate(found.images):
+        (tmp_path / f"{i:02}.png").write_bytes(image)
+    project = make_project()
+    with image_server(tmp_path) as address:
+        ls_api.post(f"/api/projects/{project.id}/import", [{"image": f"{address}/{i:02}.png"} for i in range(30)])
+        uris = {task["id"]: task["data"]["image"] for task in project.tasks()}
+        truth = {task: found.labels[int(uri[-6:-4])] for task, uri in uris.items()}
+        kdal.connect(project)
+        kdal.wait_open(project, 0)
+    order = kdal.order(project, 0)
+    for task in order[8:]:  # only what will be trained on is still at hand
+        digest = hashlib.sha256(uris[task].encode()).hexdigest()
+        (kdal.home / "cache" / "images" / digest[:2] / digest).unlink()
+    drain(project, [ls_api], 8, truth.__getitem__)
+    failed = kdal.wait(
+        lambda: next((r for r in kdal.rounds(project) if r.state == "failed"), None), "the round to fail", timeout=180
+    )
+    assert "none of 22 images can be reached" in (failed.error or "")
+    assert project.next_task() == order[8]  # the last order stays in force
+
+    with image_server(tmp_path, int(address.rpartition(":")[2])):
+        (backend,) = ls_api.get("/api/ml/", project=project.id)
+        ls_api.request("POST", f"/api/ml/{backend['id']}/train")
+        opened = kdal.wait_open(project, 1)
+    assert opened.seconds["train S and T"] == failed.seconds["train S and T"]  # not done again
+    assert opened.facts["unreadable"] == 0
+    assert sorted(kdal.order(project, 1)) == sorted(order[8:])

@@ -119,3 +119,12 @@ def test_equal_images_are_not_picked_in_a_row():
 def test_a_pool_that_cannot_be_ranked_is_refused(bad):
     with pytest.raises(KdalError):
         strategy("kd_gap")(replace(pool(), **bad))
+
+
+def test_by_default_one_gap_of_three_tenths_comes_before_two_gaps_of_two_tenths():
+    d_ss, d_st = np.array([0.2, 0.0, 0.3, 0.0]), np.array([0.2, 0.3, 0.0, 0.0])
+    far_apart = np.array([[0.0], [10.0], [20.0], [30.0]])
+    order = strategy("kd_gap")(PoolScores(d_ss, d_st, far_apart, beta=0.0)).indices
+    assert order.tolist() == [1, 2, 0, 3]
+
+
