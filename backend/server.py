@@ -81,6 +81,13 @@ def create_app(resources: Resources) -> Flask:
     def show_metrics() -> Response:
         return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
 
+    _answer_errors(app)
+    return app
+
+
+def _answer_errors(app: Flask) -> None:
+    """Errors as JSON: ours with what to do, the framework's as they are, any other as a 500 that the log explains."""
+
     @app.errorhandler(KdalError)
     def refuse(error: KdalError) -> Response:
         known = ((ForbiddenError, 403), (UnknownProjectError, 404), (AssetError, 503))
@@ -97,8 +104,6 @@ def create_app(resources: Resources) -> Flask:
     def fail(error: Exception) -> Response:
         log.error("request failed", path=request.path, exc_info=error)
         return _error(500, "kdal failed to answer; its log says why")
-
-    return app
 
 
 class _Metrics:

@@ -4,7 +4,7 @@ import sys
 import threading
 from pathlib import Path
 
-from backend.images import ByteCache
+from backend.image_cache import ByteCache
 
 ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -96,7 +96,7 @@ def test_processes_share_the_cache_and_its_limit(tmp_path):
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from backend.images import ByteCache\n"
+        "from backend.image_cache import ByteCache\n"
         "cache = ByteCache(Path('cache'), 100_000)\n"
         "for i in range(400):\n"
         "    key = f'{sys.argv[1]}-{i}'\n"

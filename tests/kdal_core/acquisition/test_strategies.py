@@ -126,5 +126,3 @@ def test_by_default_one_gap_of_three_tenths_comes_before_two_gaps_of_two_tenths(
     far_apart = np.array([[0.0], [10.0], [20.0], [30.0]])
     order = strategy("kd_gap")(PoolScores(d_ss, d_st, far_apart, beta=0.0)).indices
     assert order.tolist() == [1, 2, 0, 3]
-
-
