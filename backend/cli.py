@@ -31,7 +31,7 @@ out = Console(highlight=False, markup=False)
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9090,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 9090,
     threads: Annotated[int, typer.Option(help="Requests answered at once.")] = 8,
 ) -> None:
     """Answer Label Studio: the ML-backend protocol. Rounds are computed by `kdal worker`."""
@@ -41,6 +41,7 @@ def serve(
     from backend.server import create_app
 
     settings = Settings.load()
+    Resources.open(settings).storage.close()  # what is wrong with the settings is said here, not by gunicorn
 
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
@@ -87,7 +88,7 @@ def worker() -> None:
 @app.command()
 def up(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9090,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 9090,
 ) -> None:
     """Server and worker together, until Ctrl-C."""
     from backend.processes import ProcessError, Supervisor

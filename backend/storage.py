@@ -14,6 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
     ForeignKey,
@@ -158,7 +162,7 @@ class Storage:
             if url.startswith("sqlite"):
                 event.listen(self.engine, "connect", _configure_sqlite)
             self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-            _create_tables(self.engine)
+            _bring_up_to_date(self.engine)
         except (DBAPIError, ArgumentError, ImportError, OSError) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
             raise ConfigError(f"KDAL_DATABASE_URL: cannot open {_without_password(url)}: {reason}") from error
@@ -359,13 +363,24 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _create_tables(engine: Engine) -> None:
+def _bring_up_to_date(engine: Engine) -> None:
+    """Make the tables, or bring those of an older kdal up to date (`backend.migrations`)."""
+    config = Config()
+    config.set_main_option("script_location", "backend:migrations")
+    scripts = ScriptDirectory.from_config(config)
     # Server and worker start at once on a fresh machine: one of them may find a table made under its hands.
-    for attempt in range(5):
-        try:
-            Base.metadata.create_all(engine)
+    for attempt in range(10):
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        if current == scripts.get_current_head():
             return
-        except (OperationalError, ProgrammingError):
-            if attempt == 4:
+        if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+            raise ConfigError(f"the database was made by a newer kdal (its tables are at {current}): update kdal")
+        try:
+            with engine.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except (OperationalError, ProgrammingError, IntegrityError):
+            if attempt == 9:
                 raise
-            time.sleep(0.2)
+            time.sleep(0.3)

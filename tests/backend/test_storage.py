@@ -4,9 +4,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from backend.storage import Storage, now
+from backend.storage import Base, Storage, now
 from kdal_core.errors import ConfigError
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -326,3 +329,20 @@ def test_a_file_that_is_no_database_is_a_config_error(tmp_path):
     (tmp_path / "kdal.sqlite").write_bytes(b"this is no database" * 100)
     with pytest.raises(ConfigError, match="not a database"):
         Storage(f"sqlite:///{tmp_path}/kdal.sqlite")
+
+
+# ---------------------------------------------------------------------- the tables themselves
+
+
+def test_the_migrations_lead_to_the_tables_that_the_code_describes(storage):
+    with storage.engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_a_database_of_a_newer_kdal_is_refused_in_words(tmp_path):
+    url = f"sqlite:///{tmp_path / 'kdal.sqlite'}"
+    with Storage(url).session() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match="newer kdal"):
+        Storage(url)
