@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     )
     worker_id: str = Field(
         default="worker-1",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
         description="A worker's name; it finds its interrupted work again under the same name.",
     )
 

@@ -7,11 +7,15 @@ is found again by the next look.
 
 from __future__ import annotations
 
+import fcntl
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 from dbos import DBOS
@@ -26,7 +30,7 @@ from backend.resources import Resources
 from backend.scoring import Order
 from backend.snapshots import Snapshot
 from backend.storage import Project, Round, now
-from kdal_core.errors import KdalError
+from kdal_core.errors import ConfigError, KdalError
 
 POLL = 0.1
 """Seconds between two looks into the inbox."""
@@ -53,6 +57,23 @@ class _Pace:
     """Round number -> tasks labelled at its snapshot, and its order: read once per round."""
 
 
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process, however it ends.
+
+    A worker takes up what was under way under its name: of two, each would take up what the other is doing.
+    """
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"a worker named {path.stem} runs already ({path} is locked): "
+                "stop it, or give this one another name with KDAL_WORKER_ID"
+            ) from error
+        yield
+
+
 class Worker:
     """Serves all projects of the tables.
 
@@ -66,14 +87,20 @@ class Worker:
         self._prune_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Work until told to stop. Rounds under way are taken up by the next start of this worker."""
-        rounds = durable.launch(self._resources)
-        log.info("worker started", worker=self._resources.settings.worker_id)
-        try:
-            while not stop.wait(POLL):
-                self.look(rounds)
-        finally:
-            DBOS.destroy(workflow_completion_timeout_sec=0)
+        """Work until told to stop. Rounds under way are taken up by the next start of this worker.
+
+        Raises:
+            ConfigError: a worker of this name runs already.
+        """
+        settings = self._resources.settings
+        with _only_one(settings.home_folder / f"{settings.worker_id}.lock"):
+            rounds = durable.launch(self._resources)
+            log.info("worker started", worker=settings.worker_id)
+            try:
+                while not stop.wait(POLL):
+                    self.look(rounds)
+            finally:
+                DBOS.destroy(workflow_completion_timeout_sec=0)
 
     def look(self, rounds: durable.Rounds) -> None:
         """Deal with waiting events and with projects whose timer has run out."""

@@ -125,6 +125,13 @@ def test_a_server_killed_in_the_middle_of_events_loses_no_label_and_counts_none_
     assert [r.number for r in kdal.settled(project)] == [0, 1]
 
 
+def test_a_second_worker_of_the_same_name_is_refused(kdal: RunningKdal) -> None:
+    second = kdal.cli("worker")
+    assert second.returncode == 1
+    assert "KDAL_WORKER_ID" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
 def test_events_twice_and_out_of_order_change_nothing(make_kdal: MakeKdal, ls_api: Api, digits_project: Make) -> None:
     kdal = make_kdal().start()
     project, truth = digits_project(24)
