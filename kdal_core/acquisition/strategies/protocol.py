@@ -22,7 +22,7 @@ class PoolScores:
         seed: for strategies that draw.
         k: neighbours; a pool of N <= k images uses N - 1.
         beta: weight of diversity against standardised uncertainty.
-        eps: of `uncertainty`, in the gaps' unit.
+        eps: of `uncertainty`, in the gaps' unit; the default is for gaps in [0, 1], as those of classes are.
         mode: of `greedy_select`.
 
     The defaults of k, beta, eps and mode were chosen on digits, see docs/results.md; the paper's mode is "score".
@@ -34,7 +34,7 @@ class PoolScores:
     seed: int = 0
     k: int = 10
     beta: float = 0.3
-    eps: float = 1.0
+    eps: float = 0.1
     mode: str = "coverage"
 
 
