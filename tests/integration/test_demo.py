@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 import requests
 
 DEMO = [sys.executable, "-m", "backend.cli", "demo"]
@@ -28,6 +29,7 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(1800)
 def test_the_demo_labels_learns_shows_its_curve_and_a_second_start_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     command = [*DEMO, "--folder", str(folder), "--rounds", "2", "--budget", "30"]

@@ -150,7 +150,7 @@ class RunningKdal:
         while time.monotonic() < deadline:
             if (found := look()) is not None:
                 return found
-            time.sleep(0.05)
+            time.sleep(0.02)
         logs = "\n".join(f"--- {c.name}\n{c.tail()}" for c in (self.server, self.worker) if c is not None)
         raise AssertionError(f"waited {timeout} s for {what}\n{status(self.storage)}\n{logs}")
 
