@@ -94,7 +94,8 @@ def run(folder: Path, *, autopilot_on: bool, once: bool, rounds: int, budget: in
             f"User:         [bold]{EMAIL}[/bold]\n"
             f"Password:     [bold]{state.password}[/bold]\n"
             f'Press "Label All Tasks": after each {budget} labels kdal retrains and reorders the queue.\n'
-            f"How it stands: KDAL_HOME={settings.home_folder} kdal status\n"
+            f"How it stands: KDAL_HOME={settings.home_folder} {Path(sys.executable).parent / 'kdal'} status\n",
+            soft_wrap=True,  # a command to be copied stays in one piece
         )
         if autopilot_on:
             autopilot.label(resources, state.project, rounds=rounds, budget=budget, children=children)
