@@ -7,6 +7,7 @@ comes into force at once with one PATCH. See "Queue order" in the measurements o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ Json = dict[str, Any]
 CHUNK = 5000
 """Predictions a request: Label Studio recounts all tasks at each one, so few are faster than many."""
 PREFIX = "kdal-"
+VERSION = re.compile(re.escape(PREFIX) + r"r(\d+)(?:\.\d+)?")
 SAMPLING = "Uncertainty sampling"
 
 
@@ -85,9 +87,15 @@ def switch(client: LabelStudioClient, project: int, version: str) -> None:
     client.update_project(project, model_version=version, sampling=SAMPLING)
 
 
-def remove_old_versions(client: LabelStudioClient, project: int, current: str) -> list[str]:
-    """Delete what kdal pushed under other names; returns those names."""
-    old = [v for v in client.prediction_counts(project) if v.startswith(PREFIX) and v != current]
+def remove_old_versions(client: LabelStudioClient, project: int, number: int, current: str) -> list[str]:
+    """Delete what kdal pushed in earlier rounds, and in broken-off attempts at this one; returns the names.
+
+    Args:
+        number: the round in force; what a later one may be pushing just now is left alone.
+        current: the version in force.
+    """
+    names = client.prediction_counts(project)
+    old = [v for v in names if v != current and (found := VERSION.fullmatch(v)) and int(found[1]) <= number]
     for version in old:
         client.delete_predictions(project, version)
     return old

@@ -138,16 +138,23 @@ class Rounds(DBOSConfiguredInstance):
         return {}
 
     def _tidy(self, project: Project, number: int, progress: Progress) -> Json:
-        last = self._resources.storage.published_round(project.id)
-        if last is not None and last.number == number and last.version is not None:
-            ordering.remove_old_versions(self._resources.label_studio, project.id, last.version)
+        version = self._resources.storage.round(project.id, number).version
+        try:
+            if version is not None:
+                ordering.remove_old_versions(self._resources.label_studio, project.id, number, version)
+        except LabelStudioError as error:
+            # The round is open, and that is what counts; what is left over, the next one removes.
+            log.warning("an old order could not be removed", project=project.id, round=number, error=str(error))
         return {}
 
     def _fail(self, project: int, number: int, message: str) -> None:
         # What the step said itself, rather than that it was tried often enough.
-        message = self._resources.storage.round(project, number).error or message
-        self._resources.storage.update_round(project, number, state="failed", error=message)
-        log.error("round failed", project=project, round=number, error=message)
+        row = self._resources.storage.round(project, number)
+        message = row.error or message
+        # A round that annotators work in has not failed, whatever went wrong after it was opened.
+        state = "failed" if row.opened_at is None else row.state
+        self._resources.storage.update_round(project, number, state=state, error=message)
+        log.error("round failed", project=project, round=number, state=state, error=message)
 
     # ------------------------------------------------------------------ what steps have in common
 
