@@ -1,7 +1,7 @@
 """Acquisition: from the trio's disagreement and the pool's neighbourhoods to an order of the pool."""
 
 from kdal_core.acquisition.cold_start import cold_start, cold_start_features
-from kdal_core.acquisition.gaps import prediction_gap, uncertainty
+from kdal_core.acquisition.gaps import four_case_uncertainty, label_noise, prediction_gap, uncertainty
 from kdal_core.acquisition.greedy import MODES, Selection, greedy_select
 from kdal_core.acquisition.neighbors import nearest_neighbors, reverse_neighbor_counts
 from kdal_core.acquisition.strategies import PoolScores, Strategy, strategy, strategy_names
@@ -13,7 +13,9 @@ __all__ = [
     "Strategy",
     "cold_start",
     "cold_start_features",
+    "four_case_uncertainty",
     "greedy_select",
+    "label_noise",
     "nearest_neighbors",
     "prediction_gap",
     "reverse_neighbor_counts",

@@ -1,5 +1,7 @@
-"""Held-out metrics, one file each."""
+"""Held-out metrics and distances between predictions, one file each."""
 
 from kdal_core.metrics.accuracy import accuracy
+from kdal_core.metrics.lane_distance import lane_distance
+from kdal_core.metrics.prediction_gaps import box_gap, class_gap, lane_gap
 
-__all__ = ["accuracy"]
+__all__ = ["accuracy", "box_gap", "class_gap", "lane_distance", "lane_gap"]

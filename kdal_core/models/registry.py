@@ -24,8 +24,8 @@ _random_state = threading.RLock()  # torch's default generator belongs to the wh
 def model_names() -> list[str]:
     """Every name that `build_model` knows, our own first.
 
-    >>> model_names()[:2], "resnet50" in model_names()
-    (['small_cnn', 'wide_cnn'], True)
+    >>> model_names()[:4], "resnet50" in model_names()
+    (['tiny_cnn', 'small_cnn', 'mid_cnn', 'wide_cnn'], True)
     """
     return [*SHAPES, *torchvision_names()]
 
@@ -123,7 +123,7 @@ def _check_arguments(name: str, num_classes: int, image_size: tuple[int, int]) -
     if name not in names:
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ConfigError(f"There is no model {name!r}.{hint} Known: small_cnn, wide_cnn and torchvision's networks.")
+        raise ConfigError(f"There is no model {name!r}.{hint} Known: {', '.join(SHAPES)} and torchvision's networks.")
     if num_classes < 1:
         raise ConfigError(f"A model needs at least one class, not {num_classes}.")
     if len(image_size) != 2 or min(image_size) < 1:

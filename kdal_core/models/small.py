@@ -1,4 +1,5 @@
-"""Small networks for images of 8 to 64 pixels: `small_cnn` (student) and `wide_cnn` (teacher)."""
+"""Small networks for images of 8 to 64 pixels: `small_cnn` (student) and `wide_cnn` (teacher) are the default pair;
+`tiny_cnn` and `mid_cnn` are a cheaper one, for campaigns of hundreds of trainings."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ class SmallShape:
 
 
 SHAPES: dict[str, SmallShape] = {
+    "tiny_cnn": SmallShape(width=16, convolutions=1, features=64),
     "small_cnn": SmallShape(width=32, convolutions=1, features=64),
+    "mid_cnn": SmallShape(width=32, convolutions=2, features=96),
     "wide_cnn": SmallShape(width=64, convolutions=2, features=128),
 }
 

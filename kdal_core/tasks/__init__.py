@@ -1,7 +1,8 @@
 """What is labelled, one file for each kind of task, behind the one `Task` protocol."""
 
 from kdal_core.tasks.classification import ClassificationTask
+from kdal_core.tasks.learning_loss import LearningLossTask
 from kdal_core.tasks.registry import get_task, task_kinds
 from kdal_core.tasks.task import Task
 
-__all__ = ["ClassificationTask", "Task", "get_task", "task_kinds"]
+__all__ = ["ClassificationTask", "LearningLossTask", "Task", "get_task", "task_kinds"]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from kdal_core.errors import ConfigError
 from kdal_core.losses import kd_loss
-from kdal_core.metrics import accuracy
+from kdal_core.metrics import accuracy, class_gap
 from kdal_core.models import Network, build_model
 from kdal_core.tasks.augmentation import random_affine
 from kdal_core.validation import InvalidInput, as_floats
@@ -64,9 +64,13 @@ class ClassificationTask:
         """Small rotations, shifts and zooms; no flips, since classes may differ by handedness."""
         return random_affine(images, generator), targets
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(B,) cross-entropy of logits (B, C) against class numbers (B,), in nats."""
+        return F.cross_entropy(outputs, targets, reduction="none")
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of logits (B, C) against class numbers (B,), in nats."""
-        return F.cross_entropy(outputs, targets)
+        """The mean of `losses`, in nats."""
+        return self.losses(outputs, targets).mean()
 
     def distillation_loss(self, student_outputs: Tensor, teacher_outputs: Tensor, temperature: float) -> Tensor:
         """`kd_loss` between the two models' logits (B, C)."""
@@ -78,20 +82,16 @@ class ClassificationTask:
         return probabilities
 
     def gap(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
-        """Total variation distance: half the sum of |a - b| over the classes; (N,) in [0, 1].
+        """`class_gap` between probabilities (N, C): total variation distance, (N,) in [0, 1].
 
         >>> task = ClassificationTask(("cat", "dog"))
         >>> task.gap([[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]).tolist()
         [1.0, 0.0]
         """
-        first, second = as_floats("a", a), as_floats("b", b)
-        if first.shape != second.shape or first.ndim != 2 or first.shape[1] != len(self.classes):
-            raise InvalidInput(
-                f"a {first.shape} and b {second.shape} must both be (N, {len(self.classes)}): the "
-                "predictions of two models for the same images."
-            )
-        distance: NDArray[np.float64] = np.abs(first - second).sum(axis=1) / 2
-        return distance
+        first = as_floats("a", a)
+        if first.ndim != 2 or first.shape[1] != len(self.classes):
+            raise InvalidInput(f"a must be (N, {len(self.classes)}), a column for each class, not {first.shape}.")
+        return class_gap(first, b)
 
     def score(self, predictions: ArrayLike, targets: Sequence[int]) -> float:
         """Top-1 accuracy in [0, 1]."""

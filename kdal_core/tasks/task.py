@@ -40,13 +40,16 @@ class Task(Protocol):
         """None when a model can be trained from these targets, else a sentence that says what is missing."""
 
     def collate(self, targets: Sequence[Any]) -> Any:
-        """Targets of a batch as tensors, in the form `loss` takes."""
+        """Targets of a batch as tensors, in the form `losses` takes."""
 
     def augment(self, images: Tensor, targets: Any, generator: torch.Generator) -> tuple[Tensor, Any]:
         """A random view of a batch, images (B, 3, H, W) float in [0, 1], that keeps the labels true."""
 
+    def losses(self, outputs: Any, targets: Any) -> Tensor:
+        """(B,): each image's own loss of a network's outputs against collated targets."""
+
     def loss(self, outputs: Any, targets: Any) -> Tensor:
-        """Scalar loss of a network's outputs against collated targets."""
+        """Scalar: the mean of `losses`."""
 
     def distillation_loss(self, student_outputs: Any, teacher_outputs: Any, temperature: float) -> Tensor:
         """Scalar loss of a student's outputs against its teacher's."""

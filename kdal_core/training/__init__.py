@@ -5,7 +5,7 @@ from kdal_core.training.config import TrainConfig, resolve_device
 from kdal_core.training.data import ImageSource
 from kdal_core.training.inference import Inference, infer
 from kdal_core.training.loop import TrainResult, train
-from kdal_core.training.trio import Pair, Trio, TrioSpec, distil, train_pair, train_trio
+from kdal_core.training.trio import Pair, Trio, TrioSpec, distil, train_pair, train_student, train_teacher, train_trio
 
 __all__ = [
     "ImageSource",
@@ -23,5 +23,7 @@ __all__ = [
     "save_checkpoint",
     "train",
     "train_pair",
+    "train_student",
+    "train_teacher",
     "train_trio",
 ]

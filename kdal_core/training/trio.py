@@ -67,17 +67,45 @@ def train_pair(
     Raises:
         ConfigError: a teacher with less than 4 times the student's parameters, or labels that train no model.
     """
-    check_pair(spec.student, spec.teacher, len(task.classes), spec.image_size)
+    check_pair(spec.student, spec.teacher, len(task.classes), spec.image_size)  # before S costs time
     images = in_memory(images)
-    models = []
-    for part, (name, weights) in enumerate(
-        [(spec.student, spec.student_weights), (spec.teacher, spec.teacher_weights)]
-    ):
-        model = task.build(name, spec.image_size, weights=weights, seed=_seed(config, part))
-        own = replace(config, seed=_seed(config, part))
-        train(task, model, images, targets, own, progress=_part(progress, part, 2))
-        models.append(model)
-    return Pair(*models)
+    student = train_student(task, spec, images, targets, config, progress=_part(progress, 0, 2))
+    return Pair(student, train_teacher(task, spec, images, targets, config, progress=_part(progress, 1, 2)))
+
+
+def train_student(
+    task: Task,
+    spec: TrioSpec,
+    images: ImageSource,
+    targets: Sequence[Any],
+    config: TrainConfig,
+    *,
+    progress: Progress | None = None,
+) -> Network:
+    """S: a fresh student, trained on the labels alone."""
+    student = task.build(spec.student, spec.image_size, weights=spec.student_weights, seed=_seed(config, 0))
+    train(task, student, images, targets, replace(config, seed=_seed(config, 0)), progress=progress)
+    return student
+
+
+def train_teacher(
+    task: Task,
+    spec: TrioSpec,
+    images: ImageSource,
+    targets: Sequence[Any],
+    config: TrainConfig,
+    *,
+    progress: Progress | None = None,
+) -> Network:
+    """T: the fresh larger network, trained on the labels alone.
+
+    Raises:
+        ConfigError: a teacher with less than 4 times the student's parameters.
+    """
+    check_pair(spec.student, spec.teacher, len(task.classes), spec.image_size)
+    teacher = task.build(spec.teacher, spec.image_size, weights=spec.teacher_weights, seed=_seed(config, 1))
+    train(task, teacher, images, targets, replace(config, seed=_seed(config, 1)), progress=progress)
+    return teacher
 
 
 def distil(
@@ -88,10 +116,16 @@ def distil(
     targets: Sequence[Any],
     config: TrainConfig,
     *,
+    wrap: Callable[[Network], Network] | None = None,
     progress: Progress | None = None,
 ) -> Network:
-    """S-KD: a fresh student, trained on the labels and on the teacher's soft targets."""
+    """S-KD: a fresh student, trained on the labels and on the teacher's soft targets.
+
+    `wrap` may put something around the fresh student before it is trained, dropout or a head of its own.
+    """
     student = task.build(spec.student, spec.image_size, weights=spec.student_weights, seed=_seed(config, 2))
+    if wrap is not None:
+        student = wrap(student)
     own = replace(config, seed=_seed(config, 2))
     train(task, student, images, targets, own, teacher=teacher, progress=progress)
     return student

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kdal_core.acquisition import prediction_gap, uncertainty
+from kdal_core.acquisition.gaps import four_case_uncertainty, label_noise
 from kdal_core.errors import KdalError
 from kdal_core.tasks import ClassificationTask
 
@@ -95,3 +96,79 @@ def test_predictions_of_other_images_or_classes_are_refused():
         prediction_gap(TASK, np.zeros((2, 3), np.float32), np.zeros((3, 3), np.float32))
     with pytest.raises(KdalError):
         prediction_gap(TASK, np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32))
+
+
+scales = st.floats(0.01, 100)
+coarse_gaps = arrays(np.float64, 7, elements=st.just(0.0) | st.floats(1e-6, 100))  # not lost when scaled down
+
+
+@given(gaps, gaps, scales)
+def test_the_four_case_score_follows_its_formula_point_by_point(a, b, scale):
+    ours = four_case_uncertainty(a, b, scale)
+    large, small = (part / (part + scale) for part in (np.maximum(a, b), np.minimum(a, b)))
+    np.testing.assert_allclose(ours, large * (1 - small), rtol=1e-9, atol=1e-300)
+
+
+@given(gaps, gaps, st.none() | scales)
+def test_the_four_case_score_is_symmetric_and_a_share(a, b, scale):
+    ours = four_case_uncertainty(a, b, scale)
+    assert np.array_equal(ours, four_case_uncertainty(b, a, scale))
+    assert ((ours >= 0) & (ours <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("d_ss", "d_st", "limit"),
+    [(1e-9, 1e-9, 0), (1e9, 1e-9, 1), (1e-9, 1e9, 1), (1e9, 1e9, 0), (0, 0, 0), (0, 1e308, 1), (1e308, 1e308, 0)],
+)
+def test_the_corners_are_the_four_cases_of_the_paper(d_ss, d_st, limit):
+    assert four_case_uncertainty([d_ss], [d_st], scale=1)[0] == pytest.approx(limit, abs=1e-6)
+
+
+@given(gaps, gaps, scales)
+def test_the_four_case_score_rises_with_the_larger_gap_and_falls_with_the_smaller(a, b, scale):
+    large, small = np.maximum(a, b), np.minimum(a, b)
+    ours = four_case_uncertainty(large, small, scale)
+    assert (four_case_uncertainty(large + 1, small, scale) >= ours).all()
+    assert (four_case_uncertainty(large, small / 2, scale) >= ours).all()
+
+
+@given(coarse_gaps, coarse_gaps, st.none() | scales, st.floats(1e-3, 1e3))
+def test_the_four_case_score_has_no_unit(a, b, scale, unit):
+    other = four_case_uncertainty(a * unit, b * unit, None if scale is None else scale * unit)
+    np.testing.assert_allclose(other, four_case_uncertainty(a, b, scale), rtol=1e-9, atol=1e-12)
+
+
+def test_the_scale_is_the_median_of_the_gaps_that_are_positive():
+    d_ss, d_st = [0, 0, 8, 1], [0, 2, 4, 0]  # 1, 2, 4, 8: median 3
+    assert np.array_equal(four_case_uncertainty(d_ss, d_st), four_case_uncertainty(d_ss, d_st, scale=3))
+
+
+def test_two_large_gaps_do_not_beat_a_small_disagreement_as_they_do_in_the_published_formula():
+    published, ours = uncertainty([10, 1], [10, 2], eps=0), four_case_uncertainty([10, 1], [10, 2], scale=1)
+    assert published[0] > published[1]
+    assert ours[0] < ours[1]
+
+
+def test_no_gap_gives_no_four_case_score():
+    assert four_case_uncertainty([], []).shape == (0,)
+    assert four_case_uncertainty([0, 0], [0, 0]).tolist() == [0, 0]
+
+
+@given(gaps, gaps)
+def test_a_label_is_suspect_as_far_as_both_gaps_are_large(a, b):
+    assert label_noise(a, b).tolist() == [min(pair) for pair in zip(a, b, strict=True)]
+
+
+@pytest.mark.parametrize("score", [four_case_uncertainty, label_noise])
+@pytest.mark.parametrize(
+    ("d_ss", "d_st"), [([np.nan], [1]), ([1], [-1]), ([np.inf], [1]), ([1, 2], [1]), ([[1]], [[1]])]
+)
+def test_bad_gaps_are_refused_by_every_score(score, d_ss, d_st):
+    with pytest.raises(KdalError, match="d_s"):
+        score(d_ss, d_st)
+
+
+@pytest.mark.parametrize("scale", [0, -1, np.nan, np.inf])
+def test_a_scale_that_is_not_positive_is_refused(scale):
+    with pytest.raises(KdalError, match="scale"):
+        four_case_uncertainty([1], [1], scale)

@@ -7,7 +7,7 @@ from kdal_core.models import build_model, check_pair, default_pair, model_names,
 from kdal_core.models.pretrained import torchvision_names
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "wide_cnn"])
+@pytest.mark.parametrize("name", ["tiny_cnn", "small_cnn", "mid_cnn", "wide_cnn"])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8), (12, 40), (28, 28), (64, 64)])
 def test_small_networks_take_any_small_size(name, size):
     model = build_model(name, 7, size).eval()
@@ -71,7 +71,7 @@ def test_what_cannot_be_built_is_refused(name, classes, size):
 
 def test_names_are_unique_and_start_with_our_own():
     names = model_names()
-    assert names[:2] == ["small_cnn", "wide_cnn"]
+    assert names[:4] == ["tiny_cnn", "small_cnn", "mid_cnn", "wide_cnn"]
     assert len(set(names)) == len(names)
 
 

@@ -39,6 +39,13 @@ def test_labels_that_cannot_train_a_model_say_why(classes, targets, reason):
     assert answer is None if reason is None else reason in answer
 
 
+def test_each_image_has_its_own_loss_and_the_loss_is_their_mean():
+    logits = torch.tensor([[0.0, 0.0, 0.0], [0.0, np.log(2.0), 0.0]])  # probabilities 1/3 each; 1/4, 1/2, 1/4
+    losses = TASK.losses(logits, torch.tensor([2, 1]))
+    np.testing.assert_allclose(losses, np.log([3, 2]), rtol=1e-6)
+    assert TASK.loss(logits, torch.tensor([2, 1])).item() == pytest.approx(np.log(6) / 2)
+
+
 def test_predictions_are_probabilities_in_float32():
     predictions = TASK.decode(torch.tensor([[0.0, 0.0, 0.0], [100.0, 0.0, 0.0]], dtype=torch.bfloat16))
     assert predictions.dtype == np.float32

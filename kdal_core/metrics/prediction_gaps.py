@@ -1,0 +1,170 @@
+"""Prediction gaps: how far two models' predictions for the same images are apart, one function a kind of label.
+
+Model 1 is always `a`, the distilled student where the lane paper's gaps D_SS and D_ST are meant. For lanes and
+boxes the gap is directed: what `a` predicts and `b` does not counts, not the reverse (methods.md, section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kdal_core.metrics.lane_distance import CAP, Method, as_lane, lane_distances
+from kdal_core.validation import InvalidInput, as_floats, as_nonnegative, as_vector
+
+Floats = NDArray[np.float64]
+Lanes = Sequence[ArrayLike]
+Boxes = Mapping[str, ArrayLike]
+
+
+def class_gap(a: ArrayLike, b: ArrayLike) -> Floats:
+    """Total variation distance: half the sum of |a - b| over the classes.
+
+    Args:
+        a: (N, C) probabilities of one model, a row for each image.
+        b: (N, C) of the other.
+
+    Returns:
+        (N,) in [0, 1].
+
+    Raises:
+        InvalidInput: NaN, or shapes that differ or are not (N, C).
+
+    Source: our choice for the lane paper's prediction gap (methods.md, section 2).
+
+    >>> class_gap([[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]).tolist()
+    [1.0, 0.0]
+    """
+    first, second = as_floats("a", a), as_floats("b", b)
+    if first.shape != second.shape or first.ndim != 2:
+        raise InvalidInput(
+            f"a {first.shape} and b {second.shape} must both be (N, C): the predictions of two models for the "
+            "same images."
+        )
+    distance: Floats = np.abs(first - second).sum(axis=1) / 2
+    return distance
+
+
+def lane_gap(
+    a: Sequence[Lanes],
+    b: Sequence[Lanes],
+    image_size: tuple[int, int],
+    *,
+    step: float = 1.0,
+    cap: float = CAP,
+    method: Method = "rows",
+) -> Floats:
+    """The largest, over the lanes of a, of the distance to the closest lane of b.
+
+    Args:
+        a: N images, each with its lanes: (n, 2) vertices (x, y) in pixels, n >= 2.
+        b: the same N images, lanes of the other model.
+        image_size: (height, width), pixels.
+        step, cap, method: as in `lane_distance`.
+
+    Returns:
+        (N,) pixels, >= 0. Two images without lanes give 0; one without gives the image's diagonal.
+
+    Raises:
+        InvalidInput: another number of images, or a lane that is none; the message names argument and image.
+
+    Source: lane paper, prediction gap D_12(p); the empty cases are our choice (methods.md, section 2).
+
+    >>> left, right = [[10, 0], [10, 99]], [[90, 0], [90, 99]]
+    >>> lane_gap([[left, right], [left], [], [left]], [[left], [left, right], [], []], (30, 40)).tolist()
+    [80.0, 0.0, 0.0, 50.0]
+    """
+    _check_images(a, b)
+    if len(image_size) != 2 or not np.isfinite(image_size).all() or min(image_size) <= 0:
+        raise InvalidInput(f"image_size must be (height, width) in pixels, not {image_size!r}.")
+    gaps = np.empty(len(a))
+    for image in range(len(a)):
+        first, second = _lanes(f"a[{image}]", a[image]), _lanes(f"b[{image}]", b[image])
+        if first and second:
+            gaps[image] = lane_distances(first, second, step=step, cap=cap, method=method).min(axis=1).max()
+        else:
+            gaps[image] = np.hypot(*image_size) if first or second else 0.0
+    return gaps
+
+
+def box_gap(a: Sequence[Boxes], b: Sequence[Boxes], *, score: float = 0.5) -> Floats:
+    """The largest, over the classes and the boxes of a, of 1 - IoU with the best box of the same class of b.
+
+    Boxes below `score` are no predictions, in a as in b. A class that only one of the two models sees gives 1
+    (the largest distance there is, as for lanes), whichever it is; where both see a class, boxes of b that no
+    box of a overlaps do not count. A box without area overlaps nothing, itself included.
+
+    Args:
+        a: N images, each as torchvision's detectors give it: "boxes" (n, 4) as x1, y1, x2, y2 in pixels,
+            "labels" (n,) class numbers, "scores" (n,); on the CPU.
+        b: the same N images, boxes of the other model.
+        score: a box counts from this score on.
+
+    Returns:
+        (N,) in [0, 1]. Two images without boxes give 0.
+
+    Raises:
+        InvalidInput: another number of images, or boxes that are none; the message names argument and image.
+
+    Source: our choice for the lane paper's prediction gap (methods.md, section 2).
+
+    >>> one = {"boxes": [[0, 0, 4, 4]], "labels": [1], "scores": [0.9]}
+    >>> half = {"boxes": [[0, 0, 4, 2]], "labels": [1], "scores": [0.8]}
+    >>> other = {"boxes": [[0, 0, 4, 4]], "labels": [2], "scores": [0.9]}
+    >>> box_gap([one, one, one], [one, half, other]).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    _check_images(a, b)
+    score = as_nonnegative("score", score)
+    gaps = np.empty(len(a))
+    for image in range(len(a)):
+        boxes, labels = _sure(f"a[{image}]", a[image], score)
+        others, other_labels = _sure(f"b[{image}]", b[image], score)
+        if set(labels) != set(other_labels):
+            gaps[image] = 1.0
+        elif len(labels):
+            overlap = np.where(labels[:, None] == other_labels, _iou(boxes, others), 0.0)  # (n, m)
+            gaps[image] = 1 - overlap.max(axis=1).min()
+        else:
+            gaps[image] = 0.0
+    return gaps
+
+
+def _check_images(a: Sequence[object], b: Sequence[object]) -> None:
+    if len(a) != len(b):
+        raise InvalidInput(f"a has {len(a)} images and b {len(b)}; both must be of the same images.")
+
+
+def _lanes(name: str, lanes: Lanes) -> list[Floats]:
+    return [as_lane(f"{name}[{number}]", lane) for number, lane in enumerate(lanes)]
+
+
+def _sure(name: str, found: Boxes, score: float) -> tuple[Floats, NDArray[np.int64]]:
+    """Boxes (n, 4) and labels (n,) of one image that reach the score."""
+    missing = [key for key in ("boxes", "labels", "scores") if not isinstance(found, Mapping) or key not in found]
+    if missing:
+        raise InvalidInput(f"{name} must map boxes, labels and scores to arrays; it lacks {', '.join(missing)}.")
+    scores = as_vector(f"{name}['scores']", found["scores"])
+    labels = as_vector(f"{name}['labels']", found["labels"], length=len(scores))
+    boxes = as_floats(f"{name}['boxes']", found["boxes"])
+    if boxes.size == 0 and len(scores) == 0:
+        boxes = boxes.reshape(0, 4)
+    if boxes.shape != (len(scores), 4) or not np.isfinite(boxes).all():
+        raise InvalidInput(f"{name}['boxes'] must be ({len(scores)}, 4) finite numbers, not {boxes.shape}.")
+    if (boxes[:, :2] > boxes[:, 2:]).any():
+        raise InvalidInput(f"{name}['boxes'] must be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2.")
+    if (labels != np.floor(labels)).any():
+        raise InvalidInput(f"{name}['labels'] must be class numbers.")
+    kept = scores >= score
+    return boxes[kept], labels[kept].astype(np.int64)
+
+
+def _iou(a: Floats, b: Floats) -> Floats:
+    """Intersection over union, (n, m), of boxes (n, 4) and (m, 4); 0 where the union has no area."""
+    corner, far = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    common = np.clip(far - corner, 0, None).prod(axis=2)
+    union = (a[:, 2:] - a[:, :2]).prod(axis=1)[:, None] + (b[:, 2:] - b[:, :2]).prod(axis=1) - common
+    overlap: Floats = common / np.where(union > 0, union, 1.0)
+    return overlap
