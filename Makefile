@@ -2,6 +2,7 @@
 PYTHON ?= python3
 # What pip is asked for first; CI names exact versions.
 TORCH ?= torch torchvision
+DATA ?= data
 LABEL_STUDIO ?= label-studio==1.23.2
 BIN := .venv/bin
 
@@ -21,10 +22,21 @@ check: venv-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: venv-test ## the slow campaigns: figures into artifacts/
+bench: venv-test .venv-peers/ready $(DATA)/ready ## the slow campaigns: figures into artifacts/
 	$(BIN)/python -m benchmarks.predict
 	$(BIN)/python -m benchmarks.loop
-	$(BIN)/python -m benchmarks.digits_curve --out artifacts/digits
+	$(BIN)/python -m benchmarks.greedy
+	$(BIN)/python -m benchmarks.neighbors --million
+	.venv-peers/bin/python -m benchmarks.peers
+	$(BIN)/kdal simulate digits
+	$(BIN)/kdal simulate mnist --data $(DATA)
+	$(BIN)/kdal simulate mnist_noise --data $(DATA)
+	$(BIN)/kdal simulate fashion_mnist --data $(DATA)
+
+# Only `make bench` fetches data; DATA=folder names one that is there, with a file `ready` in it.
+$(DATA)/ready: | .venv/ready
+	$(BIN)/python -c "from torchvision.datasets import MNIST, FashionMNIST as F; [d('$(DATA)', download=True) for d in (MNIST, F)]"
+	touch $@
 
 venv: .venv/ready .venv-label-studio/ready
 
@@ -56,5 +68,13 @@ venv-test: venv .venv/ready-test .venv-label-studio-ml/ready
 	.venv-label-studio-ml/bin/pip install -q -e '.[label-studio-ml]'
 	touch $@
 
+# scikit-activeml and baal, to be compared with: baal pins structlog below kdal's, so they stand apart.
+.venv-peers/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install -q $(TORCH)
+	.venv-peers/bin/pip install -q scikit-activeml baal safetensors torchmetrics faiss-cpu
+	.venv-peers/bin/pip install -q --no-deps -e .
+	touch $@
+
 clean: ## all that was installed and measured; the demo's data stays
-	rm -rf .venv .venv-label-studio .venv-label-studio-ml artifacts .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-peers artifacts .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -153,6 +153,35 @@ def demo(
     run(folder, autopilot_on=autopilot, once=once, rounds=rounds, budget=budget)
 
 
+@app.command()
+def simulate(
+    campaign: Annotated[str | None, typer.Argument(help="A campaign file, or the name of a shipped campaign.")] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="The campaigns that come with kdal.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder of runs and report; default artifacts/simulate/<name>.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(envvar="KDAL_DATA", help="Folder of the data sets; default data.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; default one for each CPU.", min=1)] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew instead of taking up what is there.")] = False,
+) -> None:
+    """Ask what active learning saves: a whole labelling campaign on data whose labels are known."""
+    from backend.simulating import run_campaign, table_of_campaigns
+
+    if show_list:
+        out.print(table_of_campaigns())
+        return
+    if campaign is None:
+        raise typer.BadParameter("Name a campaign file or a shipped campaign; --list shows these.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: its processes end with it
+    try:
+        run_campaign(campaign, folder, data=data, workers=workers, fresh=fresh, out=out)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; the same command goes on from here.", err=True)
+        sys.exit(130)
+
+
 def main() -> None:
     """Entry point: an error of ours is a sentence on stderr and exit status 1, never a traceback."""
     for name, value in dotenv_values(".env").items():

@@ -18,7 +18,7 @@ from backend.ordering import rank_score
 from backend.policy import Policy
 from backend.resources import Resources, round_key
 from backend.snapshots import Snapshot
-from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, prediction_gap, strategy
+from kdal_core.acquisition import PoolScores, Strategy, cold_start, cold_start_features, prediction_gap, strategy
 from kdal_core.errors import AssetError
 from kdal_core.training import infer
 
@@ -100,7 +100,7 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
             selection = _cold_order(policy, np.concatenate([s["thumbnails"] for s in scored]))
         else:
             joined = {name: np.concatenate([s[name] for s in scored]) for name in ("d_ss", "d_st", "features")}
-            selection = strategy(policy.strategy)(pool_scores(policy, number, **joined))
+            selection = chosen_strategy(policy)(PoolScores(**joined, seed=policy.seed + number))
         order, scores = tasks[selection.indices], selection.scores
     unreadable = sorted({ref.task_id for ref in snapshot.pool} - set(tasks.tolist()))
     ranked = [*order.tolist(), *snapshot.skipped, *unreadable]
@@ -110,12 +110,10 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
     return {"ordered": len(order), "skipped": len(snapshot.skipped), "unreadable": len(unreadable)}
 
 
-def pool_scores(policy: Policy, number: int, **arrays: Any) -> PoolScores:
-    """A pool for the core's strategies, with the policy's parameters where it names them."""
-    chosen: Json = {
-        name: value for name in ("k", "beta", "eps", "mode") if (value := getattr(policy, name)) is not None
-    }
-    return PoolScores(**arrays, **chosen, seed=policy.seed + number)
+def chosen_strategy(policy: Policy) -> Strategy:
+    """The policy's strategy, with the policy's parameters where it names them and the strategy has them."""
+    named = {name: value for name in ("k", "beta", "eps", "mode") if (value := getattr(policy, name)) is not None}
+    return strategy(policy.strategy, **(named if policy.strategy == "kd_gap" else {}))
 
 
 def regions(resources: Resources, snapshot: Snapshot, number: int) -> dict[int, list[Json]]:
@@ -162,8 +160,7 @@ class Order:
 
 def _cold_order(policy: Policy, thumbnails: NDArray[Any]) -> Any:
     if policy.strategy == "random":
-        nothing = np.zeros(len(thumbnails))
-        return strategy("random")(pool_scores(policy, 0, d_ss=nothing, d_st=nothing, features=nothing[:, None]))
+        return strategy("random")(PoolScores(features=thumbnails, seed=policy.seed))
     features = cold_start_features(torch.from_numpy(thumbnails))
     return cold_start(features) if policy.k is None else cold_start(features, k=policy.k)
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from kdal_core.acquisition.greedy import Selection, greedy_select
 from kdal_core.acquisition.neighbors import nearest_neighbors
-from kdal_core.acquisition.strategies.kd_gap import rounded
+from kdal_core.acquisition.strategies.protocol import rounded
 from kdal_core.training.data import ImageSource, fetch
 from kdal_core.validation import InvalidInput, as_matrix
 

@@ -5,36 +5,52 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kdal_core.acquisition.gaps import uncertainty
+from kdal_core.acquisition.gaps import four_case_uncertainty, uncertainty
 from kdal_core.acquisition.greedy import Selection, greedy_select
 from kdal_core.acquisition.neighbors import nearest_neighbors
 from kdal_core.acquisition.strategies.protocol import PoolScores
-from kdal_core.validation import InvalidInput, as_floats, as_matrix
-
-DIGITS = 4
+from kdal_core.validation import InvalidInput
 
 
-def kd_gap(pool: PoolScores) -> Selection:
+def kd_gap(
+    pool: PoolScores,
+    *,
+    k: int = 10,
+    beta: float = 0.3,
+    eps: float = 0.1,
+    mode: str = "coverage",
+    formula: str = "published",
+) -> Selection:
     """Order the pool by standardised Uncr + beta · Div, greedily.
 
-    Uncr is standardised over the pool (mean 0, deviation 1), so that beta means the same in every round. The
-    same image may come out of a network with other last bits when it sits in another batch; gaps and features
-    are rounded to `DIGITS` significant digits of the pool's largest first, so that the order does not hang on
-    how the pool was cut into shards.
+    Uncr is standardised over the pool (mean 0, deviation 1), so that beta means the same in every round.
+
+    Args:
+        pool: with d_ss, d_st and features.
+        k: neighbours; a pool of N <= k images uses N - 1.
+        beta: weight of diversity against standardised uncertainty.
+        eps: of `uncertainty`, in the gaps' unit; the default is for gaps in [0, 1], as those of classes are.
+        mode: of `greedy_select`; the paper's is "score".
+        formula: "published" is `uncertainty`, "four_case" is `four_case_uncertainty` (eps unused).
+
+    The defaults were chosen on digits, see docs/results.md.
 
     Raises:
         InvalidInput: NaN, shapes that do not fit, or parameters out of range.
 
     Source: lane paper, S_score; standardising, k and beta are our choice (methods.md, section 2).
     """
-    features = rounded(as_matrix("features", pool.features))
-    scores = uncertainty(rounded(as_floats("d_ss", pool.d_ss)), rounded(as_floats("d_st", pool.d_st)), pool.eps)
-    if len(scores) != len(features):
-        raise InvalidInput(f"d_ss has {len(scores)} entries, features {len(features)} rows.")
-    if pool.k < 1:
-        raise InvalidInput(f"k must be at least 1, not {pool.k}.")
-    neighbors = nearest_neighbors(features, min(pool.k, max(len(features) - 1, 0)))
-    return greedy_select(standardized(scores), neighbors, len(scores), pool.beta, pool.mode)
+    features, d_ss, d_st = pool.matrix("features"), pool.vector("d_ss"), pool.vector("d_st")
+    if k < 1:
+        raise InvalidInput(f"k must be at least 1, not {k}.")
+    if formula not in FORMULAS:
+        raise InvalidInput(f"formula must be one of {', '.join(FORMULAS)}, not {formula!r}.")
+    scores = uncertainty(d_ss, d_st, eps) if formula == "published" else four_case_uncertainty(d_ss, d_st)
+    neighbors = nearest_neighbors(features, min(k, max(pool.size - 1, 0)))
+    return greedy_select(standardized(scores), neighbors, pool.size, beta, mode)
+
+
+FORMULAS = ("published", "four_case")
 
 
 def standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -46,15 +62,3 @@ def standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
         centred = values[finite] - values[finite].mean()
         result[finite] = centred / deviation if deviation > 0 else 0.0
     return result
-
-
-def rounded(values: NDArray[np.float64], digits: int = DIGITS) -> NDArray[np.float64]:
-    """Values on a grid of 10^-digits of the power of ten above the largest of them.
-
-    >>> rounded(np.array([0.123456, 0.5])).tolist()
-    [0.1235, 0.5]
-    """
-    largest = np.abs(values).max(initial=0.0)
-    if largest == 0 or not np.isfinite(largest):
-        return values
-    return np.round(values, digits - 1 - int(np.floor(np.log10(largest))))

@@ -1,0 +1,37 @@
+"""The oldest answer: where the prediction is spread over many classes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdal_core.acquisition.greedy import Selection
+from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.ranking import ranked, settled
+
+
+def entropy(pool: PoolScores) -> Selection:
+    """Highest entropy of S-KD's prediction first; scores in nats, 0 to log C.
+
+    Args:
+        pool: with probabilities (N, C).
+
+    Raises:
+        InvalidInput: no probabilities, NaN, or rows that are none.
+
+    Source: Shannon 1948; as a query strategy Settles, Active Learning Literature Survey, 2009, section 3.1:
+    argmax -sum_y P(y|x) log P(y|x). P: equal but for rounding (1e-12) is equal.
+    """
+    return ranked(settled(shannon_entropy(pool.distributions("probabilities"))))
+
+
+def shannon_entropy(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """-sum_c p_c log p_c of distributions (..., C) -> (...), in nats; 0 log 0 is 0.
+
+    >>> shannon_entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).round(4).tolist()
+    [0.6931, 0.0]
+    """
+    logs = np.maximum(probabilities, np.finfo(np.float64).tiny)  # its log is finite, and 0 times that is 0
+    np.log(logs, out=logs)
+    result: NDArray[np.float64] = 0.0 - np.einsum("...c,...c->...", probabilities, logs)
+    return result

@@ -1,0 +1,21 @@
+"""Where the best class is not probable."""
+
+from __future__ import annotations
+
+from kdal_core.acquisition.greedy import Selection
+from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.ranking import ranked, settled
+
+
+def least_confidence(pool: PoolScores) -> Selection:
+    """Lowest probability of the predicted class first; score 1 - max_y P(y|x), 0 to 1 - 1/C.
+
+    Args:
+        pool: with probabilities (N, C).
+
+    Raises:
+        InvalidInput: no probabilities, NaN, or rows that are none.
+
+    Source: Lewis and Gale 1994; Settles, Active Learning Literature Survey, 2009, section 3.1.
+    """
+    return ranked(settled(1 - pool.distributions("probabilities").max(axis=1)))

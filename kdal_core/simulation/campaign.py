@@ -1,0 +1,231 @@
+"""What a campaign is: the YAML file that `kdal simulate` reads, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from kdal_core.acquisition import Strategy, strategy, strategy_names
+from kdal_core.errors import ConfigError
+from kdal_core.training import TrainConfig
+
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+SHIPPED = resources.files("kdal_core.simulation") / "campaigns"
+
+
+class Part(BaseModel):
+    """A part of a campaign file. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataSettings(Part):
+    """Which labelled data set, and how much of it."""
+
+    name: str
+    """One of `kdal_core.simulation.datasets.dataset_names()`."""
+    root: Path | None = None
+    """Folder that holds the data; null: the folder named by --data or KDAL_DATA, else `data`."""
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    """Pixels of the longer side that the networks see; null: the images' own."""
+    pool: Count | None = None
+    """Images of the pool, drawn anew for each seed; null: all training images but the validation ones."""
+    validation: Annotated[int, Field(ge=0)] = 0
+    """Training images kept out of the pool, to choose settings on."""
+    test: Count | None = None
+    """Test images scored; null: all."""
+
+
+class InitialSettings(Part):
+    """The labels before the first model."""
+
+    size: Count | None = None
+    """How many; null: one budget."""
+
+
+class ModelSettings(Part):
+    """Networks of student and teacher; null: the default pair for the image size."""
+
+    student: str | None = None
+    teacher: str | None = None
+    weights: str = "none"
+    """Where training starts: "none", "default" (torchvision's, downloaded) or a .safetensors file."""
+
+
+class NoiseSettings(Part):
+    """Wrong labels of the simulated annotator; every image has one answer, right or wrong, in all arms of a seed."""
+
+    kind: Literal["none", "uniform", "difficulty"] = "none"
+    """uniform: any image alike, any wrong class alike. difficulty: only the hardest images, and the wrong class
+    is the one that a model trained on the other images finds most probable."""
+    rate: Share = 0.0
+    """Probability that an image that may be labelled wrong is."""
+    share: Share = 1.0
+    """difficulty: the share of the images, hardest first, that may be labelled wrong."""
+
+
+class AnnotatorSettings(Part):
+    """How long labels take."""
+
+    seconds: Annotated[float, Field(ge=0)] = 3.0
+    """Median time for a label; log-normal."""
+    spread: Annotated[float, Field(ge=0, le=3)] = 0.5
+    """Standard deviation of the time's logarithm."""
+    ahead: Annotated[int, Field(ge=0)] = 0
+    """Labels of each batch given in the previous order, while the new one is being computed."""
+
+
+def _as_arm(value: Any) -> Any:
+    return {"strategy": value} if isinstance(value, str) else value
+
+
+class Arm(Part):
+    """One curve of the campaign: a strategy with its parameters, and how it starts."""
+
+    strategy: str
+    parameters: dict[str, Any] = {}
+    label: str | None = None
+    start: Literal["random", "cold_start", "own"] | None = None
+    """The first batch: random, kdal's cold start (diversity alone), or the strategy's own on features of thumbnails.
+    null: cold_start for kd_gap, own for strategies that can, random for all others."""
+
+    @property
+    def name(self) -> str:
+        """The label, or else the strategy's name and parameters."""
+        given = ", ".join(f"{key}={value}" for key, value in self.parameters.items())
+        return self.label or (f"{self.strategy} ({given})" if given else self.strategy)
+
+    @property
+    def first(self) -> str:
+        """How it starts, with the default filled in."""
+        if self.start is not None:
+            return self.start
+        if self.strategy == "kd_gap":
+            return "cold_start"
+        return "own" if self.bound().cold else "random"
+
+    def bound(self) -> Strategy:
+        """The strategy with its parameters."""
+        return strategy(self.strategy, **self.parameters)
+
+    @model_validator(mode="after")
+    def _exists(self) -> Arm:
+        if not self.bound().cold and self.start == "own":
+            raise ConfigError(f"{self.strategy!r} cannot start by itself; use start: random or cold_start.")
+        return self
+
+
+class Campaign(Part):
+    """A whole labelling campaign, for several arms and seeds."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    description: str = ""
+    task: Literal["classification"] = "classification"
+    data: DataSettings
+    initial: InitialSettings = InitialSettings()
+    budget: Count
+    """Labels of a round."""
+    rounds: Count
+    """Trainings: after the initial labels, and after each batch behind them."""
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**20)], ...] = (0, 1, 2, 3, 4)
+    strategies: tuple[Annotated[Arm, BeforeValidator(_as_arm)], ...]
+    baseline: str = "random"
+    """The arm that the others are paired against."""
+    models: ModelSettings = ModelSettings()
+    training: dict[str, Any] = {}
+    """Settings of `TrainConfig`."""
+    noise: NoiseSettings = NoiseSettings()
+    annotator: AnnotatorSettings = AnnotatorSettings()
+    score_on: Literal["test", "validation"] = "test"
+    """validation: for choosing settings; the test images are then not even loaded."""
+    ensemble: Annotated[int, Field(ge=2, le=50)] = 5
+    """Members, for strategies that need an ensemble."""
+    dropout: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Rate, for strategies that need dropout."""
+    passes: Annotated[int, Field(ge=2, le=1000)] = 100
+    """Stochastic passes, for strategies that need dropout."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Campaign:
+        names = [arm.name for arm in self.strategies]
+        if len(set(names)) != len(names) or not names:
+            raise ConfigError(f"strategies must be at least one, with distinct labels, not {names}.")
+        if self.baseline not in names:
+            raise ConfigError(f"The baseline {self.baseline!r} is none of the strategies: {', '.join(names)}.")
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise ConfigError(f"seeds must be at least one, all different, not {list(self.seeds)}.")
+        if self.score_on == "validation" and self.data.validation == 0:
+            raise ConfigError("score_on is validation, but data.validation keeps no image for it.")
+        if self.annotator.ahead > self.budget:
+            raise ConfigError("annotator.ahead must be at most the budget.")
+        self.train_config(0)
+        return self
+
+    def train_config(self, seed: int) -> TrainConfig:
+        """How to train, with this seed."""
+        try:
+            return TrainConfig(**{**self.training, "seed": seed})
+        except TypeError as error:
+            raise ConfigError(f"training: {error}") from error
+
+    @property
+    def first_size(self) -> int:
+        """Labels before the first model."""
+        return self.initial.size or self.budget
+
+    def labels_after(self, number: int) -> int:
+        """Labels that the model of round `number`, from 0, is trained on."""
+        return self.first_size + number * self.budget
+
+    @classmethod
+    def parse(cls, settings: Any) -> Campaign:
+        """A campaign from a mapping, as a YAML file holds it.
+
+        Raises:
+            ConfigError: names each unknown key and each value out of range.
+        """
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"A campaign is a mapping of settings, not {type(settings).__name__}.")
+        try:
+            return cls.model_validate(settings)
+        except ValidationError as error:
+            raise ConfigError("campaign: " + "; ".join(_explained(part) for part in error.errors())) from error
+
+
+def shipped_campaigns() -> dict[str, Campaign]:
+    """The campaigns that come with kdal, by name."""
+    files = sorted((entry for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name)
+    campaigns = [Campaign.parse(yaml.safe_load(entry.read_text())) for entry in files]
+    return {campaign.name: campaign for campaign in campaigns}
+
+
+def load_campaign(name_or_path: str) -> Campaign:
+    """A campaign from a YAML file, or a shipped one by its name.
+
+    Raises:
+        ConfigError: there is no such file or name, it is no YAML, or its settings do not fit.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        shipped = shipped_campaigns()
+        if name_or_path in shipped:
+            return shipped[name_or_path]
+        raise ConfigError(
+            f"There is no campaign file {name_or_path!r}, and no shipped campaign of this name: {', '.join(shipped)}."
+        )
+    try:
+        return Campaign.parse(yaml.safe_load(path.read_text()))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The campaign file {name_or_path!r} is no YAML: {error}") from error
+
+
+def _explained(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "the campaign"
+    hint = f" (strategies: {', '.join(strategy_names())})" if key.endswith(".strategy") else ""
+    return f"{key}: {error['msg']}{hint}"

@@ -1,0 +1,109 @@
+"""What an arm's strategy needs to see, and the models that are trained to show it: no others are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdal_core.acquisition import PoolScores, label_noise, prediction_gap
+from kdal_core.models import DropoutNet, Network
+from kdal_core.simulation.campaign import Campaign
+from kdal_core.tasks import LearningLossTask, Task
+from kdal_core.training import TrainConfig, TrioSpec, distil, infer, train_student, train_teacher
+from kdal_core.training.stochastic import dropout_samples
+
+MEMBER_SEED = 1_000_000
+"""Distance of the ensemble members' seeds, so that no other training of a campaign has the same."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """A round's models: T and S-KD in every arm, alike; S and the rivals' own only where the strategy asks for them."""
+
+    teacher: Network
+    distilled: Network
+    student: Network | None = None
+    ensemble: tuple[Network, ...] = ()
+    dropout: Network | None = None
+    loss_head: Network | None = None
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How a campaign's models are built and trained."""
+
+    campaign: Campaign
+    task: Task
+    spec: TrioSpec
+
+
+def train_models(
+    lesson: Lesson, images: Tensor, targets: Sequence[Any], config: TrainConfig, needs: frozenset[str]
+) -> Models:
+    """All models that these needs ask for, from fresh parameters; T and S-KD do not depend on the needs.
+
+    A rival's own models (members of an ensemble, dropout, loss head) are distilled students as S-KD is, so that
+    strategies differ in how they choose and in nothing else.
+    """
+    task, spec = lesson.task, lesson.spec
+    teacher = train_teacher(task, spec, images, targets, config)
+    distilled = distil(task, spec, teacher, images, targets, config)
+    members = lesson.campaign.ensemble - 1 if "ensemble" in needs else 0
+    others = [replace(config, seed=config.seed + (member + 1) * MEMBER_SEED) for member in range(members)]
+    rate, loss_task = lesson.campaign.dropout, LearningLossTask(task)
+    return Models(
+        teacher,
+        distilled,
+        student=train_student(task, spec, images, targets, config) if "d_ss" in needs else None,
+        ensemble=tuple(distil(task, spec, teacher, images, targets, other) for other in others),
+        dropout=distil(task, spec, teacher, images, targets, config, wrap=lambda net: DropoutNet(net, rate))
+        if "dropout" in needs
+        else None,
+        loss_head=distil(loss_task, spec, teacher, images, targets, config) if "predicted_loss" in needs else None,
+    )
+
+
+def observe(
+    lesson: Lesson, models: Models, pool: Tensor, labelled: Tensor, needs: frozenset[str], *, seed: int, budget: int
+) -> PoolScores:
+    """The unlabelled pool (N, 3, H, W) as the strategy will see it; `labelled` (L, 3, H, W) where it asks for these."""
+    task, device = lesson.task, lesson.campaign.train_config(seed).device
+
+    def predictions(model: Network) -> NDArray[np.float32]:
+        return infer(task, model, pool, device=device).predictions
+
+    seen = infer(task, models.distilled, pool, device=device)
+    found: dict[str, NDArray[Any]] = {"features": seen.features, "probabilities": seen.predictions}
+    if models.student is not None:
+        found["d_ss"] = prediction_gap(task, seen.predictions, predictions(models.student))
+    if "d_st" in needs:
+        found["d_st"] = prediction_gap(task, seen.predictions, predictions(models.teacher))
+    if models.ensemble:
+        found["ensemble"] = np.stack([seen.predictions, *map(predictions, models.ensemble)])
+    if isinstance(models.dropout, DropoutNet):
+        passes = lesson.campaign.passes
+        found["dropout"] = dropout_samples(task, models.dropout, pool, passes=passes, seed=seed, device=device)
+    if models.loss_head is not None:
+        found["predicted_loss"] = infer(LearningLossTask(task), models.loss_head, pool, device=device).predictions[
+            :, -1
+        ]
+    if "labelled_features" in needs:
+        found["labelled_features"] = infer(task, models.distilled, labelled, device=device).features
+    return PoolScores(**{name: found[name] for name in needs}, seed=seed, budget=budget)
+
+
+def noise_scores(lesson: Lesson, models: Models, labelled: Tensor) -> NDArray[np.float64] | None:
+    """`label_noise` (L,) of the labelled images, where S was trained."""
+    if models.student is None:
+        return None
+    task, device = lesson.task, lesson.campaign.train_config(0).device
+    distilled, student, teacher = (
+        infer(task, model, labelled, device=device).predictions
+        for model in (models.distilled, models.student, models.teacher)
+    )
+    return label_noise(prediction_gap(task, distilled, student), prediction_gap(task, distilled, teacher))

@@ -1,0 +1,228 @@
+"""One arm of a campaign with one seed, round after round, taken up again where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, strategy
+from kdal_core.errors import ConfigError
+from kdal_core.models import default_pair
+from kdal_core.simulation.annotator import Annotator
+from kdal_core.simulation.campaign import Arm, Campaign
+from kdal_core.simulation.datasets import Split
+from kdal_core.simulation.observation import Lesson, Models, noise_scores, observe, train_models
+from kdal_core.simulation.results import Point
+from kdal_core.tasks import get_task
+from kdal_core.training import TrioSpec, infer
+
+EVERY_LABEL = "every label"
+"""Name of the arm that trains once, on the whole pool."""
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A seed's data and annotator, the same for all arms."""
+
+    lesson: Lesson
+    split: Split
+    annotator: Annotator
+    seed: int
+
+    def config_seed(self, number: int) -> int:
+        """Seed of the training of a round: the same in all arms."""
+        return 10_000 * self.seed + number
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What an interrupted run is taken up from.
+
+    Attributes:
+        points: rounds done.
+        labelled: images labelled so far, in their order.
+        batch: images to label next, and behind them those that the annotator goes on with while the machine
+            computes; empty behind the last round.
+        ahead: images of the batch before that the annotator is going on with meanwhile.
+        fingerprint: of the run's settings.
+    """
+
+    points: tuple[Point, ...]
+    labelled: tuple[int, ...]
+    batch: tuple[int, ...]
+    ahead: tuple[int, ...]
+    fingerprint: str
+
+    def save(self, path: Path) -> None:
+        """Write it whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{os.getpid()}.tmp")
+        fresh.write_text(json.dumps(asdict(self)) + "\n")
+        fresh.replace(path)
+
+    @classmethod
+    def load(cls, path: Path, fingerprint: str) -> Journal | None:
+        """The journal of this path; None when there is none.
+
+        Raises:
+            ConfigError: it belongs to a run with other settings, or is damaged.
+        """
+        if not path.is_file():
+            return None
+        try:
+            data = json.loads(path.read_text())
+            data["points"] = tuple(Point(**point) for point in data["points"])
+            found = cls(**data | {name: tuple(data[name]) for name in ("labelled", "batch", "ahead")})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{str(path)!r} is damaged ({error}): delete it, and its run starts anew.") from error
+        if found.fingerprint != fingerprint:
+            raise ConfigError(
+                f"{str(path)!r} was made with other settings of the campaign. Write to another folder with --out, "
+                "or start anew with --fresh."
+            )
+        return found
+
+
+def make_lesson(campaign: Campaign, split: Split) -> Lesson:
+    """Task and networks for these images."""
+    student, teacher = default_pair(split.image_size)
+    models = campaign.models
+    spec = TrioSpec(
+        models.student or student, models.teacher or teacher, split.image_size, models.weights, models.weights
+    )
+    return Lesson(campaign, get_task(campaign.task, split.classes), spec)
+
+
+def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
+    """The points of an arm, one each round; rounds that the journal knows come at once.
+
+    A round: label the batch, train from scratch on all labels so far, score S-KD on the held-out images, look at the
+    unlabelled pool, choose the next batch.
+    """
+    campaign = setting.lesson.campaign
+    fingerprint = run_fingerprint(campaign, arm, setting.seed)
+    state = Journal.load(journal, fingerprint)
+    if state is None:
+        first = _first_order(setting, arm)
+        state = Journal((), (), _ints(first[: campaign.first_size + campaign.annotator.ahead]), (), fingerprint)
+    yield from state.points[: campaign.rounds]
+    for number in range(len(state.points), campaign.rounds):
+        start = time.perf_counter()
+        if not state.batch:  # the campaign had ended here and was given more rounds
+            labelled = np.array(state.labelled)
+            models, _ = _trained(setting, labelled, number - 1, needs(arm), start)
+            state = replace(state, batch=_next_batch(setting, arm, models, labelled, state.ahead, number - 1))
+        size = campaign.first_size if number == 0 else campaign.budget
+        labelled = np.array([*state.labelled, *state.batch[:size]], dtype=np.int64)
+        goes_on = number + 1 < campaign.rounds
+        models, point = _trained(setting, labelled, number, needs(arm) if goes_on else frozenset(), start)
+        ahead = state.batch[size:]
+        batch = _next_batch(setting, arm, models, labelled, ahead, number) if goes_on else ()
+        point = replace(point, compute_seconds=time.perf_counter() - start)
+        state = Journal((*state.points, point), _ints(labelled), batch, ahead, fingerprint)
+        state.save(journal)
+        yield point
+
+
+def run_every_label(setting: Setting, journal: Path) -> Point:
+    """The one point of a model that has every label of the pool."""
+    campaign = setting.lesson.campaign
+    fingerprint = run_fingerprint(campaign, None, setting.seed)
+    if (state := Journal.load(journal, fingerprint)) is not None:
+        return state.points[0]
+    start = time.perf_counter()
+    everything = np.arange(len(setting.split.pool))
+    _, point = _trained(setting, everything, 999, frozenset(), start)
+    point = replace(point, compute_seconds=time.perf_counter() - start)
+    Journal((point,), (), (), (), fingerprint).save(journal)
+    return point
+
+
+def needs(arm: Arm) -> frozenset[str]:
+    """What the arm's strategy reads."""
+    return arm.bound().needs
+
+
+def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:
+    """All settings that a run hangs on, as text: a run may be taken up again only with the same.
+
+    How many rounds, which other arms and which seeds are not among them, so a campaign may grow.
+    """
+    settings = campaign.model_dump(mode="json", exclude={"strategies", "seeds", "rounds", "description", "baseline"})
+    settings["data"].pop("root")
+    chosen: dict[str, Any] = {} if arm is None else {"strategy": arm.strategy, "parameters": arm.parameters}
+    return json.dumps({**settings, **chosen, "start": None if arm is None else arm.first, "seed": seed}, sort_keys=True)
+
+
+def _trained(
+    setting: Setting, labelled: Indices, number: int, wanted: frozenset[str], start: float
+) -> tuple[Models, Point]:
+    lesson, split, annotator = setting.lesson, setting.split, setting.annotator
+    config = lesson.campaign.train_config(setting.config_seed(number))
+    images, answers = split.pool.take(labelled).images, annotator.labels[labelled]
+    models = train_models(lesson, images, answers.tolist(), config, wanted)
+    predictions = infer(lesson.task, models.distilled, split.held_out.images, device=config.device).predictions
+    wrong = annotator.wrong(labelled)
+    suspicion = noise_scores(lesson, models, images) if 0 < wrong.sum() < len(wrong) else None
+    point = Point(
+        round=number,
+        labels=len(labelled),
+        score=lesson.task.score(predictions, split.held_out.labels.tolist()),
+        wrong=int(wrong.sum()),
+        annotator_seconds=float(annotator.seconds[labelled].sum()),
+        compute_seconds=time.perf_counter() - start,
+        noise_auroc=None if suspicion is None else float(roc_auc_score(wrong, suspicion)),
+    )
+    return models, point
+
+
+def _first_order(setting: Setting, arm: Arm) -> Indices:
+    """The whole pool before any model."""
+    if arm.first == "random":
+        return strategy("random")(
+            PoolScores(features=np.zeros((len(setting.split.pool), 1)), seed=setting.seed)
+        ).indices
+    features = cold_start_features(setting.split.pool.images)
+    if arm.first == "cold_start":
+        return cold_start(features).indices
+    campaign = setting.lesson.campaign
+    budget = campaign.first_size + campaign.annotator.ahead
+    nothing = np.empty((0, features.shape[1]))
+    pool = PoolScores(features=features, labelled_features=nothing, seed=setting.seed, budget=budget)
+    return arm.bound()(pool).indices
+
+
+def _next_batch(
+    setting: Setting, arm: Arm, models: Models, labelled: Indices, ahead: Sequence[int], number: int
+) -> tuple[int, ...]:
+    """The next images to label: `ahead` in the old order, then the best of the others in the new one."""
+    campaign, images = setting.lesson.campaign, setting.split.pool.images
+    unlabelled = np.setdiff1d(np.arange(len(images)), labelled)
+    seed, size = setting.config_seed(number), campaign.budget + campaign.annotator.ahead
+    if needs(arm):
+        look = (setting.lesson, models, images[unlabelled], images[labelled], needs(arm))
+        pool = observe(*look, seed=seed, budget=size)
+    else:
+        pool = _unseen(len(unlabelled), seed)
+    order = unlabelled[arm.bound()(pool).indices]
+    return (*ahead, *_ints(order[~np.isin(order, ahead)]))[:size]
+
+
+def _unseen(size: int, seed: int) -> PoolScores:
+    """A pool for strategies that look at nothing."""
+    return PoolScores(features=np.zeros((size, 1)), seed=seed)
+
+
+def _ints(values: Indices) -> tuple[int, ...]:
+    return tuple(values.tolist())

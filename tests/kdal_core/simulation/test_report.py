@@ -1,0 +1,335 @@
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from scipy import stats
+
+from kdal_core.simulation import plots
+from kdal_core.simulation.curves import summarise
+from kdal_core.simulation.report import cards, headline, markdown, write_report
+from kdal_core.simulation.results import Point, Results, Run
+
+SPEEDS = {
+    "kd_gap": 68,
+    "kd_gap four_case": 74,
+    "badge": 78,
+    "margin": 82,
+    "ensemble": 84,
+    "acd": 95,
+    "bald": 98,
+    "typiclust": 100,
+    "least_confidence": 104,
+    "probcover": 108,
+    "entropy": 116,
+    "random": 122,
+    "learning_loss": 125,
+    "coreset": 134,
+}
+"""Labels in which each synthetic arm loses all but 1/e of its error."""
+BUDGETS = range(50, 401, 50)
+
+
+def synthetic(speeds=SPEEDS, seeds=5, budgets=BUDGETS):
+    """Exponential learning curves with noise of the seed (shared by the arms) and of each point."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 0.006, seeds)
+    runs = []
+    for arm, speed in speeds.items():
+        for seed in range(seeds):
+            noise = rng.normal(0, 0.01, len(budgets))
+            scores = np.clip(0.97 - 0.55 * np.exp(-np.array(budgets) / speed) + shared[seed] + noise, 0, 1)
+            points = [
+                Point(n, labels, float(score), labels // 20, 3.5 * labels, 30.0, 0.8)
+                for n, (labels, score) in enumerate(zip(budgets, scores, strict=True))
+            ]
+            runs.append(Run(arm, seed, tuple(points)))
+    return Results(
+        "digits_noisy",
+        "Handwritten digits.",
+        "accuracy",
+        "random",
+        {seed: float(0.97 + shared[seed]) for seed in range(seeds)},
+        10000,
+        tuple(runs),
+        {
+            "date": "2026-11-22",
+            "machine": "2 CPU cores",
+            "command": "kdal simulate digits_noisy",
+            "versions": "kdal 0.1.0",
+        },
+        {"name": "digits_noisy", "budget": 50},
+    )
+
+
+def exact(own, random, *, arm="kd_gap"):
+    """Straight curves, one a seed: each runs from 0 at 0 labels up to 0.95 at the given number of labels (hundreds)."""
+    runs = []
+    for name, needed in ((arm, own), ("random", random)):
+        for seed, labels in enumerate(needed):
+            points = [
+                Point(n, x, 0.95 * min(x / labels, 1), 0, 36.0 * x, 1.0) for n, x in enumerate(range(100, 501, 100))
+            ]
+            runs.append(Run(name, seed, tuple(points)))
+    return Results("c", "", "accuracy", "random", dict.fromkeys(range(len(own)), 1.0), 10000, tuple(runs), {}, {})
+
+
+def said(results):
+    return headline(results, summarise(results))
+
+
+class Page(HTMLParser):
+    """The texts of a page's table rows, and all its tags with their attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.tags, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data.strip()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    assert write_report(synthetic(), folder) == folder / "index.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return Page((folder / "index.html").read_text())
+
+
+def test_a_report_is_six_files(folder):
+    assert {path.name for path in folder.iterdir()} == {
+        *("results.json", "summary.json", "table.md", "curves.png", "curves.svg", "index.html")
+    }
+    assert Results.from_json((folder / "results.json").read_text()) == synthetic()
+
+
+def test_the_page_gives_area_and_paired_difference_as_scipy_computes_them(page):
+    runs = {(run.arm, run.seed): [point.score for point in run.points] for run in synthetic().runs}
+    areas = {arm: 100 * np.array([np.trapezoid(runs[arm, seed], BUDGETS) / 350 for seed in range(5)]) for arm in SPEEDS}
+    row = next(row for row in page.rows if row[0] == "badge")
+    for cell, values, sign in ((row[1], areas["badge"], ""), (row[2], areas["badge"] - areas["random"], "+")):
+        low, high = stats.t.interval(0.95, 4, loc=values.mean(), scale=stats.sem(values))
+        assert cell == f"{values.mean():{sign}.1f} ± {(high - low) / 2:.1f}"
+    assert row[3] == "better"
+
+
+def test_the_page_lists_arms_by_area_with_the_baseline_among_them(page):
+    rows = [row for row in page.rows if len(row) == 11][1:]
+    areas = [float(row[1].split()[0]) for row in rows]
+    assert areas == sorted(areas, reverse=True)
+    assert len(rows) == 14
+    assert {row[0]: row[3] for row in rows}["random"] == "compared with"
+
+
+def test_the_page_asks_for_nothing_from_outside_and_runs_nothing(folder, page):
+    assert not {"script", "link", "iframe", "img"} & {tag for tag, _ in page.tags}
+    addresses = [
+        value for _, attributes in page.tags for name, value in attributes.items() if name.endswith(("href", "src"))
+    ]
+    assert all(address.startswith("#") for address in addresses)
+    assert "url(http" not in (folder / "index.html").read_text()
+
+
+def test_the_page_can_be_heard(page):
+    assert ("html", {"lang": "en"}) in page.tags
+    assert all(attributes.get("scope") in {"col", "row"} for tag, attributes in page.tags if tag == "th")
+    picture = next(attributes for _, attributes in page.tags if attributes.get("role") == "img")
+    assert said(synthetic()) in picture["aria-label"]
+
+
+def test_the_page_names_protocol_date_machine_command_and_versions(page):
+    words = " ".join(page.words)
+    for fact in ("2026-11-22", "2 CPU cores", "kdal simulate digits_noisy", "kdal 0.1.0", "50 to 400", "0, 1, 2, 3, 4"):
+        assert fact in words
+
+
+def test_summary_json_holds_the_statistics_and_the_headline(folder):
+    content = json.loads((folder / "summary.json").read_text())
+    summary = summarise(synthetic())
+    assert content["headline"] == said(synthetic())
+    assert [arm["arm"] for arm in content["arms"]] == [arm.arm for arm in summary.arms]
+    assert content["arms"][0]["area"]["mean"] == summary.arms[0].area.mean
+    assert content["arms"][0]["reaches"]["0.95"]["median"] == summary.arms[0].reaches[0.95].median
+
+
+def test_the_markdown_tables_have_a_row_for_each_arm_and_the_same_number_of_cells_in_each(folder):
+    lines = [line for line in (folder / "table.md").read_text().splitlines() if line.startswith("|")]
+    assert len(lines) == 2 * (14 + 2)
+    assert {line.count("|") for line in lines[:16]} == {len(BUDGETS) + 2}
+    assert len({line.count("|") for line in lines[16:]}) == 1
+
+
+def test_a_bar_in_a_name_does_not_break_the_markdown_table():
+    results = exact([200, 200], [400, 400], arm="kd_gap|x")
+    assert "| kd_gap\\|x |" in markdown(results, summarise(results))
+
+
+def test_the_picture_is_not_empty_and_always_the_same(folder):
+    assert imread(folder / "curves.png").std() > 0.05
+    results = synthetic()
+    again = plots.svg(plots.draw(results, summarise(results)))
+    assert again == plots.svg(plots.draw(results, summarise(results)))
+    assert plots.INK not in again  # text and axes follow the page's colour, in dark mode too
+
+
+def test_sixteen_arms_all_look_different_and_only_kdals_and_the_baseline_are_strong():
+    names = [*SPEEDS, "kd_gap random start", "random after cold start"]
+    looks = plots.looks(names, "random")
+    assert len(set(looks.values())) == 16
+    assert {name for name, look in looks.items() if look.strong} == {
+        *("kd_gap", "kd_gap four_case", "kd_gap random start", "random")
+    }
+
+
+def test_names_and_descriptions_are_text_never_markup_nor_formulas(tmp_path):
+    evil = "<script>alert('$x_$')</script>"
+    results = exact([200, 220], [400, 420], arm=f"kd_gap {evil}")
+    results = replace(
+        results,
+        campaign=evil,
+        description=evil,
+        metric=f"acc {evil}",
+        environment={evil: evil},
+        settings={evil: [evil]},
+    )
+    text = write_report(results, tmp_path).read_text()
+    assert "<script" not in text.lower()
+    assert "&lt;script&gt;alert" in text
+    assert "alert('$x_$')" in text[text.index("<svg") : text.index("</svg>")]
+
+
+def test_the_headline_tells_what_kdal_saves():
+    results = exact([200, 200, 200], [400, 500, 400])
+    # savings 50%, 60%, 50%: mean 53.3%, half-width 4.303 * 5.774 / sqrt(3) = 14.3
+    assert said(results) == (
+        "With kdal's order, 200 labels reached 95% of what all 10,000 labels give; "
+        "a random order needed 400: 53% fewer (between 39% and 68%, 3 seeds)."
+    )
+
+
+def test_the_headline_says_that_random_was_better_when_it_was():
+    # 100%, 150%, 100%: mean 116.7%, half-width 4.303 * 28.87 / sqrt(3) = 71.7
+    assert said(exact([400, 500, 400], [200, 200, 200])) == (
+        "A random order was better. With a random order, 200 labels reached 95% of what all 10,000 labels give; "
+        "kdal's order needed 400: 117% more (between 45% and 188%, 3 seeds)."
+    )
+
+
+def test_the_headline_does_not_sell_chance():
+    text = said(exact([200, 400, 300], [300, 300, 310]))
+    assert text.endswith("fewer, 3 seeds: the seeds do not tell the two apart).")
+    assert "between" in text
+    assert "more and" in text
+
+
+def test_the_headline_of_one_seed_says_that_no_interval_can_be_given():
+    assert said(exact([200], [400])) == (
+        "With kdal's order, 200 labels reached 95% of what all 10,000 labels give; "
+        "a random order needed 400: 50% fewer (one seed: no interval can be given)."
+    )
+
+
+def test_a_baseline_that_does_not_get_there_gives_a_bound_on_the_saving():
+    results = exact([200, 200, 200], [900, 900, 400])
+    assert said(results) == (
+        "With kdal's order, 200 labels reached 95% of what all 10,000 labels give; a random order did not get there "
+        "with the campaign's 500 labels, so kdal's took at least 60% fewer "
+        "(it was reached by kdal's order in 3, by a random order in 1 of 3 seeds)."
+        " Over the whole curve, the seeds do not tell the two apart."
+    )
+    assert cards(results, summarise(results))[0].value == "≥ 60%"
+
+
+def test_kdal_alone_not_getting_there_is_a_loss():
+    text = said(exact([900, 900, 900], [200, 220, 200]))
+    assert text.startswith("A random order was better. With a random order, 200 labels reached 95%")
+    assert "kdal's order did not get there with the campaign's 500 labels (it was" in text
+    assert "by kdal's order in none of 3 seeds" in text
+
+
+def test_when_neither_gets_there_the_scores_at_the_end_are_compared():
+    # at 500 labels: 0.95 * 5/8 - 0.95 * 5/10 = 0.11875 in each seed
+    text = said(exact([800, 800], [1000, 1000]))
+    assert text == (
+        "The campaign's 500 labels were too few to reach 95% of what all 10,000 labels give. With 500 labels, kdal's "
+        "order is 11.9 points of accuracy ahead of a random order (95% interval +11.9 to +11.9, 2 seeds)."
+    )
+    assert "A random order was better: with 500 labels" in said(exact([1000, 1000], [800, 800]))
+
+
+def test_levels_reached_with_the_first_labels_are_bounds():
+    results = exact([50, 50, 50], [200, 200, 200])
+    assert said(results) == (
+        "With kdal's order, at most 100 labels reached 95% of what all 10,000 labels give; a random order needed 200: "
+        "50% fewer (between 50% and 50%, 3 seeds). In 3 seeds the first 100 labels were enough for one of them, "
+        "so that what it really needed may be less."
+    )
+    assert "| ≤ 100 |" in markdown(results, summarise(results))
+
+
+def test_seeds_in_which_only_one_got_there_are_told():
+    text = said(exact([200, 200, 200], [400, 450, 900]))
+    assert "2 of 3 seeds, where both got there" in text
+    assert "> 500" not in text
+
+
+def test_the_cards_are_the_comparisons_numbers():
+    results = exact([200, 200], [400, 400])
+    labels, hours, wrong, score = cards(results, summarise(results))
+    assert (labels.value, labels.what) == ("50%", "fewer labels to reach 95%")
+    assert (hours.value, hours.what) == ("2.0 h", "less annotator time to reach 95%")  # 200 labels of 36 s
+    assert (wrong.value, score.value) == ("0.0%", "+0.0")
+    lost = exact([400, 400], [200, 200])
+    assert cards(lost, summarise(lost))[0].what == "more labels to reach 95%"
+
+
+def test_a_campaign_under_way_has_a_report_that_says_so(tmp_path):
+    whole = synthetic()
+    runs = [
+        run if run.seed < 3 else replace(run, points=run.points[:3])
+        for run in whole.runs
+        if run.arm != "bald" or run.seed
+    ]
+    text = write_report(replace(whole, runs=tuple(runs), full={0: 0.97}), tmp_path).read_text()
+    assert "28 of 69 runs have not come to round 7 yet" in text
+    assert "bald: 4 of 5 seeds so far" in text
+    assert "not known for seed 1, 2, 3, 4" in text
+
+
+@pytest.mark.parametrize("names", [["kd_gap"], ["random"], ["entropy"], ["random", "entropy"], []])
+def test_missing_arms_leave_a_report(tmp_path, names):
+    whole = synthetic(seeds=2)
+    results = replace(whole, runs=tuple(run for run in whole.runs if run.arm in names))
+    text = write_report(results, tmp_path).read_text()
+    assert "fewer" not in said(results)
+    assert ("Nothing has been measured yet." in text) == (not names)
+
+
+def test_a_campaign_of_a_single_round_has_a_report(tmp_path):
+    assert "at the end" in write_report(synthetic(budgets=[50], seeds=2), tmp_path).read_text()
+
+
+def test_arms_without_a_common_seed_are_not_compared(tmp_path):
+    whole = synthetic({"kd_gap": 60, "random": 90}, seeds=2)
+    results = replace(whole, runs=tuple(run for run in whole.runs if (run.arm == "random") == (run.seed == 0)))
+    write_report(results, tmp_path)
+    assert said(results) == (
+        "Not enough has been measured to tell the labels needed. kd_gap and random have no seed in common yet."
+    )
