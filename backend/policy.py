@@ -19,7 +19,7 @@ class Policy(BaseModel):
     """Labels of a batch: a round starts when so many tasks are labelled."""
     count_outside: bool = True
     """Count labels outside the batch too; false: only the batch's own tasks (skipped ones replaced)."""
-    strategy: Literal["kd_gap", "random"] = "kd_gap"
+    strategy: Literal["kd_gap", "random", "entropy", "least_confidence", "margin", "badge", "acd"] = "kd_gap"
     """How the queue is ordered."""
     mode: Literal["score", "marginal", "coverage", "static"] | None = None
     """How the greedy pass joins uncertainty and diversity, see `kdal_core.acquisition.greedy_select`; null: kdal's
@@ -57,6 +57,11 @@ class Policy(BaseModel):
     stays servable behind them, in random order. On SQLite, Label Studio makes annotators wait some 5 ms for each
     when the next round replaces them, and refuses them beyond 5 s."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+    @property
+    def served(self) -> int:
+        """Tasks that are pushed in order."""
+        return max(self.queue, 2 * self.budget)
 
     @classmethod
     def parse(cls, extra_params: Any) -> Policy:

@@ -121,7 +121,7 @@ class Rounds(DBOSConfiguredInstance):
             alive = {task["id"] for task in client.tasks(project.id)}
             tasks = [task for task in tasks if task in alive]
         found = scoring.regions(self._resources, snapshot, number)
-        served = max(snapshot.policy.queue, 2 * snapshot.policy.budget)
+        served = snapshot.policy.served
         pushed = ordering.publish(
             client, project.id, version, tasks[:served], order.scores, lambda task: found.get(task, []), progress
         )

@@ -23,6 +23,8 @@ from kdal_core.errors import AssetError
 from kdal_core.training import infer
 
 Json = dict[str, Any]
+SCORED = frozenset({"d_ss", "d_st", "features", "probabilities"})
+"""What a round knows of each task of the pool: the policy's strategies need no more."""
 Progress = Callable[[float], None]
 
 SHARD = 2048
@@ -74,6 +76,7 @@ def score_shard(
         arrays["d_ss"] = prediction_gap(task, distilled.predictions, outputs[STUDENT].predictions)
         arrays["d_st"] = prediction_gap(task, distilled.predictions, outputs[TEACHER].predictions)
         arrays["features"] = distilled.features
+        arrays["probabilities"] = distilled.predictions
         arrays["predictions"] = distilled.predictions
         if serving is not None and serving != number:  # the new model was not promoted: the old one pre-annotates
             model, spec = load_model(resources, snapshot.uid, serving, DISTILLED)
@@ -99,8 +102,9 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
         if not trained:
             selection = _cold_order(policy, np.concatenate([s["thumbnails"] for s in scored]))
         else:
-            joined = {name: np.concatenate([s[name] for s in scored]) for name in ("d_ss", "d_st", "features")}
-            selection = chosen_strategy(policy)(PoolScores(**joined, seed=policy.seed + number))
+            chosen = chosen_strategy(policy)
+            joined = {name: np.concatenate([s[name] for s in scored]) for name in chosen.needs | {"features"}}
+            selection = chosen(PoolScores(**joined, seed=policy.seed + number, budget=policy.served))
         order, scores = tasks[selection.indices], selection.scores
     unreadable = sorted({ref.task_id for ref in snapshot.pool} - set(tasks.tolist()))
     ranked = [*order.tolist(), *snapshot.skipped, *unreadable]

@@ -3,7 +3,7 @@
 from kdal_core.simulation.campaign import Arm, Campaign, load_campaign, shipped_campaigns
 from kdal_core.simulation.report import write_report
 from kdal_core.simulation.results import Point, Results, Run
-from kdal_core.simulation.simulate import Progress, simulate
+from kdal_core.simulation.simulate import Progress, collect, simulate
 
 __all__ = [
     "Arm",
@@ -12,6 +12,7 @@ __all__ = [
     "Progress",
     "Results",
     "Run",
+    "collect",
     "load_campaign",
     "shipped_campaigns",
     "simulate",

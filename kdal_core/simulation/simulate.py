@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +25,16 @@ import torch
 from kdal_core.simulation.annotator import Difficulty, make_annotator, measure_difficulty
 from kdal_core.simulation.campaign import Arm, Campaign
 from kdal_core.simulation.datasets import load_split
-from kdal_core.simulation.results import Point, Results, Run
-from kdal_core.simulation.runner import EVERY_LABEL, Setting, make_lesson, run_arm, run_every_label, run_fingerprint
+from kdal_core.simulation.results import Results, Run
+from kdal_core.simulation.runner import (
+    EVERY_LABEL,
+    Journal,
+    Setting,
+    make_lesson,
+    run_arm,
+    run_every_label,
+    run_fingerprint,
+)
 
 # glibc gives every large tensor back to the kernel and asks for it anew: a fifth of the training time.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "67108864"}
@@ -93,36 +101,55 @@ def simulate(
     if fresh:
         shutil.rmtree(out / "runs", ignore_errors=True)
     load_split(campaign, campaign.seeds[0], data)  # what is wrong with the data is said before anything is started
-    jobs = [Job(arm, seed) for seed in campaign.seeds for arm in (*campaign.strategies, None)]
+    jobs = jobs_of(campaign)
     total = sum(campaign.rounds if job.arm else 1 for job in jobs)
     done: dict[tuple[str, int], int] = {}
-    finished: dict[tuple[str, int], tuple[Point, ...]] = {}
     with _processes(workers or os.cpu_count() or 1) as (executor, messages):
         if campaign.noise.kind == "difficulty":  # once a seed, before its arms ask for it
             _results([executor.submit(_difficulty, campaign, seed, out, data) for seed in campaign.seeds])
-        running = {executor.submit(_run, campaign, job, out, data, messages): job for job in jobs}
+        running = {executor.submit(_run, campaign, job, out, data, messages) for job in jobs}
         while running:
-            ended, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
+            ended, running = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
             while not messages.empty():
                 (arm, seed), count = messages.get()
                 done[arm, seed] = count
                 if progress is not None:
                     progress(Progress(sum(done.values()), total, f"{arm}, seed {seed}"))
-            for future in ended:
-                finished[running.pop(future).key] = future.result()
-    runs = tuple(Run(job.name, job.seed, finished[job.key]) for job in jobs if job.arm)
-    full = {seed: finished[EVERY_LABEL, seed][0] for seed in campaign.seeds}
+            _results(ended)
+    return collect(campaign, out)
+
+
+def collect(campaign: Campaign, out: Path) -> Results:
+    """What a campaign's folder holds so far, finished or not.
+
+    Raises:
+        ConfigError: runs that were made with other settings, or damaged ones.
+    """
+    runs, full, full_labels = [], {}, 0
+    for job in jobs_of(campaign):
+        journal = Journal.load(job.journal(out), run_fingerprint(campaign, job.arm, job.seed))
+        if journal is None or not journal.points:
+            continue
+        if job.arm is None:
+            full[job.seed], full_labels = journal.points[0].score, journal.points[0].labels
+        else:
+            runs.append(Run(job.name, job.seed, journal.points[: campaign.rounds]))
     return Results(
         campaign=campaign.name,
         description=campaign.description,
         metric="accuracy",
         baseline=campaign.baseline,
-        full={seed: point.score for seed, point in full.items()},
-        full_labels=full[campaign.seeds[0]].labels,
-        runs=runs,
+        full=full,
+        full_labels=full_labels,
+        runs=tuple(runs),
         environment=environment(),
         settings=campaign.model_dump(mode="json"),
     )
+
+
+def jobs_of(campaign: Campaign) -> list[Job]:
+    """All runs of a campaign, seed by seed, so that an early look compares whole seeds."""
+    return [Job(arm, seed) for seed in campaign.seeds for arm in (*campaign.strategies, None)]
 
 
 def environment() -> dict[str, str]:
@@ -160,25 +187,24 @@ def _processes(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
                 os.environ.pop(name, None)
 
 
-def _results(futures: list[Future[Any]]) -> list[Any]:
-    return [future.result() for future in futures]
+def _results(futures: Iterable[Future[Any]]) -> None:
+    """Wait for all; what one of them raised is raised here."""
+    for future in futures:
+        future.result()
 
 
-def _run(campaign: Campaign, job: Job, out: Path, data: Path | None, messages: Any) -> tuple[Point, ...]:
+def _run(campaign: Campaign, job: Job, out: Path, data: Path | None, messages: Any) -> None:
     """One run, in a process of its own, which ends with its parent: what it has finished is kept."""
     parent = os.getppid()
     setting = _setting(campaign, job.seed, out, data)
     if job.arm is None:
-        points = [run_every_label(setting, job.journal(out))]
+        run_every_label(setting, job.journal(out))
         messages.put((job.key, 1))
-        return tuple(points)
-    points = []
-    for point in run_arm(setting, job.arm, job.journal(out)):
-        points.append(point)
+        return
+    for count, _ in enumerate(run_arm(setting, job.arm, job.journal(out)), start=1):
         if os.getppid() != parent:
             sys.exit("the campaign was killed")
-        messages.put((job.key, len(points)))
-    return tuple(points)
+        messages.put((job.key, count))
 
 
 def _setting(campaign: Campaign, seed: int, out: Path, data: Path | None) -> Setting:

@@ -1,4 +1,5 @@
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import example, given
@@ -6,6 +7,8 @@ from hypothesis import strategies as st
 
 from backend.learning import train_config
 from backend.policy import Policy
+from backend.scoring import SCORED
+from kdal_core.acquisition import strategy
 from kdal_core.errors import ConfigError
 from tests.backend.values import json_values, outcome, scalars
 
@@ -15,6 +18,11 @@ def test_nothing_gives_the_defaults(nothing):
     policy = Policy.parse(nothing)
     assert policy == Policy()
     assert (policy.budget, policy.strategy, policy.holdout, policy.seed) == (50, "kd_gap", 0.1, 0)
+
+
+@pytest.mark.parametrize("name", get_args(Policy.model_fields["strategy"].annotation))
+def test_every_strategy_of_a_policy_needs_no_more_than_a_round_scores(name):
+    assert strategy(name).needs <= SCORED
 
 
 def test_a_json_text_and_an_object_say_the_same():

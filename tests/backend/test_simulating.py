@@ -40,7 +40,9 @@ def test_the_digits_campaign_runs_every_strategy_and_writes_its_report(digits):
         assert (folder / "out" / name).stat().st_size > 500
     page = (folder / "out" / "index.html").read_text()
     assert all(run.arm in page for run in results.runs)
-    assert json.loads((folder / "out" / "summary.json").read_text())["headline"] in ended.stdout.replace("\n", " ").replace("  ", " ")
+    assert json.loads((folder / "out" / "summary.json").read_text())["headline"] in ended.stdout.replace(
+        "\n", " "
+    ).replace("  ", " ")
     assert "index.html" in ended.stdout
 
 

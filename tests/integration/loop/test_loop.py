@@ -90,6 +90,22 @@ def test_the_queue_is_served_as_computed_and_a_full_batch_retrains_and_reorders(
     assert [r.state for r in kdal.rounds(project)] == ["closed", "open"]
 
 
+def test_a_project_may_choose_a_rival_strategy(kdal: RunningKdal, ls_api: Api, digits_project: Make) -> None:
+    orders = []
+    for name in ("badge", "margin"):
+        project, truth = digits_project(40)
+        kdal.connect(project, budget=20, strategy=name)
+        kdal.wait_open(project, 0)
+        first = drain(project, [ls_api], 20, truth.__getitem__)
+        kdal.wait_open(project, 1)
+        order = kdal.order(project, 1)
+        assert sorted(order) == sorted(set(truth) - set(first))
+        assert drain(project, [ls_api], 5, truth.__getitem__) == order[:5]
+        places = {task: place for place, task in enumerate(sorted(truth))}
+        orders.append([places[task] for task in order])
+    assert orders[0] != orders[1]
+
+
 def test_every_task_behind_the_batch_is_pre_annotated_with_scores_of_all_classes(
     kdal: RunningKdal, ls_api: Api, digits_project: Make
 ) -> None:

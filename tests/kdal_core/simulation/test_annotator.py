@@ -22,7 +22,7 @@ def test_uniform_noise_makes_as_many_wrong_as_said_of_every_class_alike():
     found = annotator(kind="uniform", rate=0.3)
     wrong = found.wrong(ALL)
     assert wrong.mean() == pytest.approx(0.3, abs=0.02)
-    shares = [wrong[TRUTH == label].mean() for label in range(10)]
+    shares = [wrong[label == TRUTH].mean() for label in range(10)]
     assert max(shares) - min(shares) < 0.08
     given = np.bincount((found.labels[wrong] - TRUTH[wrong]) % 10, minlength=10)
     assert given[0] == 0

@@ -31,7 +31,9 @@ def test_a_split_is_a_function_of_the_seed(small):
 
 def test_digits_are_those_of_scikit_learn_with_their_own_labels(small):
     pixels, labels = load_digits(return_X_y=True)
-    true = {np.round(row * 255 / 16).astype(np.uint8).tobytes(): label for row, label in zip(pixels, labels, strict=True)}
+    true = {
+        np.round(row * 255 / 16).astype(np.uint8).tobytes(): label for row, label in zip(pixels, labels, strict=True)
+    }
     split = load_split(small(), 0)
     for image, label in zip(split.pool.images, split.pool.labels, strict=True):
         assert true[image[0].numpy().tobytes()] == label

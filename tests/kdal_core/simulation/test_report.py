@@ -9,7 +9,8 @@ from scipy import stats
 
 from kdal_core.simulation import plots
 from kdal_core.simulation.curves import summarise
-from kdal_core.simulation.report import cards, headline, markdown, write_report
+from kdal_core.simulation.headline import headline
+from kdal_core.simulation.report import cards, markdown, write_report
 from kdal_core.simulation.results import Point, Results, Run
 
 SPEEDS = {

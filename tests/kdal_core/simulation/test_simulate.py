@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdal_core.errors import ConfigError
-from kdal_core.simulation import simulate
+from kdal_core.simulation import collect, simulate
 from kdal_core.simulation.annotator import make_annotator
 from kdal_core.simulation.campaign import NoiseSettings
 from kdal_core.simulation.datasets import load_split
@@ -67,7 +67,9 @@ def _run_and_be_killed(campaign, folder):
 
 def test_a_killed_campaign_goes_on_where_it_was(small, tmp_path):
     campaign = small(rounds=6)
-    process = multiprocessing.get_context("spawn").Process(target=_run_and_be_killed, args=(campaign, tmp_path / "killed"))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_and_be_killed, args=(campaign, tmp_path / "killed")
+    )
     process.start()
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed").rglob("seed-*.json")):
@@ -99,9 +101,7 @@ def test_a_damaged_journal_is_named(small, tmp_path):
 
 def test_every_arm_of_a_seed_starts_with_the_same_models_and_random_labels(small, tmp_path):
     campaign = small(rounds=1, strategies=["random", "entropy", "margin", {"strategy": "kd_gap", "start": "random"}])
-    points = [
-        next(run_arm(setting(campaign), arm, tmp_path / f"{arm.strategy}.json")) for arm in campaign.strategies
-    ]
+    points = [next(run_arm(setting(campaign), arm, tmp_path / f"{arm.strategy}.json")) for arm in campaign.strategies]
     assert len({point.score for point in points}) == 1
 
 
@@ -119,8 +119,9 @@ def test_no_image_is_labelled_twice_and_the_annotator_may_run_ahead(small, tmp_p
 
 def test_wrong_labels_are_counted_and_teach_wrong(small, tmp_path):
     training = {"epochs": 20, "min_steps": 150, "device": "cpu"}
-    clean, noisy = small(rounds=2, budget=60, training=training), small(
-        rounds=2, budget=60, training=training, noise={"kind": "uniform", "rate": 0.6}
+    clean, noisy = (
+        small(rounds=2, budget=60, training=training),
+        small(rounds=2, budget=60, training=training, noise={"kind": "uniform", "rate": 0.6}),
     )
     right = list(run_arm(setting(clean), clean.strategies[1], tmp_path / "right.json"))
     wrong = list(run_arm(setting(noisy), noisy.strategies[1], tmp_path / "wrong.json"))
@@ -146,3 +147,12 @@ def test_difficulty_is_measured_once_for_all_arms(small, tmp_path):
     assert len(list((tmp_path / "runs").glob("difficulty-*.npz"))) == 2
     shares = [run.points[-1].wrong / run.points[-1].labels for run in results.runs if run.arm == "random"]
     assert 0 < np.mean(shares) < 0.6
+
+
+def test_what_an_interrupted_campaign_has_can_be_collected(small, tmp_path):
+    half, whole = small(rounds=2, seeds=[0]), small(rounds=3, seeds=[0, 1])
+    assert collect(whole, tmp_path).runs == ()
+    simulate(half, tmp_path, workers=2)
+    found = collect(whole, tmp_path)
+    assert [(run.seed, len(run.points)) for run in found.runs] == [(0, 2), (0, 2)]
+    assert set(found.full) == {0}
