@@ -59,9 +59,21 @@ def as_neighbors(name: str, values: ArrayLike) -> NDArray[np.int64]:
         raise InvalidInput(f"{name} must hold row numbers from 0 to {len(neighbors) - 1}.")
     if (neighbors == np.arange(len(neighbors))[:, None]).any():
         raise InvalidInput(f"{name} lists a point as its own neighbour; leave each point out of its own row.")
-    if neighbors.shape[1] > 1 and (np.diff(np.sort(neighbors, axis=1), axis=1) == 0).any():
+    if _repeats_in_a_row(neighbors):
         raise InvalidInput(f"{name} lists the same neighbour twice in one row.")
     return neighbors
+
+
+def _repeats_in_a_row(rows: NDArray[np.int64]) -> bool:
+    """Whether any row holds a value twice; values are row numbers."""
+    size, k = rows.shape
+    if k > 32 or size > np.iinfo(np.int32).max:  # comparing all pairs of columns would take longer than sorting
+        return bool((np.diff(np.sort(rows, axis=1), axis=1) == 0).any())
+    for start in range(0, size, 16_384):  # the columns of so many rows stay in the cache
+        columns = rows[start : start + 16_384].T.astype(np.int32, order="C")
+        if any((columns[i + 1 :] == columns[i]).any() for i in range(k - 1)):
+            return True
+    return False
 
 
 def as_count(name: str, value: int, *, low: int, high: int) -> int:

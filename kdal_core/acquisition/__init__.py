@@ -1,22 +1,35 @@
 """Acquisition: from the trio's disagreement and the pool's neighbourhoods to an order of the pool."""
 
 from kdal_core.acquisition.cold_start import cold_start, cold_start_features
-from kdal_core.acquisition.gaps import four_case_uncertainty, label_noise, prediction_gap, uncertainty
+from kdal_core.acquisition.gaps import (
+    box_gap,
+    class_gap,
+    four_case_uncertainty,
+    label_noise,
+    lane_gap,
+    prediction_gap,
+    uncertainty,
+)
 from kdal_core.acquisition.greedy import MODES, Selection, greedy_select
-from kdal_core.acquisition.neighbors import nearest_neighbors, reverse_neighbor_counts
+from kdal_core.acquisition.neighbors import Neighbors, nearest_neighbors, neighbor_search, reverse_neighbor_counts
 from kdal_core.acquisition.strategies import PoolScores, Strategy, strategy, strategy_names
 
 __all__ = [
     "MODES",
+    "Neighbors",
     "PoolScores",
     "Selection",
     "Strategy",
+    "box_gap",
+    "class_gap",
     "cold_start",
     "cold_start_features",
     "four_case_uncertainty",
     "greedy_select",
     "label_noise",
+    "lane_gap",
     "nearest_neighbors",
+    "neighbor_search",
     "prediction_gap",
     "reverse_neighbor_counts",
     "strategy",

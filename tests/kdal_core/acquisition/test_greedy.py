@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdal_core.acquisition import MODES, greedy_select, nearest_neighbors
@@ -58,6 +58,41 @@ def test_the_lazy_pass_picks_what_recomputing_everything_picks(pool, mode, beta)
     assert picks.indices.tolist() == [p for p, _, _ in expected]
     assert picks.scores.tolist() == [score for _, score, _ in expected]
     assert picks.diversity.tolist() == [div for _, _, div in expected]
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pool=pools(), mode=st.sampled_from(sorted(MODES)), beta=st.sampled_from([0.0, 0.3, 5.0]), part=st.floats(0, 1))
+def test_points_first_left_out_are_taken_in_when_the_best_has_fallen_below_them(
+    monkeypatch, factor, pool, mode, beta, part
+):
+    monkeypatch.setattr("kdal_core.acquisition.greedy.FACTOR", factor)
+    values, graph = pool
+    budget = round(part * len(values))
+    picks = greedy_select(values, graph, budget, beta, mode)
+    expected = brute_force(values, graph, budget, beta, mode)
+    assert picks.indices.tolist() == [p for p, _, _ in expected]
+    assert picks.scores.tolist() == [score for _, score, _ in expected]
+    assert picks.diversity.tolist() == [div for _, _, div in expected]
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+@pytest.mark.parametrize("beta", [0.0, 0.2, 3.0])
+def test_a_few_picks_of_a_larger_pool_are_those_of_recomputing_everything(mode, beta):
+    rng = np.random.default_rng(5)
+    graph = nearest_neighbors(rng.integers(0, 6, (60, 2)), 5)
+    for values in (np.zeros(60), rng.random(60), np.where(rng.random(60) < 0.1, np.inf, rng.integers(0, 3, 60))):
+        picks = greedy_select(values, graph, 6, beta, mode)
+        assert picks.indices.tolist() == [p for p, _, _ in brute_force(values, graph, 6, beta, mode)]
+
+
+@pytest.mark.parametrize("k", [2, 40])
+def test_a_neighbour_listed_twice_is_found_wherever_it_stands(k):
+    graph = np.array([[(i + 1 + j) % 100 for j in range(k)] for i in range(100)])
+    greedy_select(np.zeros(100), graph, 1, 1.0)
+    graph[77, k - 1] = graph[77, 0]
+    with pytest.raises(KdalError, match="twice"):
+        greedy_select(np.zeros(100), graph, 1, 1.0)
 
 
 @given(pools(), st.sampled_from(sorted(MODES)))
