@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,6 +27,8 @@ THIN = ("#cc8400", "#009e73", "#b8659b", "#8a8a2b", "#4fa3d1", "#a0705a")
 """All other arms: hues that colour-blind eyes tell apart, of middle lightness for light and dark backgrounds."""
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 MARKERS = "osD^vPX<>*ph"
+OUTLYING = 3.0
+"""Interquartile ranges below the first quartile beyond which a mean is left out of the picture: Tukey's far out."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,13 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Mapping[int, Interval]], style
 
 
 def _frame(axes: Axes, curves: Mapping[str, Mapping[int, Interval]], always: Sequence[float]) -> None:
-    """Heights that show every mean and `always`; the huge interval of two seeds must not flatten all curves."""
+    """Heights that show `always` and every mean but far outliers: these, and the huge interval of two seeds, must not
+    flatten all other curves."""
     means = [100 * point.mean for curve in curves.values() for point in curve.values()]
     if not means:
         return
+    first, third = np.percentile(means, [25, 75])
+    means = [mean for mean in means if mean >= first - OUTLYING * (third - first)]
     low, high = min([*means, *always]), max([*means, *always])
     room = max(0.35 * (max(means) - min(means)), 0.5)
     bottom, top = axes.get_ylim()

@@ -155,11 +155,12 @@ def jobs_of(campaign: Campaign) -> list[Job]:
 def environment() -> dict[str, str]:
     """When, where and with what: for the results' small print."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    command = " ".join(["kdal" if Path(sys.argv[0]).name == "kdal" else Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).stem
+    command = shlex.join(["kdal" if program == "cli" else program, *sys.argv[1:]])
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), {device}",
-        "command": shlex.join(shlex.split(command)),
+        "command": command,
         "versions": ", ".join(f"{name} {version(name)}" for name in ("kdal", "torch", "numpy", "scikit-learn")),
     }
 
