@@ -91,7 +91,7 @@ def lane_distances(
         rows = numbers * step
     else:
         covered = np.array([(lane[:, 1].min() <= rows) & (rows <= lane[:, 1].max()) for lane in lanes])
-    at = np.stack([_x_at(lane, rows) for lane in lanes])  # (A + B, R)
+    at = np.stack([mean_crossings(lane, rows) for lane in lanes])  # (A + B, R)
     return _row_means(at[: len(a)], covered[: len(a)], at[len(a) :], covered[len(a) :], cap)
 
 
@@ -114,7 +114,7 @@ def _check_rows(low: Floats, high: Floats) -> None:
         raise InvalidInput(f"The lanes span more than {MOST_ROWS:,} rows: use a larger step, or check their units.")
 
 
-def _x_at(lane: Floats, rows: Floats) -> Floats:
+def mean_crossings(lane: Floats, rows: Floats) -> Floats:
     """(R,) x of a lane at each row; beyond its ends that of the end, several crossings averaged."""
     start, end = lane[:-1], lane[1:]
     upward = (start[:, 1] > end[:, 1])[:, None]
