@@ -95,19 +95,22 @@ def clean_lane(points: ArrayLike, label: int = 0) -> Lane:
     vertices = drawn[np.isfinite(drawn).all(axis=1)]
     if (np.abs(vertices) > FAR).any():
         raise LabelFormatError(f"a vertex lies more than {FAR:.0f} images away from the image")
-    vertices = _without_repeats(vertices)
+    border = np.round(vertices)
+    vertices = without_repeats(np.where(np.abs(vertices - border) <= SAME, border, vertices))  # on it, but for noise
     if len(vertices) < 2:
         raise LabelFormatError(f"it is a single point (vertices drawn: {len(drawn)}): a lane needs two")
     inside = _cut(vertices)
     if len(inside) < 2:
         raise LabelFormatError("it lies outside the image")
-    if np.ptp(inside[:, 1]) <= SAME:
+    if np.ptp(inside[:, 1].clip(0.0, 1.0)) <= SAME:
         raise LabelFormatError("it is level inside the image: kdal reads a lane as one x for each row")
     if tuple(inside[0, ::-1]) > tuple(inside[-1, ::-1]):
         inside = inside[::-1]
     reduced = reduce_vertices(inside)
     if (np.diff(reduced[:, 1]) < 0).any() or len(reduced) > MOST_VERTICES:
         reduced = reduce_vertices(_one_x_for_each_row(inside))
+        if reduced[:, 0].max() < 0 or reduced[:, 0].min() > 1:
+            raise LabelFormatError("it lies outside the image, taken at the mean of its crossings with each row")
     return Lane(reduced, label)
 
 
@@ -209,15 +212,21 @@ def lanes_from_json(value: Iterable[dict[str, Any]]) -> tuple[Lane, ...]:
     return tuple(Lane(np.asarray(item["points"], dtype=np.float64), item["label"]) for item in value)
 
 
-def _without_repeats(vertices: Floats) -> Floats:
+def without_repeats(vertices: Floats) -> Floats:
     """Vertices (n, 2) without those that repeat the one before, or the first one at the end."""
-    kept = vertices[:1]
-    if len(vertices) > 1:
-        kept = vertices[np.append(True, np.abs(np.diff(vertices, axis=0)).max(axis=1) > SAME)]
+    kept = _distinct(vertices)
     # A lane is open: its first vertex at its end comes from tools that close whatever is drawn.
     while len(kept) > 2 and np.abs(kept[-1] - kept[0]).max() <= SAME:
         kept = kept[:-1]
     return kept
+
+
+def _distinct(vertices: Floats) -> Floats:
+    """Vertices (n, 2) without those that repeat the one before."""
+    if len(vertices) < 2:
+        return vertices
+    moved = np.abs(np.diff(vertices, axis=0)).max(axis=1) > SAME
+    return np.concatenate([vertices[:1], vertices[1:][moved]])
 
 
 def _cut(vertices: Floats) -> Floats:
@@ -236,7 +245,7 @@ def _cut(vertices: Floats) -> Floats:
     head = start[first] + enter[first] * step[first]
     tail = start[last] + leave[last] * step[last] if leave[last] < 1 else vertices[last + 1]
     ends = np.stack([head, tail]).clip(0.0, 1.0)
-    return _without_repeats(np.concatenate([ends[:1], vertices[first + 1 : last + 1], ends[1:]]))
+    return _distinct(np.concatenate([ends[:1], vertices[first + 1 : last + 1], ends[1:]]))
 
 
 def _distances(points: Floats, start: Floats, end: Floats) -> Floats:
@@ -249,8 +258,9 @@ def _distances(points: Floats, start: Floats, end: Floats) -> Floats:
 
 
 def _one_x_for_each_row(vertices: Floats) -> Floats:
-    """A lane (n, 2) that turns back, as one that does not, (m, 2): the means of its crossings with rows."""
-    rows = np.linspace(vertices[:, 1].min(), vertices[:, 1].max(), MOST_VERTICES)
+    """A lane (n, 2) that turns back, as one that does not, (m, 2): the means of its crossings with the image's rows."""
+    y = vertices[:, 1]
+    rows = np.linspace(max(y.min(), 0.0), min(y.max(), 1.0), MOST_VERTICES)
     parts = np.array_split(rows, -(-len(vertices) * len(rows) // CROSSINGS_AT_ONCE))  # a scribble has many segments
     x = np.concatenate([mean_crossings(vertices, part) for part in parts])
     return np.stack([x, rows], axis=1)
