@@ -6,10 +6,21 @@ To serve a new tag, write a module with a class that follows `Format` and name i
 from __future__ import annotations
 
 from backend.formats.base import Control, Format, controls
+from backend.formats.brushes import BrushLabelsFormat
 from backend.formats.choices import ChoicesFormat
+from backend.formats.keypoints import KeyPointLabelsFormat
+from backend.formats.polygons import PolygonLabelsFormat
+from backend.formats.vectors import VectorFormat, VectorLabelsFormat
 from kdal_core.errors import ConfigError
 
-FORMATS: dict[str, type[Format]] = {"Choices": ChoicesFormat}
+FORMATS: dict[str, type[Format]] = {
+    "Choices": ChoicesFormat,
+    "VectorLabels": VectorLabelsFormat,
+    "Vector": VectorFormat,
+    "KeyPointLabels": KeyPointLabelsFormat,
+    "PolygonLabels": PolygonLabelsFormat,
+    "BrushLabels": BrushLabelsFormat,
+}
 """Control tag -> how its regions are read and written."""
 
 
@@ -28,7 +39,10 @@ def format_for(label_config: str) -> Format:
         raise ConfigError(f"labelling config: kdal serves {names} on an <Image>, found {others}")
     if len(served) > 1:
         several = " and ".join(f'<{c.tag} name="{c.name}">' for c in served)
-        raise ConfigError(f"labelling config: kdal serves one control tag a project, found {several}")
+        raise ConfigError(
+            f"labelling config: kdal serves one control tag a project, found {several}: keep one of them, "
+            "or give each a project of its own"
+        )
     return FORMATS[served[0].tag](served[0])
 
 

@@ -75,8 +75,8 @@ def test_a_single_choice_is_served_however_it_is_drawn(choice):
         (f"<View>{IMAGE}</View>", "no control tag at all"),
         (config('<TextArea name="note" toName="image"/>'), '<TextArea name="note">'),
         (
-            config('<PolygonLabels name="area" toName="image"><Label value="x"/></PolygonLabels>'),
-            '<PolygonLabels name="area">',
+            config('<EllipseLabels name="area" toName="image"><Label value="x"/></EllipseLabels>'),
+            '<EllipseLabels name="area">',
         ),
         (
             config(
@@ -85,6 +85,14 @@ def test_a_single_choice_is_served_however_it_is_drawn(choice):
             ),
             '<Choices name="a"> and <Choices name="b">',
         ),
+        (
+            config(
+                '<VectorLabels name="a" toName="image"><Label value="lane"/></VectorLabels>'
+                '<PolygonLabels name="b" toName="image"><Label value="lane"/></PolygonLabels>'
+            ),
+            '<VectorLabels name="a"> and <PolygonLabels name="b">: keep one of them, or give each a project of its own',
+        ),
+        (config('<VectorLabels name="lane" toName="image"/>'), '<VectorLabels name="lane"> needs at least one <Label'),
         (
             f'<View><Text name="text" value="$text"/><Choices name="mood" toName="text">{CHOICE}</Choices></View>',
             '<Choices name="mood"> is bound to "text"',
