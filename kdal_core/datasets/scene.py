@@ -1,0 +1,62 @@
+"""An image of a lane data set with its lanes, whichever form the data set has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdal_core.errors import ConfigError, LabelFormatError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LaneScene:
+    """An image and the lanes that its data set says it shows."""
+
+    path: str
+    """Of the image within the data set's folder, with forward slashes."""
+    lanes: tuple[Floats, ...] | None
+    """Each (n, 2): x and y in pixels in the order of the file, n >= 0; none at all for an image without a label."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What else the data set says of it, as JSON."""
+    lists: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """The data set's files that name it -> its line there, from 0, and what that line says (TuSimple: nothing)."""
+
+
+def safe_path(name: str, where: str) -> str:
+    """A file's name within a data set, once it is sure that it stays there.
+
+    Args:
+        name: as the data set says it; a leading slash is CULane's and means the data set's folder.
+        where: what says it, for the error.
+
+    Raises:
+        LabelFormatError: it is empty or leads out of the folder.
+
+    >>> safe_path("/driver_23/00000.jpg", "list/train.txt:1")
+    'driver_23/00000.jpg'
+    """
+    path = PurePosixPath(name.lstrip("/"))
+    if not path.name or ".." in path.parts or "\0" in name or "\\" in name:
+        raise LabelFormatError(f"{where}: {name[:200]!r} is no file of the data set's folder")
+    return str(path)
+
+
+def read_lines(folder: Path, name: str) -> list[str]:
+    """The lines of a text file of a data set.
+
+    Raises:
+        ConfigError: there is no such file, or it cannot be read.
+        LabelFormatError: it is no text.
+    """
+    try:
+        return (folder / name).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"{folder / name}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise LabelFormatError(f"{folder / name}: it is no text ({error})") from error
