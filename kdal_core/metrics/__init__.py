@@ -1,7 +1,21 @@
 """Held-out metrics and distances between predictions, one file each."""
 
 from kdal_core.metrics.accuracy import accuracy
+from kdal_core.metrics.culane import CULane, culane, f1_score
 from kdal_core.metrics.lane_distance import lane_distance
-from kdal_core.metrics.prediction_gaps import box_gap, class_gap, lane_gap
+from kdal_core.metrics.prediction_gaps import box_gap, class_gap, lane_gap, row_gap
+from kdal_core.metrics.tusimple import TuSimple, tusimple
 
-__all__ = ["accuracy", "box_gap", "class_gap", "lane_distance", "lane_gap"]
+__all__ = [
+    "CULane",
+    "TuSimple",
+    "accuracy",
+    "box_gap",
+    "class_gap",
+    "culane",
+    "f1_score",
+    "lane_distance",
+    "lane_gap",
+    "row_gap",
+    "tusimple",
+]
