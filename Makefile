@@ -27,6 +27,7 @@ bench: venv-test .venv-peers/ready $(DATA)/ready ## the slow campaigns: figures 
 	$(BIN)/python -m benchmarks.loop
 	$(BIN)/python -m benchmarks.greedy
 	$(BIN)/python -m benchmarks.neighbors --million
+	$(BIN)/python -m benchmarks.lane_metrics
 	.venv-peers/bin/python -m benchmarks.peers
 	$(BIN)/kdal simulate digits
 	$(BIN)/kdal simulate mnist --data $(DATA)
