@@ -153,6 +153,43 @@ def demo(
     run(folder, autopilot_on=autopilot, once=once, rounds=rounds, budget=budget)
 
 
+@app.command("import")
+def import_lanes(
+    folder: Annotated[Path, typer.Argument(help="A folder of lanes in TuSimple's or CULane's form.")],
+    project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
+    form: Annotated[str | None, typer.Option("--format", help="tusimple or culane; found out by default.")] = None,
+    lists: Annotated[
+        list[str] | None, typer.Option("--list", help="Take this label or list file of the folder alone; repeatable.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--images", help="Where Label Studio reads the folder itself, s3://bucket/prefix for one."),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option("--as", help="What becomes of the lanes: annotations, predictions or none.")
+    ] = "annotations",
+    label: Annotated[str | None, typer.Option(help="Label of the lanes; the config's first by default.")] = None,
+) -> None:
+    """Make a labelled folder of lanes a Label Studio project's tasks. What is there already is left as it is."""
+    from backend.folders import run_import
+
+    run_import(Settings.load(), project, folder, form, out, labels, lists=lists or [], address=address, label=label)
+
+
+@app.command("export")
+def export_lanes(
+    folder: Annotated[Path, typer.Argument(help="Where to; it must be empty or not there.")],
+    project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
+    form: Annotated[str, typer.Option("--format", help="tusimple or culane.")],
+    images: Annotated[bool, typer.Option(help="Write the images too.")] = True,
+    decimals: Annotated[int, typer.Option(help="Digits behind the point of a pixel.", min=0, max=12)] = 6,
+) -> None:
+    """Write the lanes of a Label Studio project's annotations as a folder in TuSimple's or CULane's form."""
+    from backend.folders import run_export
+
+    run_export(Settings.load(), project, folder, form, out, with_images=images, decimals=decimals)
+
+
 @app.command()
 def simulate(
     campaign: Annotated[str | None, typer.Argument(help="A campaign file, or the name of a shipped campaign.")] = None,

@@ -36,6 +36,8 @@ Image.init()
 WANTED_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 IMAGE_FORMATS = [name for name in WANTED_FORMATS if name in Image.OPEN]
 """What is decoded. Pillow knows more, EPS among them, for which it would start Ghostscript on a stranger's file."""
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""EXIF's tag of how a camera was held, and what it says of images that are shown turned by a quarter."""
 OUTAGE = 8
 """So many images out of reach, and none within, are no bad luck but an outage."""
 IN_MEMORY = 4 * 1024**3
@@ -76,23 +78,11 @@ class ImageLoader:
         Raises:
             AssetError: missing, too large, truncated or no image; names the task and the address.
         """
-        try:
-            if not ref.uri:
-                raise AssetError("the task has no image address")
-            if not _is_remote(ref.uri):
-                return self._decode(self._fetch(ref))
-            if cached := self._cache.get(ref.uri):
-                with suppress(AssetError):  # damaged on the disk: fetched anew
-                    return self._decode(cached)
-            data = self._fetch(ref)
-            image = self._decode(data)
-            self._cache.put(ref.uri, data)  # not before: what cannot be used today may be right tomorrow
-            return image
-        except AssetError as error:
-            kind = UnreachableError if isinstance(error, UnreachableError) else AssetError
-            raise kind(f"task {ref.task_id}: image {_shown(ref.uri)}: {error}") from error
-        except ValueError as error:  # urlsplit, pathlib and the like, on text that is no address at all
-            raise AssetError(f"task {ref.task_id}: image {_shown(ref.uri)}: not an address ({error})") from error
+        return self._read(ref)[1]
+
+    def file(self, ref: ImageRef) -> bytes:
+        """The image's file as it is stored, once it is sure that it can be decoded; raises as `image`."""
+        return self._read(ref)[0]
 
     def tensor(self, ref: ImageRef, size: tuple[int, int]) -> torch.Tensor:
         """The image as uint8 (3, H, W), resized to ``size`` = (H, W)."""
@@ -143,6 +133,25 @@ class ImageLoader:
         if out is None:
             return LazyImages(self, [refs[i] for i in kept], size), kept, reasons
         return out[: len(kept)], kept, reasons
+
+    def _read(self, ref: ImageRef) -> tuple[bytes, Image.Image]:
+        try:
+            if not ref.uri:
+                raise AssetError("the task has no image address")
+            remote = _is_remote(ref.uri)
+            if remote and (cached := self._cache.get(ref.uri)):
+                with suppress(AssetError):  # damaged on the disk: fetched anew
+                    return cached, self._decode(cached)
+            data = self._fetch(ref)
+            image = self._decode(data)
+            if remote:
+                self._cache.put(ref.uri, data)  # not before: what cannot be used today may be right tomorrow
+            return data, image
+        except AssetError as error:
+            kind = UnreachableError if isinstance(error, UnreachableError) else AssetError
+            raise kind(f"task {ref.task_id}: image {_shown(ref.uri)}: {error}") from error
+        except ValueError as error:  # urlsplit, pathlib and the like, on text that is no address at all
+            raise AssetError(f"task {ref.task_id}: image {_shown(ref.uri)}: not an address ({error})") from error
 
     # ------------------------------------------------------------------ where images are
 
@@ -264,6 +273,11 @@ class LazyImages(Sequence[torch.Tensor]):
         if isinstance(index, slice):
             return LazyImages(self._loader, self._refs[index], self._size)
         return self._loader.tensor(self._refs[int(index)], self._size)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an image as people see it: cameras that were held upright write it down, and turn nothing."""
+    return image.size[::-1] if image.getexif().get(ORIENTATION) in SIDEWAYS else image.size
 
 
 def _in_turn_or_at_once(one: Callable[[int], T], count: int) -> Iterator[T]:

@@ -22,6 +22,8 @@ Json = dict[str, Any]
 
 PAGE = 500
 """Tasks asked for at once. On SQLite, Label Studio answers 500 to a page of 1000: its expression is too deep."""
+FILES, FILE_BYTES = 100, 64 * 1024**2
+"""Files, and bytes of files, handed over at once: Label Studio refuses more files, and four times as many bytes."""
 
 
 class LabelStudioError(KdalError):
@@ -133,6 +135,34 @@ class LabelStudioClient:
             query=json.dumps(query),
         )
 
+    # ------------------------------------------------------------------ new tasks
+
+    def upload_files(self, project: int, files: Sequence[tuple[str, bytes]]) -> list[str]:
+        """Hand files over to Label Studio without making tasks of them; returns their addresses in task data.
+
+        Args:
+            project: its id.
+            files: name and content of each, `FILES` and `FILE_BYTES` at most (or a single larger one).
+        """
+        # Each file in a field of its own: of several under one name Label Studio keeps the last.
+        fields = {f"file{i}": file for i, file in enumerate(files)}
+        path, params = f"api/projects/{project}/import", {"commit_to_project": "false"}
+        answer = self._request("POST", path, params=params, files=fields, retries=0)
+        numbers = self._field(answer, "file_upload_ids", list)
+        uploads = self._list(f"api/projects/{project}/file-uploads", ids=json.dumps(numbers))
+        names = {upload.get("id"): upload.get("file") for upload in uploads}
+        if len(numbers) != len(files) or not all(isinstance(names.get(number), str) for number in numbers):
+            raise self._unexpected("an upload")
+        return [f"/data/{names[number]}" for number in numbers]
+
+    def import_tasks(self, project: int, tasks: Sequence[Json]) -> int:
+        """Make tasks, with annotations or predictions where they bring some; returns how many.
+
+        Not retried: a request whose answer got lost may have imported, and a second would import twice.
+        """
+        answer = self._request("POST", f"api/projects/{project}/import", body=list(tasks), retries=0)
+        return int(self._field(answer, "task_count", int))
+
     # ------------------------------------------------------------------ predictions, the queue
 
     def import_predictions(self, project: int, predictions: Sequence[Json]) -> int:
@@ -226,6 +256,7 @@ class LabelStudioClient:
         *,
         params: Json | None = None,
         body: Any = None,
+        files: Json | None = None,
         retries: int = 2,
     ) -> Any:
         with self._faults():
@@ -234,6 +265,7 @@ class LabelStudioClient:
                 method=method,
                 params=params,
                 json=body,
+                files=files,
                 headers={"content-type": "application/json"} if body is not None else None,
                 request_options={"max_retries": retries},
             )

@@ -210,12 +210,17 @@ def size_of(region: Json) -> tuple[int, int] | None:
     return None
 
 
+def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes (width, height) may be of the same image, enlarged or not."""
+    return abs(a[0] / a[1] - b[0] / b[1]) <= SAME_SHAPE * b[0] / b[1]
+
+
 def _check_sizes(drawings: Sequence[Drawing]) -> None:
     # Percentages fit an image of another size, yet not one of another shape: that one shows something else.
     sized = [(d.region, d.size) for d in drawings if d.size is not None]
     for region, (width, height) in sized[1:]:
         first, (wide, high) = sized[0]
-        if abs(width / height - wide / high) > SAME_SHAPE * wide / high:
+        if not same_shape((width, height), (wide, high)):
             raise LabelFormatError(
                 f"region {region}: it was drawn on {width} x {height} pixels, region {first} on {wide} x {high}: "
                 "these are not the same image"

@@ -77,12 +77,23 @@ def write_tusimple(scenes: Iterable[LaneScene], folder: Path) -> None:
     files: dict[str, list[tuple[int, str]]] = {}
     for scene in scenes:
         for name, (number, _) in (scene.lists or {LABEL_FILE: (0, "")}).items():
-            files.setdefault(safe_path(name, scene.path), []).append((number, _record(scene)))
+            files.setdefault(safe_path(name, scene.path), []).append((number, record_of(scene)))
     for name, lines in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{line}\n" for _, line in sorted(lines, key=lambda item: item[0]))
         path.write_text(text, encoding="utf-8")
+
+
+def record_of(scene: LaneScene) -> str:
+    """A scene's line in a label file; raises as `write_tusimple`."""
+    extra = dict(scene.extra)
+    rows = extra.pop("h_samples", None)
+    if rows is None and scene.lanes is not None:
+        raise InvalidInput(f"{scene.path}: extra must say the rows of its lanes (h_samples).")
+    record: dict[str, Any] = {} if scene.lanes is None else {"lanes": _columns(scene.lanes, rows, scene.path)}
+    record |= ({} if rows is None else {"h_samples": rows}) | {"raw_file": scene.path}
+    return json.dumps(record | {key: value for key, value in extra.items() if key not in record})
 
 
 def rows_of(height: int) -> list[int]:
@@ -115,7 +126,8 @@ def at_rows(lane: ArrayLike, h_samples: ArrayLike, gaps: Sequence[Sequence[float
     for above, below in gaps:
         present &= (rows <= above) | (below <= rows)
     points: Floats = np.stack([mean_crossings(vertices, rows), rows], axis=1)
-    return points[present & (points[:, 0] >= 0)]
+    visible: Floats = points[present & (points[:, 0] >= 0)]
+    return visible
 
 
 def gaps_of(lane: ArrayLike, h_samples: ArrayLike) -> list[list[float]]:
@@ -173,16 +185,6 @@ def _numbers(value: Any, where: str) -> Floats:
     if not np.isfinite(numbers).all():
         raise LabelFormatError(f"{where} holds a number that is not finite")
     return numbers
-
-
-def _record(scene: LaneScene) -> str:
-    extra = dict(scene.extra)
-    rows = extra.pop("h_samples", None)
-    if rows is None and scene.lanes is not None:
-        raise InvalidInput(f"{scene.path}: extra must say the rows of its lanes (h_samples).")
-    record: dict[str, Any] = {} if scene.lanes is None else {"lanes": _columns(scene.lanes, rows, scene.path)}
-    record |= {} if rows is None else {"h_samples": rows}
-    return json.dumps(record | {"raw_file": scene.path} | extra)
 
 
 def _columns(lanes: Sequence[Floats], rows: Any, path: str) -> list[list[float]]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from backend.images import ImageLoader, ImageRef, LazyImages
+from backend.images import ImageLoader, ImageRef, LazyImages, upright_size
 from backend.labelstudio import LabelStudioClient
 from kdal_core.errors import AssetError
 from tests.backend.conftest import TOKEN
@@ -83,6 +83,27 @@ def refused(loader, uri):
 
 def test_a_web_address_is_fetched(loader, photo):
     np.testing.assert_array_equal(pixels(read(loader, photo)), pixels(PHOTO))
+
+
+def test_a_file_comes_as_it_is_stored_and_is_fetched_once(loader, web, photo):
+    for _ in range(2):
+        assert loader.file(ImageRef(1, photo)) == web.answers["/photo.png"].body
+    assert len(web.seen) == 1
+
+
+def test_a_file_that_is_no_image_is_refused(loader, web):
+    web.answers["/page"] = Answer(b"<html>")
+    with pytest.raises(AssetError, match=r"task 1: image .*: not an image"):
+        loader.file(ImageRef(1, f"{web.url}/page"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_upright_size_is_that_of_the_decoded_image(loader, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(PHOTO, "JPEG", exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        assert upright_size(image) == read(loader, data_uri(data)).size
 
 
 def test_a_data_address_is_decoded(loader):

@@ -32,6 +32,8 @@ CALLS = {
     "skipped_ids": lambda c: c.skipped_ids(3),
     "open_count": lambda c: c.open_count(3),
     "import_predictions": lambda c: c.import_predictions(3, [{"task": 1}]),
+    "import_tasks": lambda c: c.import_tasks(3, [{"data": {}}]),
+    "upload_files": lambda c: c.upload_files(3, [("a.jpg", b"x")]),
     "prediction_counts": lambda c: c.prediction_counts(3),
     "webhooks": lambda c: c.webhooks(3),
     "backends": lambda c: c.backends(3),
@@ -110,7 +112,10 @@ def test_json_of_another_shape_is_a_label_studio_error(client, web, call, value)
     assert "LABEL_STUDIO_URL" in str(failure(call, web, answer(value), client))
 
 
-@pytest.mark.parametrize("call", ["tasks", "labelled_ids", "open_count", "import_predictions", "webhooks", "backends"])
+WITHOUT = ["tasks", "labelled_ids", "open_count", "import_predictions", "import_tasks", "upload_files", "webhooks"]
+
+
+@pytest.mark.parametrize("call", [*WITHOUT, "backends"])
 @pytest.mark.parametrize("value", [{}, {"tasks": None, "total": "many", "created": None}, {"tasks": {}, "total": []}])
 def test_an_object_without_what_was_asked_for_is_a_label_studio_error(client, web, call, value):
     assert "LABEL_STUDIO_URL" in str(failure(call, web, answer(value), client))
@@ -265,6 +270,27 @@ def test_tasks_are_asked_for_page_by_page_after_the_last_id_seen(client, web):
     assert [task["id"] for task in client.tasks(3, labelled=False)] == list(range(1, 520))
     assert len(web.seen) == 2
     assert all("resolve_uri=false" in seen.path and "project=3" in seen.path for seen in web.seen)
+
+
+def test_files_go_up_each_in_a_field_of_its_own_and_become_addresses_in_their_order(client, web):
+    web.answers["/api/projects/3/import"] = answer({"file_upload_ids": [8, 5], "task_count": 0}, 201)
+    uploads = [{"id": 5, "file": "upload/3/5f-b.jpg"}, {"id": 8, "file": "upload/3/8a-a.jpg"}, {"id": 9, "file": "x"}]
+    web.answers["/api/projects/3/file-uploads"] = answer(uploads)
+    found = client.upload_files(3, [("a.jpg", b"first image"), ("a.jpg", b"second image")])
+    assert found == ["/data/upload/3/8a-a.jpg", "/data/upload/3/5f-b.jpg"]
+    upload, listing = web.seen
+    assert upload.path.endswith("?commit_to_project=false")
+    assert b'name="file0"; filename="a.jpg"' in upload.body
+    assert b'name="file1"; filename="a.jpg"' in upload.body
+    assert "ids=%5B8%2C+5%5D" in listing.path
+
+
+@pytest.mark.parametrize("uploads", [[], [{"id": 8}], [{"id": 8, "file": 5}], [{"file": "x"}]])
+def test_an_upload_that_label_studio_does_not_know_of_is_a_label_studio_error(client, web, uploads):
+    web.answers["/api/projects/3/import"] = answer({"file_upload_ids": [8]}, 201)
+    web.answers["/api/projects/3/file-uploads"] = answer(uploads)
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_URL"):
+        client.upload_files(3, [("a.jpg", b"x")])
 
 
 def test_webhooks_of_other_projects_are_left_out(client, web):

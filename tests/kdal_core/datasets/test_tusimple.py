@@ -135,6 +135,12 @@ def test_points_on_no_row_and_scenes_without_rows_cannot_be_written(tmp_path):
         write_tusimple([LaneScene("a.jpg", (lane,))], tmp_path)
 
 
+def test_extra_keys_do_not_replace_lanes_or_path(tmp_path):
+    write_tusimple([LaneScene("a.jpg", (), {"h_samples": [10], "raw_file": "../b.jpg", "lanes": [[1]]})], tmp_path)
+    (scene,) = read_tusimple(tmp_path)
+    assert (scene.path, scene.lanes) == ("a.jpg", ())
+
+
 def test_scenes_of_no_file_go_into_label_data_json(tmp_path):
     write_tusimple([LaneScene("a.jpg", (), {"h_samples": [10, 20]})], tmp_path)
     assert [scene.lanes for scene in read_tusimple(tmp_path)] == [()]
