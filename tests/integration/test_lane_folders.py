@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Page, expect
 
 from backend.embedded import EmbeddedLabelStudio
+from backend.formats import format_for
 from tests.integration.harness import Project
 
 LANE_CONFIG = (
@@ -200,3 +202,42 @@ def test_lanes_come_in_as_predictions_or_not_at_all(
     assert task["data"]["picture"] == "s3://bucket/culane/driver_23/1.jpg"
     assert not task["annotations"]
     assert not task["predictions"]
+
+
+def test_a_lane_drawn_in_the_editor_comes_out_beside_imported_ones_that_stay_as_they_were(
+    kdal: Kdal, make_project: Callable[..., Project], tusimple: Path, tmp_path: Path, page: Page
+) -> None:
+    """The editor writes all regions anew: percentages, and the meta that says where a lane has a gap, must survive."""
+    project = make_project(LANE_CONFIG)
+    kdal("import", tusimple, "--project", project.id, "--list", "train.jsonl")
+    imported = TUSIMPLE["train.jsonl"][0]
+    task = by_path(project)[str(imported["raw_file"])]
+    page.goto(f"/projects/{project.id}/data?task={task['id']}")
+    update = page.locator("button", has_text="Update").first
+    expect(update).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("treeitem")).to_have_count(2, timeout=60_000)
+    canvas = page.locator("canvas").last
+    expect(canvas).to_be_visible()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.get_by_text("solid", exact=True).first.click()
+    for x, y in ((0.5, 0.95), (0.55, 0.6), (0.6, 0.3)):
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        page.wait_for_timeout(300)
+    page.keyboard.press("Escape")
+    with page.expect_response(lambda answer: answer.request.method == "PATCH" and "/api/annotations/" in answer.url):
+        update.click()
+
+    (annotation,) = by_path(project)[str(imported["raw_file"])]["annotations"]
+    vertices = annotation["result"][-1]["value"]["vertices"]
+    assert (vertices[0]["x"], vertices[0]["y"]) == (vertices[1]["x"], vertices[1]["y"])  # this is what is cleaned
+    *_, drawn = format_for(LANE_CONFIG).target({"id": task["id"], "annotations": [annotation]})
+    assert drawn.label == 1
+    assert drawn.points == pytest.approx(np.array([[0.6, 0.3], [0.55, 0.6], [0.5, 0.95]]), abs=0.03)
+
+    kdal("export", tmp_path / "again", "--project", project.id, "--format", "tusimple")
+    first, second = map(json.loads, (tmp_path / "again" / "train.jsonl").read_text().splitlines())
+    *lanes, new = first.pop("lanes")
+    assert {**first, "lanes": lanes} == imported
+    assert second == TUSIMPLE["train.jsonl"][1]
+    assert np.diff(new).max() < 0

@@ -131,25 +131,45 @@ def test_a_vector_without_labels_is_a_lane():
 
 
 def test_a_region_as_the_browser_submits_it_is_read(form):
-    """A lane that was drawn by hand in Label Studio 1.23.2: the first vertex twice, float noise, `origin`."""
+    """Drawn by hand in Label Studio 1.23.2 with three clicks: the first vertex twice, float noise, `origin`."""
     submitted = {
         "original_width": 400,
         "original_height": 144,
         "image_rotation": 0,
         "value": {
             "vertices": [
-                {"x": 49.99999999999999, "y": 95.13888888888889, "id": "p1", "prevPointId": None, "isBezier": False},
-                {"x": 49.99999999999999, "y": 95.13888888888889, "id": "p2", "prevPointId": "p1", "isBezier": False},
-                {"x": 47.250000000000014, "y": 30.555555555555557, "id": "p3", "prevPointId": "p2", "isBezier": False},
+                {"x": 50.07235890014471, "y": 92.20935841775203, "id": "3dLASo-Dg", "isBezier": False},
+                {
+                    "x": 50.07235890014471,
+                    "y": 92.20935841775203,
+                    "id": "DLK9BM9Gf",
+                    "prevPointId": "3dLASo-Dg",
+                    "isBezier": False,
+                },
+                {
+                    "x": 54.70332850940666,
+                    "y": 59.24585946293616,
+                    "id": "h1Ospkg1A",
+                    "prevPointId": "DLK9BM9Gf",
+                    "isBezier": False,
+                },
+                {
+                    "x": 59.33429811866859,
+                    "y": 31.106287184434795,
+                    "id": "RHXeK0-9R",
+                    "prevPointId": "h1Ospkg1A",
+                    "isBezier": False,
+                },
             ],
             "closed": False,
             "vectorlabels": ["lane"],
         },
-        "id": "Vq1Xn0pZ8d",
+        "id": "03cUbrkjWZ",
         "from_name": "drawn",
         "to_name": "img",
         "type": "vectorlabels",
         "origin": "manual",
     }
     (lane,) = form.target(task(submitted))
-    np.testing.assert_allclose(lane.points * [400, 144], [[189, 44], [200, 137]])
+    expected = [[0.593343, 0.311063], [0.547033, 0.592459], [0.500724, 0.922094]]
+    np.testing.assert_allclose(lane.points, expected, atol=1e-6)
