@@ -20,8 +20,10 @@ from kdal_core.validation import InvalidInput
 
 Floats = NDArray[np.float64]
 
-EDITABLE = 1e-3
-"""Share of the image by which a pre-annotation may miss the prediction, so that it has few vertices to drag."""
+EDITABLE = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3)
+"""Shares of the image by which a pre-annotation may miss the prediction: the first with which it has few vertices."""
+FEW = 8
+"""Vertices that somebody likes to drag."""
 LARGE = 1_000_000
 """Per cent of the image above which a coordinate is damage: computing with it could overflow."""
 SAME_SHAPE = 0.02
@@ -120,7 +122,7 @@ class LaneFormat(ABC):
         regions = []
         for number, (lane, score) in enumerate(lanes_of(prediction)):
             try:
-                drawn = reduce_vertices(clean_lane(lane.points, lane.label).points, EDITABLE)
+                drawn = _editable(clean_lane(lane.points, lane.label).points)
             except LabelFormatError:
                 continue  # next to nothing of it lies in the image
             drawn = drawn.round(6).clip(0.0, 1.0)  # Label Studio drops points beyond the border, in silence
@@ -183,6 +185,15 @@ class LaneFormat(ABC):
         if labels[0] not in self._classes:
             raise LabelFormatError(f'its label "{str(labels[0])[:60]}" is no <Label> of the labelling config any more')
         return self._classes.index(labels[0])
+
+
+def _editable(points: Floats) -> Floats:
+    """A lane (n, 2) with as few vertices as people like to drag, (m, 2)."""
+    for tolerance in EDITABLE:
+        reduced = reduce_vertices(points, tolerance)
+        if len(reduced) <= FEW:
+            break
+    return reduced
 
 
 def value_of(region: Json) -> Json:
