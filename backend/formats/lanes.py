@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 EDITABLE = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3)
 """Shares of the image by which a pre-annotation may miss the prediction: the first with which it has few vertices."""
-FEW = 8
+FEW = 10
 """Vertices that somebody likes to drag."""
 LARGE = 1_000_000
 """Per cent of the image above which a coordinate is damage: computing with it could overflow."""
