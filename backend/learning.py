@@ -12,7 +12,7 @@ from backend.policy import Policy
 from backend.resources import Resources, round_key
 from backend.snapshots import Labelled, Snapshot
 from kdal_core.errors import AssetError
-from kdal_core.models import Network, default_pair
+from kdal_core.models import Network
 from kdal_core.tasks import Task
 from kdal_core.training import (
     ModelSpec,
@@ -36,9 +36,9 @@ class DamagedModelError(AssetError):
     """A checkpoint that cannot be used."""
 
 
-def trio_spec(policy: Policy, image_size: tuple[int, int]) -> TrioSpec:
-    """Which networks a policy asks for, with defaults by image size (H, W)."""
-    student, teacher = default_pair(image_size)
+def trio_spec(policy: Policy, task: Task, image_size: tuple[int, int]) -> TrioSpec:
+    """Which networks a policy asks for, with the task's defaults for the image size (H, W)."""
+    student, teacher = task.default_pair(image_size)
     weights = policy.weights
     return TrioSpec(
         student=policy.student or student,
@@ -142,8 +142,9 @@ def load_model(resources: Resources, uid: str, number: int, role: str) -> tuple[
 
 
 def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:
-    spec = trio_spec(snapshot.policy, snapshot.image_size)
-    return snapshot.format.task(), spec, train_config(snapshot.policy, resources.settings.device)
+    task = snapshot.format.task()
+    spec = trio_spec(snapshot.policy, task, snapshot.image_size)
+    return task, spec, train_config(snapshot.policy, resources.settings.device)
 
 
 def _training_set(

@@ -22,7 +22,6 @@ from backend.snapshots import LONGEST_SIDE
 from backend.storage import Project, Round
 from backend.worker import SETUP, START_TRAINING
 from kdal_core.errors import ConfigError, KdalError
-from kdal_core.models import check_pair
 
 Json = dict[str, Any]
 
@@ -78,8 +77,8 @@ class Service:
             policy = Policy.parse(body.get("extra_params"))
             if policy.student or policy.teacher:
                 side = policy.image_size or LONGEST_SIDE
-                spec = trio_spec(policy, (side, side))
-                check_pair(spec.student, spec.teacher, len(form.task().classes), spec.image_size)
+                spec = trio_spec(policy, form.task(), (side, side))
+                form.task().check_pair(spec.student, spec.teacher, spec.image_size)
         except ConfigError as error:
             if (known := self._resources.storage.project(number)) is not None and known.uid == uid:
                 self._resources.storage.update_project(number, problem=str(error))

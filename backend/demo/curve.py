@@ -101,7 +101,7 @@ def _random_model(
     policy = snapshot.policy.model_copy(update={"seed": snapshot.policy.seed + draw})
     used = [i for i in chosen.tolist() if not held_out(snapshot.policy, refs[i].task_id)]
     config = train_config(policy, resources.settings.device)
-    spec = trio_spec(policy, snapshot.image_size)
+    spec = trio_spec(policy, task, snapshot.image_size)
     targets = [truth[i] for i in used]
     pair = train_pair(task, spec, images[used], targets, config)
     student = distil(task, spec, pair.teacher, images[used], targets, config)

@@ -89,6 +89,47 @@ def lane_gap(
     return gaps
 
 
+def row_gap(a: Floats, b: Floats, *, farthest: float, cap: float = CAP) -> Floats:
+    """`lane_gap` of many images at once, for lanes that are given at the same rows.
+
+    Args:
+        a: (N, S, R) x of N images' lanes at R rows, NaN where a lane is absent; a slot without a row is no lane.
+        b: (N, T, R), lanes of the other model for the same images.
+        farthest: the gap of an image in which only one of the two models sees a lane.
+        cap: as in `lane_distance`.
+
+    Returns:
+        (N,) in the unit of x, >= 0.
+
+    Raises:
+        InvalidInput: shapes that do not fit.
+
+    Source: lane paper, prediction gap D_12(p), at the networks' own rows (methods.md, section 2).
+
+    >>> absent = np.full(3, np.nan)
+    >>> a = np.array([[[10.0, 10, 10], [90, 90, 90]], [[10, 10, 10], absent]])
+    >>> b = np.array([[[10.0, 10, 10], [80, 80, np.nan]], [absent, absent]])
+    >>> row_gap(a, b, farthest=1000.0, cap=40).tolist()  # 20 = (10 + 10 + 40) / 3
+    [20.0, 1000.0]
+    """
+    if a.ndim != 3 or b.ndim != 3 or len(a) != len(b) or a.shape[2] != b.shape[2]:
+        raise InvalidInput(f"a {a.shape} and b {b.shape} must be (N, S, R) and (N, T, R) of the same images and rows.")
+    here: NDArray[np.bool_] = np.isfinite(a)  # (N, S, R)
+    there: NDArray[np.bool_] = np.isfinite(b)
+    lanes = np.asarray(here.any(axis=2))  # (N, S)
+    others = np.asarray(there.any(axis=2))  # (N, T)
+    gaps = np.zeros((len(a), a.shape[1]))
+    for slot in range(a.shape[1]):  # one at a time, to need memory for (N, T, R) only
+        mine = here[:, slot, None]
+        either, both = mine | there, mine & there
+        cost = np.where(both, np.abs(np.where(mine, a[:, slot, None], 0) - np.where(there, b, 0)), cap)
+        mean = np.where(either, cost, 0.0).sum(axis=2) / np.maximum(either.sum(axis=2), 1)  # (N, T)
+        closest = np.where(others, mean, np.inf).min(axis=1, initial=np.inf)
+        gaps[:, slot] = np.where(lanes[:, slot], closest, 0.0)
+    largest: Floats = np.where(lanes.any(axis=1) != others.any(axis=1), farthest, gaps.max(axis=1, initial=0.0))
+    return largest
+
+
 def box_gap(a: Sequence[Boxes], b: Sequence[Boxes], *, score: float = 0.5) -> Floats:
     """The largest, over the classes and the boxes of a, of 1 - IoU with the best box of the same class of b.
 

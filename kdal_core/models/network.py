@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -11,12 +13,12 @@ class Network(nn.Module):
     A network of another task overrides `forward_with_features`; the two short ways in follow from it.
     """
 
-    def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_features(self, images: Tensor) -> tuple[Any, Tensor]:
         """(B, 3, H, W) -> raw outputs for the task, and pooled features (B, D), in one pass."""
         raise NotImplementedError
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> raw outputs; for classification logits (B, C)."""
+    def forward(self, images: Tensor) -> Any:
+        """(B, 3, H, W) -> raw outputs; for classification logits (B, C), for lanes `LaneOutputs`."""
         return self.forward_with_features(images)[0]
 
     def features(self, images: Tensor) -> Tensor:

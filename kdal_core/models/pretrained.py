@@ -27,7 +27,7 @@ class TorchvisionNet(Network):
     def __init__(self, name: str, num_classes: int, *, image_size: tuple[int, int], pretrained: bool) -> None:
         super().__init__()
         self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-        self.body = _torchvision_model(name, image_size, pretrained)
+        self.body = torchvision_model(name, image_size, pretrained)
         self.head = nn.Linear(_take_off_last_layer(self.body), num_classes)
 
     def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,7 +36,12 @@ class TorchvisionNet(Network):
         return self.head(features), features
 
 
-def _torchvision_model(name: str, image_size: tuple[int, int], pretrained: bool) -> nn.Module:
+def torchvision_model(name: str, image_size: tuple[int, int], pretrained: bool) -> nn.Module:
+    """A network as torchvision builds it, downloaded weights and all.
+
+    Raises:
+        ConfigError: the weights cannot be downloaded.
+    """
     options: dict[str, Any] = {}
     if name in {"inception_v3", "googlenet"}:
         options = {"aux_logits": False} if pretrained else {"aux_logits": False, "init_weights": True}

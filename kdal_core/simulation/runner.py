@@ -16,7 +16,6 @@ from sklearn.metrics import roc_auc_score
 
 from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, strategy
 from kdal_core.errors import ConfigError
-from kdal_core.models import default_pair
 from kdal_core.simulation.annotator import Annotator
 from kdal_core.simulation.campaign import Arm, Campaign
 from kdal_core.simulation.datasets import Split
@@ -96,12 +95,13 @@ class Journal:
 
 def make_lesson(campaign: Campaign, split: Split) -> Lesson:
     """Task and networks for these images."""
-    student, teacher = default_pair(split.image_size)
+    task = get_task(campaign.task, split.classes)
+    student, teacher = task.default_pair(split.image_size)
     models = campaign.models
     spec = TrioSpec(
         models.student or student, models.teacher or teacher, split.image_size, models.weights, models.weights
     )
-    return Lesson(campaign, get_task(campaign.task, split.classes), spec)
+    return Lesson(campaign, task, spec)
 
 
 def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:

@@ -1,4 +1,4 @@
-"""Random views of images that leave any label that is not about position or handedness true."""
+"""Random views of images, and what becomes of points in them."""
 
 from __future__ import annotations
 
@@ -29,17 +29,73 @@ def random_affine(
     Returns:
         (B, 3, H, W) float in [0, 1]; what comes in over the edge repeats the edge.
     """
+    return warped(images, random_matrices(images, generator, degrees=degrees, shift=shift, zoom=zoom))
+
+
+def random_matrices(
+    images: Tensor, generator: torch.Generator, *, degrees: float, shift: float, zoom: float, mirrored: bool = False
+) -> Tensor:
+    """(B, 2, 3) for `warped` and `moved`: each leads from the new image's coordinates in [-1, 1] to the old one's.
+
+    Args:
+        images: (B, 3, H, W).
+        generator, degrees, shift, zoom: as in `random_affine`.
+        mirrored: whether every other view or so is mirrored left to right.
+    """
     draws = torch.rand(len(images), 4, generator=generator) * 2 - 1  # (B, 4) in [-1, 1)
     angle = draws[:, 0] * math.radians(degrees)
     scale = 1 + draws[:, 1] * zoom
     height, width = images.shape[2:]
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
-    theta = torch.stack(
+    matrices = torch.stack(
         [
             torch.stack([cos, -sin * height / width, draws[:, 2] * 2 * shift], dim=1),
             torch.stack([sin * width / height, cos, draws[:, 3] * 2 * shift], dim=1),
         ],
         dim=1,
-    ).to(images.device)  # (B, 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    )  # (B, 2, 3)
+    if mirrored:
+        side = torch.where(torch.rand(len(images), generator=generator) < 0.5, -1.0, 1.0)
+        matrices[:, :, 0] *= side[:, None]  # x of the new image, before all else
+    return matrices.to(images.device)
+
+
+def warped(images: Tensor, matrices: Tensor) -> Tensor:
+    """Images (B, 3, H, W) seen through matrices (B, 2, 3); what comes in over the edge repeats the edge."""
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def moved(points: Tensor, matrices: Tensor) -> Tensor:
+    """Where points of the old images lie in the `warped` ones.
+
+    Args:
+        points: (B, ..., 2), x and y as shares of width and height; NaN stays NaN.
+        matrices: (B, 2, 3) of `random_matrices`.
+
+    Returns:
+        (B, ..., 2), shares of the new images; outside [0, 1] where a point has left the image.
+    """
+    flat = (points * 2 - 1).flatten(1, -2)  # (B, n, 2)
+    back: Tensor = torch.linalg.inv(matrices[:, :, :2])  # (B, 2, 2)
+    new: Tensor = (flat - matrices[:, None, :, 2]) @ back.transpose(1, 2)
+    return ((new + 1) / 2).view_as(points)
+
+
+def random_colours(
+    images: Tensor, generator: torch.Generator, *, brightness: float = 0.25, tint: float = 0.1
+) -> Tensor:
+    """Each image brighter or darker, and each of its channels a little more so.
+
+    Args:
+        images: (B, 3, H, W) float in [0, 1].
+        generator: a CPU generator; the only source of randomness.
+        brightness: largest change either way, as a share.
+        tint: the same of a single channel.
+
+    Returns:
+        (B, 3, H, W) float in [0, 1].
+    """
+    draws = torch.rand(len(images), 4, generator=generator) * 2 - 1  # (B, 4) in [-1, 1)
+    gains = (1 + brightness * draws[:, :1]) * (1 + tint * draws[:, 1:])  # (B, 3)
+    return (images * gains[:, :, None, None].to(images.device)).clamp(0, 1)

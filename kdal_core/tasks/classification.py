@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from kdal_core.errors import ConfigError
 from kdal_core.losses import kd_loss
 from kdal_core.metrics import accuracy, class_gap
-from kdal_core.models import Network, build_model
+from kdal_core.models import Network, build_model, check_pair, default_pair
 from kdal_core.tasks.augmentation import random_affine
 from kdal_core.validation import InvalidInput, as_floats
 
@@ -36,6 +36,14 @@ class ClassificationTask:
     def build(self, architecture: str, image_size: tuple[int, int], *, weights: str = "none", seed: int = 0) -> Network:
         """A fresh network with one output for each class."""
         return build_model(architecture, len(self.classes), image_size, weights, seed=seed)
+
+    def default_pair(self, image_size: tuple[int, int]) -> tuple[str, str]:
+        """Student and teacher for images of this (height, width)."""
+        return default_pair(image_size)
+
+    def check_pair(self, student: str, teacher: str, image_size: tuple[int, int]) -> None:
+        """Refuse a teacher with less than 4 times the student's parameters."""
+        check_pair(student, teacher, len(self.classes), image_size)
 
     def trainable(self, targets: Sequence[int]) -> str | None:
         """A classifier needs examples of at least two classes.

@@ -62,6 +62,14 @@ class LearningLossTask:
         network = self.inner.build(architecture, image_size, weights=weights, seed=seed)
         return LossHeadNet(network, image_size, joint=self.joint, seed=seed)
 
+    def default_pair(self, image_size: tuple[int, int]) -> tuple[str, str]:
+        """The inner task's."""
+        return self.inner.default_pair(image_size)
+
+    def check_pair(self, student: str, teacher: str, image_size: tuple[int, int]) -> None:
+        """As the inner task does."""
+        self.inner.check_pair(student, teacher, image_size)
+
     def trainable(self, targets: Sequence[Any]) -> str | None:
         """As the inner task says."""
         return self.inner.trainable(targets)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 
 from kdal_core.errors import ConfigError
 from kdal_core.tasks.classification import ClassificationTask
+from kdal_core.tasks.lanes import LaneTask
 from kdal_core.tasks.task import Task
 
 TASKS: dict[str, Callable[[tuple[str, ...]], Task]] = {
     "classification": ClassificationTask,
+    "lanes": LaneTask,
 }
 
 
@@ -17,7 +19,7 @@ def task_kinds() -> list[str]:
     """Names of the kinds of task that `get_task` knows.
 
     >>> task_kinds()
-    ['classification']
+    ['classification', 'lanes']
     """
     return list(TASKS)
 

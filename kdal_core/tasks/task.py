@@ -36,6 +36,12 @@ class Task(Protocol):
     def build(self, architecture: str, image_size: tuple[int, int], *, weights: str = "none", seed: int = 0) -> Network:
         """A fresh network for this task and these classes."""
 
+    def default_pair(self, image_size: tuple[int, int]) -> tuple[str, str]:
+        """Networks of student and teacher that suit images of this (height, width)."""
+
+    def check_pair(self, student: str, teacher: str, image_size: tuple[int, int]) -> None:
+        """Refuse, with `ConfigError`, networks that cannot be built or a teacher that is too small."""
+
     def trainable(self, targets: Sequence[Any]) -> str | None:
         """None when a model can be trained from these targets, else a sentence that says what is missing."""
 

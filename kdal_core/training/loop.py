@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from kdal_core.errors import ConfigError
 from kdal_core.models import Network
-from kdal_core.models.registry import seeded
+from kdal_core.models.building import seeded
 from kdal_core.tasks import Task
 from kdal_core.training.config import TrainConfig, resolve_device, use_amp
 from kdal_core.training.data import ImageSource, endless_batches, fetch, in_memory, to_float

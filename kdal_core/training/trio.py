@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kdal_core.models import Network, check_pair
+from kdal_core.models import Network
 from kdal_core.tasks import Task
 from kdal_core.training.checkpoints import ModelSpec
 from kdal_core.training.config import TrainConfig
@@ -67,7 +67,7 @@ def train_pair(
     Raises:
         ConfigError: a teacher with less than 4 times the student's parameters, or labels that train no model.
     """
-    check_pair(spec.student, spec.teacher, len(task.classes), spec.image_size)  # before S costs time
+    task.check_pair(spec.student, spec.teacher, spec.image_size)  # before S costs time
     images = in_memory(images)
     student = train_student(task, spec, images, targets, config, progress=_part(progress, 0, 2))
     return Pair(student, train_teacher(task, spec, images, targets, config, progress=_part(progress, 1, 2)))
@@ -102,7 +102,7 @@ def train_teacher(
     Raises:
         ConfigError: a teacher with less than 4 times the student's parameters.
     """
-    check_pair(spec.student, spec.teacher, len(task.classes), spec.image_size)
+    task.check_pair(spec.student, spec.teacher, spec.image_size)
     teacher = task.build(spec.teacher, spec.image_size, weights=spec.teacher_weights, seed=_seed(config, 1))
     train(task, teacher, images, targets, replace(config, seed=_seed(config, 1)), progress=progress)
     return teacher

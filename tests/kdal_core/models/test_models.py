@@ -5,6 +5,7 @@ from safetensors.torch import save_file
 from kdal_core.errors import ConfigError
 from kdal_core.models import build_model, check_pair, default_pair, model_names, parameter_count
 from kdal_core.models.pretrained import torchvision_names
+from kdal_core.models.registry import _classifiers
 
 
 @pytest.mark.parametrize("name", ["tiny_cnn", "small_cnn", "mid_cnn", "wide_cnn"])
@@ -44,9 +45,7 @@ def test_the_default_teacher_has_four_times_the_parameters(size, classes):
 
 
 def build_model_on_meta(name, classes, size):
-    from kdal_core.models.registry import _construct
-
-    return _construct(name, classes, size, pretrained=False)
+    return _classifiers(classes, size).construct(name, False)
 
 
 @pytest.mark.parametrize("pair", [("wide_cnn", "small_cnn"), ("small_cnn", "small_cnn"), ("resnet18", "resnet34")])

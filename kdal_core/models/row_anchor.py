@@ -1,0 +1,198 @@
+"""Row-anchor networks: for each lane slot and row of the image, in which column the lane is, or that it is absent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdal_core.errors import ConfigError
+from kdal_core.models.network import Network, Normalize
+from kdal_core.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+
+SQUEEZED = 8  # channels of the deepest map that the slots' presence is read from
+
+
+class LaneOutputs(NamedTuple):
+    """What a row-anchor network says of a batch, before any softmax.
+
+    Attributes:
+        rows: (B, S, R, G + 1) logits: for each of S slots and R row anchors, G columns and "absent" last.
+        kinds: (B, S, C) logits of the lane's class.
+    """
+
+    rows: Tensor
+    kinds: Tensor
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """Channels of each stage, of which each halves the image; convolutions a stage; channels of the joined map.
+
+    Widths are multiples of 16: oneDNN's channels-last kernels for 8 channels crash in the backward pass.
+    """
+
+    stages: tuple[int, ...]
+    convolutions: int
+    joined: int
+    context: int
+    """Length of the vector that sums the image up."""
+
+
+ROW_SHAPES: dict[str, RowShape] = {
+    "tiny_rows": RowShape(stages=(16, 32, 48, 64), convolutions=1, joined=32, context=64),
+    "small_rows": RowShape(stages=(16, 32, 64, 96), convolutions=2, joined=48, context=96),
+    "mid_rows": RowShape(stages=(16, 48, 96, 192), convolutions=2, joined=48, context=256),
+    "wide_rows": RowShape(stages=(32, 64, 128, 256), convolutions=3, joined=96, context=256),
+}
+"""Networks of our own for small images; `tiny_rows` and `mid_rows`, `small_rows` and `wide_rows` are pairs."""
+
+
+class RowAnchorNet(Network):
+    """A convolutional body, its maps joined from deep to shallow, and for each slot a map of where its lane is.
+
+    Where: a 1 x 1 convolution of the joined map, one channel for each slot, read at R rows and G columns. Whether, and
+    of which class: from the deepest map, flattened, since to count lanes from the middle outwards means to look at
+    the whole image. The row-wise form, "absent" as one more column, and the numbering of slots are those of Ultra
+    Fast Lane Detection; its fully connected layer over rows and columns needs many more labels than the convolution.
+
+    Source: Qin, Wang & Li 2020 (arXiv:2004.11757), section 3; the convolutional head is our choice.
+
+    Args:
+        body: the stages of a backbone.
+        image_size: (height, width) in pixels.
+        slots, rows, columns: S, R, G.
+        classes: C.
+        joined: channels of the joined map.
+        context: length of the vector read from the deepest map.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        image_size: tuple[int, int],
+        *,
+        slots: int,
+        rows: int,
+        columns: int,
+        classes: int,
+        joined: int,
+        context: int,
+    ) -> None:
+        super().__init__()
+        self.slots, self.rows, self.columns = slots, rows, columns
+        self.body = body
+        maps = _probe(body, image_size)
+        self.laterals = nn.ModuleList(nn.Conv2d(size[1], joined, 1) for size in maps)
+        # A lane is long and thin: context along rows first, then along columns; of the finest map but one, where a
+        # convolution costs a quarter.
+        self.join = nn.Sequential(
+            _convolution(joined, joined, (1, 9)), _convolution(joined, joined, (7, 1)), _convolution(joined, joined, 3)
+        )
+        self.where = nn.Conv2d(joined, slots, 1)
+        self.squeeze = nn.Conv2d(maps[-1][1], SQUEEZED, 1)
+        self.context = nn.Sequential(nn.Linear(SQUEEZED * maps[-1][2] * maps[-1][3], context), nn.ReLU())
+        self.absent = nn.Linear(context, slots * rows)
+        self.kinds = nn.Linear(context, slots * classes)
+        self.to(memory_format=torch.channels_last)  # a CPU's convolutions are a quarter faster so, with bfloat16 more
+
+    def forward_with_features(self, images: Tensor) -> tuple[LaneOutputs, Tensor]:
+        """(B, 3, H, W) in [0, 1] -> outputs, features (B, D): the context and the joined map's mean."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        maps: list[Tensor] = self.body(images)  # shallow to deep, each (B, channels, h, w)
+        joined = self.laterals[-1](maps[-1])
+        for depth in reversed(range(len(maps) - 1)):
+            if depth == 0:
+                joined = self.join(joined)
+            finer = maps[depth]
+            above = F.interpolate(joined, size=finer.shape[2:], mode="bilinear", align_corners=False)
+            joined = self.laterals[depth](finer) + above
+        joined = F.relu(joined)
+        context = self.context(self.squeeze(maps[-1]).flatten(1))  # (B, context)
+        where = F.interpolate(
+            self.where(joined), size=(self.rows, self.columns), mode="bilinear", align_corners=False
+        )  # (B, S, R, G)
+        absent = self.absent(context).view(-1, self.slots, self.rows, 1)
+        # so that "absent" competes with all columns together, however many they are
+        absent = absent + torch.logsumexp(where.float(), dim=-1, keepdim=True).to(absent.dtype)
+        outputs = LaneOutputs(torch.cat([where, absent], dim=-1), self.kinds(context).view(len(images), self.slots, -1))
+        return outputs, torch.cat([context, joined.mean(dim=(2, 3))], dim=1)
+
+
+class SmallBody(nn.Module):
+    """Stages of convolutions, each halving the image; all maps but the first stage's."""
+
+    def __init__(self, shape: RowShape) -> None:
+        super().__init__()
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+        stages, channels = [], 3
+        for number, width in enumerate(shape.stages):
+            layers = [_convolution(channels, width, 3, stride=2)]
+            layers += [
+                _convolution(width, width, 3)
+                for _ in range(shape.convolutions if number > 1 else shape.convolutions - 1)
+            ]
+            stages.append(nn.Sequential(*layers))
+            channels = width
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> maps, shallow to deep."""
+        x, maps = self.normalize(images), []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps[1:]
+
+
+class TorchvisionBody(nn.Module):
+    """The convolutional part of a torchvision network: its last map at each resolution from a quarter on."""
+
+    def __init__(self, name: str, image_size: tuple[int, int], *, pretrained: bool) -> None:
+        super().__init__()
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+        model = torchvision_model(name, image_size, pretrained)
+        if isinstance(model, torchvision.models.ResNet):
+            stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
+            parts = [stem, model.layer1, model.layer2, model.layer3, model.layer4]
+        elif isinstance(features := getattr(model, "features", None), nn.Sequential):
+            parts = list(features)
+        else:
+            raise ConfigError(
+                f"{name!r} cannot detect lanes: kdal reads maps of torchvision's ResNet, ResNeXt, MobileNet, "
+                "EfficientNet, ConvNeXt and other networks that are a plain list of features."
+            )
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> maps, shallow to deep."""
+        x, maps = self.normalize(images), {}
+        for part in self.parts:
+            x = part(x)
+            maps[x.shape[2:]] = x
+        coarse = [value for size, value in maps.items() if 4 * size[0] <= images.shape[2] + 3]
+        return coarse or [x]
+
+
+def _convolution(channels: int, width: int, kernel: int | tuple[int, int], stride: int = 1) -> nn.Sequential:
+    height, breadth = (kernel, kernel) if isinstance(kernel, int) else kernel
+    padding = ((height - 1) // 2, (breadth - 1) // 2)
+    return nn.Sequential(
+        nn.Conv2d(channels, width, (height, breadth), stride, padding, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _probe(body: nn.Module, image_size: tuple[int, int]) -> list[torch.Size]:
+    """Shapes of a body's maps for one image; in eval mode, since batch norm cannot take one image otherwise."""
+    body.eval()
+    with torch.no_grad():
+        parameter = next(body.parameters())
+        shapes = [found.shape for found in body(parameter.new_zeros(1, 3, *image_size))]
+    body.train()
+    return shapes

@@ -1,0 +1,137 @@
+"""Lanes as tensors: polylines of a batch, the slots and rows that a network learns them in, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdal_core.tasks.lane import Lane
+
+POINTS = 64  # of a lane, equally far apart in y
+WINDOW = 2  # columns either way of the likeliest one over which x is averaged
+LEAST_ROWS = 2  # of a lane that is predicted
+
+
+def as_points(targets: Sequence[Sequence[Lane]]) -> tuple[Tensor, Tensor]:
+    """Lanes of B images as points (B, L, P, 2), top to bottom, NaN where there is no lane, and classes (B, L)."""
+    most = max((len(lanes) for lanes in targets), default=0) or 1
+    points = np.full((len(targets), most, POINTS, 2), np.nan, dtype=np.float32)
+    labels = np.zeros((len(targets), most), dtype=np.int64)
+    steps = np.linspace(0, 1, POINTS)
+    for image, lanes in enumerate(targets):
+        for number, lane in enumerate(lanes):
+            x, y = lane.points.T
+            points[image, number, :, 1] = y[0] + steps * (y[-1] - y[0])
+            points[image, number, :, 0] = np.interp(y[0] + steps * (y[-1] - y[0]), y, x)
+            labels[image, number] = lane.label
+    return torch.from_numpy(points), torch.from_numpy(labels)
+
+
+def in_slots(points: Tensor, labels: Tensor, slots: int, rows: int) -> tuple[Tensor, Tensor]:
+    """What a network should predict for lanes.
+
+    Slots are numbered from left to right, so that the two in the middle are the lanes left and right of the point in
+    the middle of the image's lower edge, and their neighbours follow outwards: a lane's slot depends on where it
+    meets that edge (drawn on in a straight line), not on how many lanes were labelled. Lanes beyond the outermost
+    slots are left out.
+
+    Args:
+        points: (B, L, P, 2) of `as_points`, moved or not.
+        labels: (B, L).
+        slots, rows: S, even, and R.
+
+    Returns:
+        x (B, S, R) as shares of the width, NaN where no lane is; classes (B, S), -1 for an empty slot.
+
+    Source: the numbering is that of CULane and Ultra Fast Lane Detection (arXiv:2004.11757), for any number of lanes.
+    """
+    x, y = points[..., 0], points[..., 1]  # (B, L, P)
+    if points.shape[-2] > 1:
+        y = torch.cummax(y.nan_to_num(nan=torch.inf), dim=-1).values  # a moved lane may turn back a little
+    anchors = (torch.arange(rows, device=points.device, dtype=points.dtype) + 0.5) / rows  # (R,)
+    at = _interpolated(x, y, anchors)  # (B, L, R)
+    half = 0.5 / rows
+    there = (anchors >= y[..., :1] - half) & (anchors <= y[..., -1:] + half) & (at >= 0) & (at < 1)
+    there &= torch.isfinite(y[..., -1:])
+    at = torch.where(there, at, torch.nan)
+    present = there.sum(dim=-1) >= LEAST_ROWS  # (B, L)
+    slot = _slots(_foot(x, y), present, slots)
+    kept = present & (slot >= 0) & (slot < slots)
+    image, lane = torch.nonzero(kept, as_tuple=True)
+    result = points.new_full((len(points), slots, rows), torch.nan)
+    kinds = labels.new_full((len(points), slots), -1)
+    result[image, slot[image, lane]] = at[image, lane]
+    kinds[image, slot[image, lane]] = labels[image, lane]
+    return result, kinds
+
+
+def as_distributions(x: Tensor, columns: int) -> Tensor:
+    """x (..., R) as shares of the width -> (..., R, G + 1): the two nearest of G columns, or "absent".
+
+    The two weigh so that their mean is x, which makes columns wider than a pixel no loss.
+
+    >>> as_distributions(torch.tensor([0.5, 0.125, torch.nan]), columns=4).tolist()
+    [[0.0, 0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 1.0]]
+    """
+    absent = torch.isnan(x)
+    place = (x.nan_to_num() * columns - 0.5).clamp(0, columns - 1)
+    lower = place.floor().clamp(max=columns - 2)
+    share = place - lower
+    result = x.new_zeros(*x.shape, columns + 1)
+    index = lower.long()[..., None]
+    result.scatter_(-1, index, (1 - share)[..., None])
+    result.scatter_(-1, index + 1, share[..., None])
+    result[absent] = 0.0
+    result[..., -1] = absent.to(x.dtype)
+    return result
+
+
+def from_distributions(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities (..., R, G + 1) -> x (..., R) as shares of the width, and the probability (..., R) of a lane.
+
+    x is the mean over the columns next to the likeliest one, which is finer than a column.
+
+    >>> x, there = from_distributions(torch.tensor([[0.0, 0.5, 0.5, 0.0, 0.0], [0.1, 0.0, 0.0, 0.0, 0.9]]))
+    >>> x.tolist(), [round(share, 4) for share in there.tolist()]
+    ([0.5, 0.125], [1.0, 0.1])
+    """
+    columns = probabilities.shape[-1] - 1
+    places = probabilities[..., :columns]
+    window = 2 * WINDOW + 1
+    top = places.argmax(dim=-1, keepdim=True)
+    near = top + torch.arange(-WINDOW, window - WINDOW, device=top.device)  # (..., R, 5)
+    weights = places.gather(-1, near.clamp(0, columns - 1)) * ((near >= 0) & (near < columns))
+    x = (weights * (near + 0.5)).sum(dim=-1) / weights.sum(dim=-1).clamp(min=1e-9) / columns
+    return x, 1 - probabilities[..., -1]
+
+
+def _interpolated(x: Tensor, y: Tensor, anchors: Tensor) -> Tensor:
+    """x of polylines (B, L, P) with rising y at rows (R,), (B, L, R); drawn on in straight lines beyond the ends."""
+    rows = anchors.expand(*y.shape[:-1], -1).contiguous()
+    after = torch.searchsorted(y.contiguous(), rows).clamp(1, y.shape[-1] - 1)
+    before = after - 1
+    height = (y.gather(-1, after) - y.gather(-1, before)).clamp(min=1e-6)
+    share = (rows - y.gather(-1, before)) / height
+    return x.gather(-1, before) + share * (x.gather(-1, after) - x.gather(-1, before))
+
+
+def _foot(x: Tensor, y: Tensor) -> Tensor:
+    """(B, L) x at which lanes (B, L, P) meet the lower edge, drawn on in the direction of their lowest eighth."""
+    back = max(1, x.shape[-1] // 8)
+    direction = (x[..., -1] - x[..., -1 - back]) / (y[..., -1] - y[..., -1 - back]).clamp(min=1e-3)
+    return x[..., -1] + direction * (1 - y[..., -1])
+
+
+def _slots(foot: Tensor, present: Tensor, slots: int) -> Tensor:
+    """(B, L) slot numbers, outwards from the middle; out of range for lanes beyond the outermost."""
+    left, right = present & (foot < 0.5), present & (foot >= 0.5)
+    behind = foot[:, :, None] > foot[:, None, :]  # (B, L, L)
+    ties = (foot[:, :, None] == foot[:, None, :]) & torch.ones_like(behind[0]).tril(-1)
+    before = behind | ties  # the other lane comes before this one, from left to right
+    after = ~before & ~torch.eye(foot.shape[1], dtype=torch.bool, device=foot.device)
+    rank_right = (before & right[:, None, :]).sum(dim=-1)
+    rank_left = (after & left[:, None, :]).sum(dim=-1)
+    return torch.where(left, slots // 2 - 1 - rank_left, torch.where(right, slots // 2 + rank_right, -1))
