@@ -86,8 +86,12 @@ class ClassificationTask:
 
     def decode(self, outputs: Tensor) -> NDArray[np.float32]:
         """Logits (B, C) -> probabilities (B, C) float32."""
-        probabilities: NDArray[np.float32] = F.softmax(outputs.float(), dim=1).cpu().numpy()
+        probabilities: NDArray[np.float32] = self.distributions(outputs).cpu().numpy()
         return probabilities
+
+    def distributions(self, outputs: Tensor) -> Tensor:
+        """Logits (B, C) -> probabilities (B, C): one distribution for each image, the same as `decode`."""
+        return F.softmax(outputs.float(), dim=1)
 
     def gap(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
         """`class_gap` between probabilities (N, C): total variation distance, (N,) in [0, 1].

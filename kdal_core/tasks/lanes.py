@@ -126,7 +126,7 @@ class LaneTask:
 
     def decode(self, outputs: LaneOutputs) -> NDArray[np.float32]:
         """Predictions (B, S, R + 2) float32. A slot in which fewer than two rows have a lane is empty."""
-        x, probability = from_distributions(F.softmax(outputs.rows.float(), dim=-1))  # (B, S, R) each
+        x, probability = from_distributions(self.distributions(outputs))  # (B, S, R) each
         there = probability >= PRESENT
         there &= there.sum(dim=-1, keepdim=True) >= LEAST_ROWS
         score = (probability * there).sum(dim=-1) / there.sum(dim=-1).clamp(min=1)  # (B, S)
@@ -134,6 +134,10 @@ class LaneTask:
         rows = torch.where(there, x, torch.nan)
         decoded: NDArray[np.float32] = torch.cat([rows, score[..., None], kind[..., None]], dim=-1).cpu().numpy()
         return decoded
+
+    def distributions(self, outputs: LaneOutputs) -> Tensor:
+        """(B, S, R, G + 1): for each row of each slot the probabilities of its G columns and, last, of no lane."""
+        return F.softmax(outputs.rows.float(), dim=-1)
 
     def gap(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
         """`row_gap` (N,) between predictions, in pixels of an image 1,000 pixels wide."""

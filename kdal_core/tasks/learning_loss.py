@@ -106,6 +106,10 @@ class LearningLossTask:
         predicted = outputs[1].float().cpu().numpy()[:, None]
         return np.concatenate([predictions, predicted], axis=1)
 
+    def distributions(self, outputs: tuple[Any, Tensor]) -> Tensor:
+        """The inner task's probabilities (B, ..., K)."""
+        return self.inner.distributions(outputs[0])
+
     def gap(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
         """The inner task's gap (N,) between predictions (N, C + 1)."""
         return self.inner.gap(a[:, :-1], b[:, :-1])

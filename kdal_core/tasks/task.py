@@ -63,6 +63,12 @@ class Task(Protocol):
     def decode(self, outputs: Any) -> NDArray[np.float32]:
         """Outputs of a batch as predictions, one row for each image."""
 
+    def distributions(self, outputs: Any) -> Tensor:
+        """Outputs of a batch as probabilities (B, ..., K), laid out as the task likes; each (..., K) sums to 1.
+
+        An image has one distribution (B, K) or many: what the strategies that read probabilities are given.
+        """
+
     def gap(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
         """Prediction gap (N,) >= 0 between two models' predictions for the same N images."""
 
