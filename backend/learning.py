@@ -13,7 +13,7 @@ from backend.resources import Resources, round_key
 from backend.snapshots import Labelled, Snapshot
 from kdal_core.errors import AssetError
 from kdal_core.models import Network
-from kdal_core.tasks import Task
+from kdal_core.tasks import Task, get_task
 from kdal_core.training import (
     ModelSpec,
     TrainConfig,
@@ -121,7 +121,8 @@ def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | N
         return facts
     if spec.image_size != snapshot.image_size:
         images, _, _ = resources.images.load([snapshot.held_out[i].ref for i in kept], spec.image_size)
-    facts["serving_score"] = _score(resources, task, old, images, targets)
+    own = get_task(spec.kind, spec.classes, **spec.options)  # an older kdal may have trained it for other rows
+    facts["serving_score"] = _score(resources, own, old, images, targets)
     facts["promoted"] = facts["held_out_score"] >= facts["serving_score"]
     return facts
 

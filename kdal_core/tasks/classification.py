@@ -33,6 +33,11 @@ class ClassificationTask:
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"classes must be distinct names, at least one, not {self.classes!r}.")
 
+    @property
+    def options(self) -> dict[str, int]:
+        """None: a classifier is given by its classes."""
+        return {}
+
     def build(self, architecture: str, image_size: tuple[int, int], *, weights: str = "none", seed: int = 0) -> Network:
         """A fresh network with one output for each class."""
         return build_model(architecture, len(self.classes), image_size, weights, seed=seed)

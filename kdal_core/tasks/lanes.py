@@ -23,10 +23,11 @@ from kdal_core.models.row_anchor import LaneOutputs
 from kdal_core.tasks.augmentation import moved, random_colours, random_matrices, warped
 from kdal_core.tasks.lane import Lane, row_anchors, x_at
 from kdal_core.tasks.lane_rows import LEAST_ROWS, as_distributions, as_points, from_distributions, in_slots
-from kdal_core.validation import InvalidInput
+from kdal_core.validation import InvalidInput, as_count
 
 PRESENT = 0.5  # probability from which on a row has a lane
 GAP_WIDTH = 1000.0  # pixels of the image in which gaps are measured
+MOST_SLOTS, MOST_PLACES = 64, 4096  # a damaged checkpoint must not ask for all memory there is
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,15 @@ class LaneTask:
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"classes must be distinct names, at least one, not {self.classes!r}.")
-        if self.slots < 2 or self.slots % 2:
-            raise ConfigError(f"slots must be even and at least 2, not {self.slots!r}.")
-        if self.rows < 2 or self.columns < 2:
-            raise ConfigError(f"rows and columns must be at least 2, not {self.rows!r} and {self.columns!r}.")
+        for name, most in (("slots", MOST_SLOTS), ("rows", MOST_PLACES), ("columns", MOST_PLACES)):
+            as_count(name, getattr(self, name), low=2, high=most)
+        if self.slots % 2:
+            raise ConfigError(f"slots must be even, as many left as right of the middle, not {self.slots}.")
+
+    @property
+    def options(self) -> dict[str, int]:
+        """The numbers of slots, rows and columns."""
+        return {"slots": self.slots, "rows": self.rows, "columns": self.columns}
 
     def build(self, architecture: str, image_size: tuple[int, int], *, weights: str = "none", seed: int = 0) -> Network:
         """A fresh row-anchor network."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,11 @@ class LearningLossTask:
     def classes(self) -> tuple[str, ...]:
         """The inner task's."""
         return self.inner.classes
+
+    @property
+    def options(self) -> Mapping[str, int]:
+        """The inner task's."""
+        return self.inner.options
 
     @property
     def metric_name(self) -> str:

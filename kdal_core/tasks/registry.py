@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 
 from kdal_core.errors import ConfigError
 from kdal_core.tasks.classification import ClassificationTask
 from kdal_core.tasks.lanes import LaneTask
 from kdal_core.tasks.task import Task
 
-TASKS: dict[str, Callable[[tuple[str, ...]], Task]] = {
+TASKS: dict[str, type[ClassificationTask] | type[LaneTask]] = {
     "classification": ClassificationTask,
     "lanes": LaneTask,
 }
@@ -24,15 +25,26 @@ def task_kinds() -> list[str]:
     return list(TASKS)
 
 
-def get_task(kind: str, classes: Sequence[str]) -> Task:
+def get_task(kind: str, classes: Sequence[str], **options: int) -> Task:
     """The task of this kind over these classes.
 
+    Args:
+        kind: one of `task_kinds()`.
+        classes: names.
+        options: what else a task of this kind can be given, by name: `Task.options`.
+
     Raises:
-        ConfigError: an unknown kind, or classes that are empty or not distinct.
+        ConfigError: an unknown kind or option, an option out of range, or classes that are empty or not distinct.
 
     >>> get_task("classification", ["cat", "dog"]).metric_name
     'accuracy'
+    >>> dict(get_task("lanes", ["lane"], slots=4).options)
+    {'slots': 4, 'rows': 36, 'columns': 64}
     """
     if kind not in TASKS:
         raise ConfigError(f"There is no task kind {kind!r}; known kinds: {', '.join(TASKS)}.")
-    return TASKS[kind](tuple(classes))
+    known = [field.name for field in fields(TASKS[kind]) if field.name != "classes"]
+    if unknown := [name for name in options if name not in known]:
+        takes = f"known: {', '.join(known)}" if known else "it takes none"
+        raise ConfigError(f"A task of kind {kind!r} has no option {unknown[0]!r}; {takes}.")
+    return TASKS[kind](tuple(classes), **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +28,10 @@ class Task(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes; their position is the class number."""
+
+    @property
+    def options(self) -> Mapping[str, int]:
+        """Settings beyond the classes that a network depends on, as `get_task` takes them; checkpoints keep them."""
 
     @property
     def metric_name(self) -> str:

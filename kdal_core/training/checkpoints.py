@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from safetensors import SafetensorError
@@ -24,6 +25,8 @@ class ModelSpec:
     architecture: str
     classes: tuple[str, ...]
     image_size: tuple[int, int]  # (height, width), pixels
+    options: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """`Task.options`; those that are missing are the task's defaults."""
 
 
 def save_checkpoint(model: Network, spec: ModelSpec) -> bytes:
@@ -41,7 +44,8 @@ def load_checkpoint(data: bytes) -> tuple[Network, ModelSpec]:
     """
     try:
         spec = _read_spec(data)
-        model = get_task(spec.kind, spec.classes).build(spec.architecture, spec.image_size)
+        task = get_task(spec.kind, spec.classes, **spec.options)
+        model = task.build(spec.architecture, spec.image_size)
         model.load_state_dict(load(data))
     except (
         SafetensorError,
@@ -71,4 +75,5 @@ def _read_spec(data: bytes) -> ModelSpec:
         architecture=str(fields["architecture"]),
         classes=tuple(str(name) for name in fields["classes"]),
         image_size=(height, width),
+        options={str(name): int(value) for name, value in fields.get("options", {}).items()},
     )

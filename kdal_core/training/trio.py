@@ -33,7 +33,7 @@ class TrioSpec:
     def model_spec(self, task: Task, role: str) -> ModelSpec:
         """The checkpoint spec of a role: "student", "teacher" or "distilled"."""
         architecture = self.teacher if role == "teacher" else self.student
-        return ModelSpec(task.kind, architecture, tuple(task.classes), self.image_size)
+        return ModelSpec(task.kind, architecture, tuple(task.classes), self.image_size, task.options)
 
 
 @dataclass(frozen=True)

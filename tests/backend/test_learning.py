@@ -17,6 +17,7 @@ from backend.resources import round_key
 from backend.snapshots import Labelled, Snapshot, held_out
 from kdal_core.errors import AssetError
 from kdal_core.models import build_model
+from kdal_core.tasks import Lane, LaneTask
 from kdal_core.training import ModelSpec, save_checkpoint
 from tests.backend.conftest import DIGITS_CONFIG
 
@@ -98,6 +99,21 @@ def test_without_held_out_labels_there_is_nothing_to_compare(resources, snapshot
     put(resources, 1, bad)
     none = Snapshot(UID, DIGITS_CONFIG, Policy(), (8, 8), [], snapshot.pool, [], None)
     assert gate(resources, none, 1, serving=0) == {"promoted": True, "held_out": 0, "metric": "accuracy"}
+
+
+def test_a_serving_model_that_was_trained_for_other_rows_is_compared_by_its_own(resources):
+    config = (
+        '<View><Image name="image" value="$image"/><PolygonLabels name="lane" toName="image">'
+        '<Label value="lane"/></PolygonLabels></View>'
+    )
+    labelled = [Labelled(picture(i), (Lane(np.array([[0.5, 0.0], [0.5, 1.0]])),), held_out=True) for i in range(3)]
+    lanes = Snapshot(UID, config, Policy(), (8, 8), labelled, [], [], None)
+    for number, task in enumerate([LaneTask(("lane",), rows=12), LaneTask(("lane",))]):
+        spec = ModelSpec("lanes", "tiny_rows", ("lane",), (8, 8), task.options)
+        put(resources, number, save_checkpoint(task.build("tiny_rows", (8, 8)), spec))
+    facts = gate(resources, lanes, 1, serving=0)
+    assert (facts["held_out"], facts["metric"]) == (3, "lane F1")
+    assert {"held_out_score", "serving_score"} <= facts.keys()
 
 
 def test_annotators_see_the_serving_models_predictions_when_the_new_one_is_not_promoted(resources, snapshot, good, bad):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from kdal_core.errors import ConfigError, KdalError
-from kdal_core.tasks import ClassificationTask, get_task, task_kinds
+from kdal_core.tasks import ClassificationTask, LaneTask, get_task, task_kinds
 from kdal_core.tasks.augmentation import random_affine
 
 TASK = ClassificationTask(("cat", "dog", "owl"))
@@ -17,6 +17,28 @@ def test_a_kind_is_found_by_its_name():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ConfigError, match="known kinds: classification"):
         get_task("segmentation", ["a"])
+
+
+def test_a_task_is_given_again_by_its_kind_classes_and_options():
+    for task in (TASK, LaneTask(("solid", "dashed"), slots=4, rows=20, columns=50)):
+        assert get_task(task.kind, task.classes, **task.options) == task
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("classification", {"rows": 20}, "'classification' has no option 'rows'; it takes none"),
+        ("lanes", {"raws": 20}, "'lanes' has no option 'raws'; known: slots, rows, columns"),
+        ("lanes", {"slots": 3}, "slots must be even"),
+        ("lanes", {"slots": 0}, "slots must lie from 2"),
+        ("lanes", {"rows": 1}, "rows must lie from 2"),
+        ("lanes", {"columns": 10**9}, "columns must lie from 2 to"),
+        ("lanes", {"rows": "20"}, "rows must be a whole number"),
+    ],
+)
+def test_options_that_a_task_cannot_have_are_refused(kind, options, message):
+    with pytest.raises(ConfigError, match=message):
+        get_task(kind, ["a", "b"], **options)
 
 
 @pytest.mark.parametrize("classes", [(), ("a", "a")])
