@@ -89,9 +89,9 @@ def observe(
         passes = lesson.campaign.passes
         found["dropout"] = dropout_samples(task, models.dropout, pool, passes=passes, seed=seed, device=device)
     if models.loss_head is not None:
-        found["predicted_loss"] = infer(LearningLossTask(task), models.loss_head, pool, device=device).predictions[
-            :, -1
-        ]
+        loss_task = LearningLossTask(task)
+        predicted = infer(loss_task, models.loss_head, pool, device=device).predictions
+        found["predicted_loss"] = loss_task.predicted_losses(predicted)
     if "labelled_features" in needs:
         found["labelled_features"] = infer(task, models.distilled, labelled, device=device).features
     return PoolScores(**{name: found[name] for name in needs}, seed=seed, budget=budget)

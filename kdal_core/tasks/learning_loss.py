@@ -20,12 +20,12 @@ from kdal_core.validation import InvalidInput, as_nonnegative
 class LearningLossTask:
     """The inner task's targets; outputs of a `LossHeadNet`: (the inner task's outputs, predicted losses (B,)).
 
-    Predictions are the inner task's (N, C) with one column more, the predicted loss: (N, C + 1) float32.
-    `gap` and `score` leave that column out. Predicted losses are right up to an increasing function only:
-    they rank images and have no unit.
+    Predictions are the inner task's (N, ..., K) with one column more, (N, ..., K + 1) float32: the image's predicted
+    loss in each of its rows. `gap` and `score` leave that column out, `predicted_losses` reads it. Predicted losses are
+    right up to an increasing function only: they rank images and have no unit.
 
     Attributes:
-        inner: task whose predictions are (N, C).
+        inner: any task.
         weight: lambda >= 0 of the ranking loss.
         margin: xi >= 0 by which the two predicted losses of a pair should differ.
         joint: whether the ranking loss also trains the network itself; see `LossHeadNet`.
@@ -104,24 +104,27 @@ class LearningLossTask:
         return self.inner.distillation_loss(student_outputs[0], teacher_outputs, temperature)
 
     def decode(self, outputs: tuple[Any, Tensor]) -> NDArray[np.float32]:
-        """(B, C + 1) float32: the inner predictions, then the predicted loss."""
-        predictions = self.inner.decode(outputs[0])
-        if predictions.ndim != 2:
-            raise InvalidInput(f"The inner task's predictions must be (N, C), not {predictions.shape}.")
-        predicted = outputs[1].float().cpu().numpy()[:, None]
-        return np.concatenate([predictions, predicted], axis=1)
+        """(B, ..., K + 1) float32: the inner predictions, then the predicted loss."""
+        predictions = self.inner.decode(outputs[0])  # (B, ..., K)
+        predicted = outputs[1].float().cpu().numpy().reshape(-1, *[1] * (predictions.ndim - 1))  # (B, ..., 1)
+        column = np.broadcast_to(predicted, (*predictions.shape[:-1], 1))
+        return np.concatenate([predictions, column], axis=-1)
+
+    def predicted_losses(self, predictions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N,): the predicted loss of each image, out of predictions (N, ..., K + 1)."""
+        return predictions.reshape(len(predictions), -1)[:, -1]
 
     def distributions(self, outputs: tuple[Any, Tensor]) -> Tensor:
         """The inner task's probabilities (B, ..., K)."""
         return self.inner.distributions(outputs[0])
 
     def gap(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The inner task's gap (N,) between predictions (N, C + 1)."""
-        return self.inner.gap(a[:, :-1], b[:, :-1])
+        """The inner task's gap (N,) between predictions (N, ..., K + 1)."""
+        return self.inner.gap(a[..., :-1], b[..., :-1])
 
     def score(self, predictions: NDArray[np.float32], targets: Sequence[Any]) -> float:
-        """The inner task's metric of predictions (N, C + 1)."""
-        return self.inner.score(predictions[:, :-1], targets)
+        """The inner task's metric of predictions (N, ..., K + 1)."""
+        return self.inner.score(predictions[..., :-1], targets)
 
 
 def ranking_losses(predicted: Tensor, actual: Tensor, margin: float = 1.0) -> Tensor:

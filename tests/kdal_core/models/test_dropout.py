@@ -4,6 +4,7 @@ from torch import nn
 
 from kdal_core.errors import KdalError
 from kdal_core.models import DropoutNet, Network, build_model
+from kdal_core.models.lane_registry import lane_networks
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18"])
@@ -40,6 +41,12 @@ def test_a_network_without_a_head_is_refused():
 
     with pytest.raises(KdalError, match="Headless has none"):
         DropoutNet(Headless())
+
+
+def test_a_lane_network_has_no_head_over_its_features_and_is_refused():
+    network = lane_networks((32, 64), slots=4, rows=6, columns=8, classes=1).build("tiny_rows")
+    with pytest.raises(KdalError, match="inner must have a head over its features; RowAnchorNet has none"):
+        DropoutNet(network)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])

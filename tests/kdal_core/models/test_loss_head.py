@@ -6,6 +6,7 @@ from torch import nn
 
 from kdal_core.errors import KdalError
 from kdal_core.models import LossHeadNet, Network, build_model
+from kdal_core.models.lane_registry import lane_networks
 
 # (name, size, channels of each level): the last map at each resolution, then the pooled features
 LEVELS = [
@@ -34,6 +35,24 @@ def test_networks_of_every_family_take_a_loss_head(name):
     assert logits.shape == (2, 3)
     assert predicted.shape == (2,)
     assert widths(model)[-1] == features.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"), [("tiny_rows", [16, 32, 48, 64]), ("mobilenet_v3_small", [16, 72, 96, 288, 576])]
+)
+def test_lane_networks_take_a_loss_head(name, channels):
+    size = (75, 211)
+    inner = lane_networks(size, slots=4, rows=6, columns=8, classes=2).build(name).eval()
+    model = LossHeadNet(inner, size, width=4).eval()
+    images = torch.rand(2, 3, *size)
+    with torch.inference_mode():
+        (outputs, predicted), features = model.forward_with_features(images)
+        plain, pooled = inner.forward_with_features(images)
+    assert widths(model) == [*channels, features.shape[1]]
+    assert predicted.shape == (2,)
+    assert torch.equal(features, pooled)
+    assert torch.equal(outputs.rows, plain.rows)
+    assert torch.equal(outputs.kinds, plain.kinds)
 
 
 def test_the_outputs_and_features_are_those_of_the_network_inside():

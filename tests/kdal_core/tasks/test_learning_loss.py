@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from kdal_core.errors import KdalError
 from kdal_core.losses import kd_loss
-from kdal_core.tasks import ClassificationTask
+from kdal_core.tasks import ClassificationTask, Lane, LaneTask
 from kdal_core.tasks.learning_loss import LearningLossTask, ranking_losses
 from kdal_core.training import TrainConfig, infer, train
 
@@ -108,13 +108,55 @@ def test_everything_but_the_predicted_loss_is_the_inner_tasks():
     predictions = TASK.decode((logits, predicted))
     assert predictions.dtype == np.float32
     assert np.array_equal(predictions[:, :-1], INNER.decode(logits))
-    assert predictions[:, -1].tolist() == [0.5, -1.0, 2.0]
+    assert predictions[:, -1].tolist() == TASK.predicted_losses(predictions).tolist() == [0.5, -1.0, 2.0]
     other = TASK.decode((taught, predicted * 9))
     assert np.array_equal(TASK.gap(predictions, other), INNER.gap(INNER.decode(logits), INNER.decode(taught)))
     assert torch.equal(TASK.distillation_loss((logits, predicted), taught, 4.0), kd_loss(logits, taught, 4.0))
     assert (TASK.classes, TASK.metric_name) == (INNER.classes, "accuracy")
     assert TASK.kind == "classification+loss"
     assert TASK.trainable([1]) == INNER.trainable([1])
+
+
+LANES = LaneTask(("solid", "dashed"), slots=4, rows=6, columns=8)
+LANES_TOO = LearningLossTask(LANES)
+
+
+@pytest.fixture(scope="module")
+def lane_outputs():
+    """Of five images by a student with a loss head, and by a teacher without."""
+    images = torch.rand(5, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    student, teacher = LANES_TOO.build("tiny_rows", (32, 64)).eval(), LANES.build("mid_rows", (32, 64)).eval()
+    with torch.inference_mode():
+        return student(images), teacher(images)
+
+
+def test_predictions_of_any_shape_carry_the_predicted_loss_in_a_column_more(lane_outputs):
+    (inner, predicted), taught = lane_outputs
+    predictions = LANES_TOO.decode((inner, predicted))
+    assert (predictions.shape, predictions.dtype) == ((5, 4, 6 + 3), np.float32)
+    np.testing.assert_array_equal(predictions[..., :-1], LANES.decode(inner))
+    assert LANES_TOO.predicted_losses(predictions).tolist() == predicted.tolist()
+    other = LANES_TOO.decode((taught, -predicted))
+    assert np.array_equal(LANES_TOO.gap(predictions, other), LANES.gap(LANES.decode(inner), LANES.decode(taught)))
+    targets = [(), *[(Lane(np.array([[0.4, 0.1], [0.2, 1.0]])),)] * 4]
+    assert LANES_TOO.score(predictions, targets) == LANES.score(LANES.decode(inner), targets)
+    assert LANES_TOO.options == LANES.options
+
+
+def test_a_lane_detector_with_a_loss_head_learns_lanes_losses_and_from_a_teacher(lane_outputs):
+    (inner, predicted), taught = lane_outputs
+    targets = LANES.collate([(), *[(Lane(np.array([[0.4, 0.1], [0.2, 1.0]]), 1),)] * 4])
+    actual = LANES.losses(inner, targets)
+    expected = actual + ranking_losses(predicted, actual)
+    assert torch.equal(LANES_TOO.losses((inner, predicted), targets), expected)
+    assert torch.equal(
+        LANES_TOO.distillation_loss((inner, predicted), taught, 4.0), LANES.distillation_loss(inner, taught, 4.0)
+    )
+    images = torch.randint(0, 256, (6, 3, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    student, lane = LANES_TOO.build("tiny_rows", (32, 64)), Lane(np.array([[0.4, 0.1], [0.2, 1.0]]))
+    config = TrainConfig(min_steps=2, max_steps=2, batch_size=4, device="cpu")
+    train(LANES_TOO, student, images, [(lane,)] * 6, config, teacher=LANES.build("mid_rows", (32, 64)))
+    assert infer(LANES_TOO, student, images).predictions.shape == (6, 4, 9)
 
 
 @pytest.mark.parametrize("options", [{"weight": -1}, {"margin": float("nan")}])
