@@ -1,6 +1,8 @@
-"""Where an image's prediction differs from those of the images that look like it."""
+"""Where an image's prediction differs from those of the images, or of the places in it, that lie beside it."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,35 +10,50 @@ from numpy.typing import NDArray
 from kdal_core.acquisition.greedy import Selection
 from kdal_core.acquisition.neighbors import nearest_neighbors
 from kdal_core.acquisition.strategies.bald import mutual_information
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.entropy import shannon_entropy
+from kdal_core.acquisition.strategies.protocol import BLOCK, PoolScores
 from kdal_core.acquisition.strategies.ranking import ranked, settled
 from kdal_core.validation import as_count
 
-BLOCK = 2_000_000  # probabilities held at a time, 16 MB
+ANY = np.iinfo(np.int64).max
 
 
-def acd(pool: PoolScores, *, k: int = 10) -> Selection:
-    """Highest divergence of the predictions in an image's neighbourhood first; scores in nats, 0 to log C.
+def acd(pool: PoolScores, *, k: int = 10, window: int = 4) -> Selection:
+    """Highest divergence of the predictions in a neighbourhood first; scores in nats.
+
+    Dense predictions (lanes) are read as in the paper: the map of how probable a lane is at each cell, the divergence
+    in each cell's 3 x 3 neighbourhood, of which the largest of each square of `window` x `window` cells counts, and the
+    mean of these. A cell's probability joins the slots as if they were independent.
 
     Args:
-        pool: with probabilities (N, C) and features (N, D).
-        k: neighbours; a pool of N <= k images uses N - 1.
+        pool: with probabilities (N, C) and features (N, D); or with dense probabilities (N, ..., R, G + 1), whose
+            last place is "absent", and any features.
+        k: neighbours, where an image has one distribution; a pool of N <= k images uses N - 1.
+        window: cells, where it has a map.
 
     Raises:
-        InvalidInput: NaN, arrays of different pools, rows that are no probabilities, or k < 1.
+        InvalidInput: NaN, arrays of different pools, rows that are no probabilities, k or window < 1.
 
     Source: Aghdam et al., Active Learning for Deep Detection Neural Networks, ICCV 2019 (arXiv:1911.09168), the
     divergence of a pixel's prediction from those around it. P: a class label has no map, so the neighbourhood of an
-    image is itself and its k nearest images in feature space.
+    image is itself and its k nearest images in feature space; and the sizes of the two windows.
     """
-    k = as_count("k", k, low=1, high=np.iinfo(np.int64).max)
-    probabilities = pool.distributions("probabilities")
-    size = pool.size
+    k, window = as_count("k", k, low=1, high=ANY), as_count("window", window, low=1, high=ANY)
+    if len(pool.layout("probabilities")) > 1:
+        parts = [map_divergence(lane_map(block), window) for _, block in pool.blocks("probabilities")]
+    else:
+        parts = _among_images(pool, k)
+    return ranked(settled(np.concatenate([np.zeros(0), *parts])))
+
+
+def _among_images(pool: PoolScores, k: int) -> list[NDArray[np.float64]]:
+    """The divergence (n,) of each block of images."""
+    size, (classes,) = pool.size, pool.layout("probabilities")
+    probabilities = np.concatenate([np.zeros((0, classes)), *(block for _, block in pool.blocks("probabilities"))])
     nearest = nearest_neighbors(pool.matrix("features"), min(k, max(size - 1, 0)))
     members = np.concatenate([np.arange(size)[:, None], nearest], axis=1)  # (N, 1 + k)
-    rows = max(1, BLOCK // max(members.shape[1] * probabilities.shape[1], 1))
-    parts = [neighborhood_divergence(probabilities[members[i : i + rows]]) for i in range(0, size, rows)]
-    return ranked(settled(np.concatenate([np.zeros(0), *parts])))
+    rows = max(1, BLOCK // max(members.shape[1] * classes, 1))
+    return [neighborhood_divergence(probabilities[members[i : i + rows]]) for i in range(0, size, rows)]
 
 
 def neighborhood_divergence(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,3 +65,36 @@ def neighborhood_divergence(probabilities: NDArray[np.float64]) -> NDArray[np.fl
     [0.6931, 0.0]
     """
     return mutual_information(probabilities.swapaxes(0, 1))
+
+
+def lane_map(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How probable any lane is at each cell: (N, ..., R, G + 1) -> (N, R, G), in [0, 1]."""
+    *_, rows, places = probabilities.shape
+    slots = probabilities[..., :-1].reshape(len(probabilities), -1, rows, places - 1)
+    result: NDArray[np.float64] = 1 - np.prod(1 - slots, axis=1)
+    return result
+
+
+def map_divergence(there: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Mean over squares of the largest `neighborhood_divergence` of a cell and those around it: (N, R, G) -> (N,).
+
+    Beyond the border the map goes on as it ends.
+    """
+
+    def around(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        padded = np.pad(values, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        total = np.zeros(values.shape)
+        for i, j in itertools.product(range(3), range(3)):
+            total += padded[:, i : i + values.shape[1], j : j + values.shape[2]]
+        return total / 9
+
+    divergence = _binary_entropy(around(there)) - around(_binary_entropy(there))
+    for axis in (1, 2):
+        divergence = np.maximum.reduceat(divergence, range(0, there.shape[axis], window), axis=axis)
+    result: NDArray[np.float64] = divergence.mean(axis=(1, 2))
+    return np.maximum(result, 0.0)  # rounding alone can take it below
+
+
+def _binary_entropy(there: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(...) probabilities -> (...) entropy of there or not there, in nats."""
+    return shannon_entropy(np.stack([there, 1 - there], axis=-1))

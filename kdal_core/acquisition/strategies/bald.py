@@ -17,7 +17,7 @@ def bald(pool: PoolScores) -> Selection:
     """Highest mutual information between label and weights first; scores in nats, 0 to log C.
 
     Args:
-        pool: with dropout (M, N, C), M >= 2 stochastic passes.
+        pool: with dropout, M >= 2 stochastic passes; of dense predictions, the mean.
 
     Raises:
         InvalidInput: no passes, NaN, or rows that are no probabilities.
@@ -25,7 +25,7 @@ def bald(pool: PoolScores) -> Selection:
     Source: Houlsby et al. 2011 (arXiv:1112.5745), eq. 2; with dropout Gal, Islam and Ghahramani 2017
     (arXiv:1703.02910). P: equal but for rounding (1e-12) is equal.
     """
-    return ranked(settled(mutual_information(pool.distributions("dropout"))))
+    return ranked(settled(pool.averaged("dropout", mutual_information)))
 
 
 def mutual_information(samples: NDArray[np.float64]) -> NDArray[np.float64]:

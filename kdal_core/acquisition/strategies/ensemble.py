@@ -15,7 +15,7 @@ def ensemble(pool: PoolScores) -> Selection:
     """Most dissent first: the variation ratio of the members' votes, then the entropy of their mean prediction.
 
     Args:
-        pool: with ensemble (M, N, C), M >= 2 members.
+        pool: with ensemble, M >= 2 members; of dense predictions, the mean score.
 
     Returns:
         Selection; scores are 1 - f_m / M plus the tie-breaker of P below.
@@ -28,10 +28,15 @@ def ensemble(pool: PoolScores) -> Selection:
     the entropy of the mean prediction is added, scaled to at most half of the step 1/M between two values. A member
     whose best classes tie votes for the lowest of them.
     """
-    members = pool.distributions("ensemble")
+    return ranked(settled(pool.averaged("ensemble", dissent)))
+
+
+def dissent(members: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`variation_ratio` of predictions (M, N, C) and the tie-breaker -> (N,)."""
     mean_entropy = shannon_entropy(members.mean(axis=0))
     scale = 2 * len(members) * max(np.log(members.shape[2]), 1.0)  # log C < 1 only for C <= 2, where it is .69 or 0
-    return ranked(settled(variation_ratio(members) + mean_entropy / scale))
+    result: NDArray[np.float64] = variation_ratio(members) + mean_entropy / scale
+    return result
 
 
 def variation_ratio(members: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ def entropy(pool: PoolScores) -> Selection:
     """Highest entropy of S-KD's prediction first; scores in nats, 0 to log C.
 
     Args:
-        pool: with probabilities (N, C).
+        pool: with probabilities; of a dense prediction, the mean entropy.
 
     Raises:
         InvalidInput: no probabilities, NaN, or rows that are none.
@@ -22,7 +22,7 @@ def entropy(pool: PoolScores) -> Selection:
     Source: Shannon 1948; as a query strategy Settles, Active Learning Literature Survey, 2009, section 3.1:
     argmax -sum_y P(y|x) log P(y|x). P: equal but for rounding (1e-12) is equal.
     """
-    return ranked(settled(shannon_entropy(pool.distributions("probabilities"))))
+    return ranked(settled(pool.averaged("probabilities", shannon_entropy)))
 
 
 def shannon_entropy(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

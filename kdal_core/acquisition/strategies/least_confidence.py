@@ -11,11 +11,11 @@ def least_confidence(pool: PoolScores) -> Selection:
     """Lowest probability of the predicted class first; score 1 - max_y P(y|x), 0 to 1 - 1/C.
 
     Args:
-        pool: with probabilities (N, C).
+        pool: with probabilities; of a dense prediction, the mean of 1 - max_y P(y|x).
 
     Raises:
         InvalidInput: no probabilities, NaN, or rows that are none.
 
     Source: Lewis and Gale 1994; Settles, Active Learning Literature Survey, 2009, section 3.1.
     """
-    return ranked(settled(1 - pool.distributions("probabilities").max(axis=1)))
+    return ranked(settled(pool.averaged("probabilities", lambda probabilities: 1 - probabilities.max(axis=1))))

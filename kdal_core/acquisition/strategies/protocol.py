@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,19 +14,27 @@ from kdal_core.acquisition.greedy import Selection
 from kdal_core.validation import InvalidInput, as_count, as_floats, as_matrix, as_vector
 
 FEATURE_DIGITS, PROBABILITY_DIGITS = 4, 6
+BLOCK = 2_000_000  # probabilities held at a time as float64, 16 MB
+
+Members = NDArray[np.floating] | Sequence[NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
 class PoolScores:
     """The unlabelled pool as the models see it: N images in the pool's order. Only what a strategy needs is given.
 
+    A prediction is one distribution over C classes, or a dense one: many distributions, laid out as the task likes
+    (lanes: S slots of R rows, each over G columns and "absent", the last). Strategies that read predictions score each
+    distribution as they would a class's, and an image by the mean over its distributions.
+
     Attributes:
         d_ss: (N,) gap between S-KD and S.
         d_st: (N,) gap between S-KD and T.
         features: (N, D) of S-KD; before any model exists, those of `cold_start_features`.
-        probabilities: (N, C) of S-KD.
-        ensemble: (M, N, C) probabilities of M >= 2 students that differ in their seed.
-        dropout: (M, N, C) probabilities of M >= 2 stochastic passes of one student with dropout.
+        probabilities: (N, C) of S-KD; dense (N, ..., K), of any float type.
+        ensemble: (M, N, C) probabilities of M >= 2 students that differ in their seed; or a sequence of M arrays, each
+            like `probabilities`, which need not lie in memory together.
+        dropout: the same of M >= 2 stochastic passes of one student with dropout.
         predicted_loss: (N,) the loss that a learning-loss head predicts.
         labelled_features: (L, D) features of the images labelled so far, from the same network.
         seed: of the generator of strategies that draw. Same pool and seed: same order.
@@ -37,8 +46,8 @@ class PoolScores:
     d_st: NDArray[np.floating] | None = None
     features: NDArray[np.floating] | None = None
     probabilities: NDArray[np.floating] | None = None
-    ensemble: NDArray[np.floating] | None = None
-    dropout: NDArray[np.floating] | None = None
+    ensemble: Members | None = None
+    dropout: Members | None = None
     predicted_loss: NDArray[np.floating] | None = None
     labelled_features: NDArray[np.floating] | None = None
     seed: int = 0
@@ -52,7 +61,7 @@ class PoolScores:
             InvalidInput: nothing is given, or arrays of different pools.
         """
         given: dict[str, tuple[int, ...]] = {
-            name: np.shape(self._of(name)) for name in POOL_AXIS if self._of(name) is not None
+            name: _shape(name, self._of(name)) for name in POOL_AXIS if self._of(name) is not None
         }
         sizes = {name: shape[POOL_AXIS[name]] for name, shape in given.items() if len(shape) > POOL_AXIS[name]}
         if not sizes:
@@ -80,16 +89,50 @@ class PoolScores:
         """An array (N,) by name, without NaN, `rounded`."""
         return rounded(as_vector(name, self.array(name), length=self.size))
 
-    def distributions(self, name: str) -> NDArray[np.float64]:
-        """An array (..., C) of probability distributions by name, checked and rounded."""
-        values = as_floats(name, self.array(name))
-        wanted = POOL_AXIS[name] + 2
-        if values.ndim != wanted or (wanted == 3 and len(values) < 2):
-            shape = "(N, C)" if wanted == 2 else "(M, N, C) with M >= 2"
-            raise InvalidInput(f"{name} must have the shape {shape}, not {values.shape}.")
-        if values.size and (values.min() < 0 or np.abs(np.einsum("...c->...", values) - 1).max() > 1e-3):
-            raise InvalidInput(f"{name} must hold probabilities: not negative, each row summing to 1.")
-        return np.round(values, PROBABILITY_DIGITS)
+    def layout(self, name: str) -> tuple[int, ...]:
+        """The shape (..., K) of an image's probabilities: (C,) for one distribution.
+
+        Raises:
+            InvalidInput: they were not given, or have another shape than `PoolScores` says.
+        """
+        shape, several = _shape(name, self._given(name)), POOL_AXIS[name] == 1
+        if len(shape) < POOL_AXIS[name] + 2 or (several and shape[0] < 2):
+            wanted = "(M, N, C) or (M, N, ..., K) with M >= 2" if several else "(N, C) or (N, ..., K)"
+            raise InvalidInput(f"{name} must have the shape {wanted}, not {shape}.")
+        return shape[POOL_AXIS[name] + 1 :]
+
+    def blocks(self, name: str) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Probabilities by name, checked and rounded, of some images at a time.
+
+        Yields:
+            Where these n images lie in the pool, and (n, ..., K); of several members (M, n, ..., K).
+
+        Raises:
+            InvalidInput: NaN, or rows that are no probabilities.
+        """
+        values, size, several = self._given(name), self.size, POOL_AXIS[name] == 1
+        held = math.prod(self.layout(name)) * (len(values) if several else 1)
+        step = max(1, BLOCK // max(held, 1))
+        for start in range(0, size, step):
+            rows = slice(start, min(start + step, size))
+            block = as_floats(name, np.stack([member[rows] for member in values]) if several else values[rows])
+            if block.size and (block.min() < 0 or np.abs(np.einsum("...c->...", block) - 1).max() > 1e-3):
+                raise InvalidInput(f"{name} must hold probabilities: not negative, each row summing to 1.")
+            yield rows, np.round(block, PROBABILITY_DIGITS)
+
+    def averaged(self, name: str, score: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """(N,): the mean over each image's distributions of a score of each.
+
+        Args:
+            name: of probabilities.
+            score: (n, K) -> (n,); where there are several members (M, n, K) -> (n,).
+        """
+        layout = self.layout(name)
+        result = np.zeros(self.size)
+        for rows, block in self.blocks(name):
+            flat = block.reshape(*block.shape[: POOL_AXIS[name]], -1, layout[-1])
+            result[rows] = score(flat).reshape(rows.stop - rows.start, -1).mean(axis=1)
+        return result
 
     def array(self, name: str) -> NDArray[Any]:
         """An array by name.
@@ -97,9 +140,12 @@ class PoolScores:
         Raises:
             InvalidInput: it was not given; the message says so.
         """
+        return np.asarray(self._given(name))
+
+    def _given(self, name: str) -> Any:
         if (values := self._of(name)) is None:
             raise InvalidInput(f"This strategy needs {name}, which this pool does not have.")
-        return np.asarray(values)
+        return values
 
     def _of(self, name: str) -> Any:
         return getattr(self, name)
@@ -115,6 +161,16 @@ POOL_AXIS = {
     "predicted_loss": 0,
 }
 """The axis of each array along which the pool's images lie."""
+
+
+def _shape(name: str, values: Any) -> tuple[int, ...]:
+    """The shape of an array, or of a sequence of arrays as if they were one."""
+    if isinstance(values, np.ndarray) or len(values) == 0:
+        return np.shape(values)
+    shapes = {np.shape(member) for member in values}
+    if len(shapes) > 1:
+        raise InvalidInput(f"{name} must be arrays of one shape, not of {', '.join(map(str, sorted(shapes)))}.")
+    return (len(values), *shapes.pop())
 
 
 def rounded(values: NDArray[np.float64], digits: int = FEATURE_DIGITS) -> NDArray[np.float64]:
