@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from kdal_core.metrics.tusimple import ABSENT, MATCHED, PIXELS
+from kdal_core.metrics.tusimple import MATCHED, PIXELS
 from kdal_core.validation import InvalidInput
 
 WIDTH = 1280.0  # pixels of a TuSimple image, in which its 20 pixels are meant
@@ -19,9 +19,11 @@ Floats = NDArray[np.float64]
 def lane_matches(pred: Floats, gt: Floats, aspect: float = 9 / 16) -> tuple[int, int, int]:
     """Lanes found, false positives and false negatives of one image, by TuSimple's test but without its oddities.
 
-    A labelled lane and a predicted one match when they are less than 20 / cos(a) pixels of a 1280 wide image apart in
-    0.85 of the rows from the highest point of any lane in the image down, a being the angle of the labelled lane off
-    the vertical; a row that neither has a point in counts as well. One predicted lane finds one labelled lane.
+    A labelled lane and a predicted one match when they agree in 0.85 of the rows from the highest point of any lane in
+    the image down. They agree in a row where both have a point, less than 20 / cos(a) pixels of a 1280 wide image
+    apart, a being the angle of the labelled lane off the vertical; and in a row where neither has one. The first kind
+    must be more than half of the labelled lane's own rows, or any two short lanes would match. One predicted lane finds
+    one labelled lane.
 
     Args:
         pred: (P, R) x as shares of the width at R rows, NaN where the lane is absent; the rows are the middles of R
@@ -48,12 +50,13 @@ def lane_matches(pred: Floats, gt: Floats, aspect: float = 9 / 16) -> tuple[int,
     lanes = np.concatenate([gt, pred])
     first = int(np.isfinite(lanes).any(axis=0).argmax())
     rows = (np.arange(pred.shape[1]) + 0.5) / pred.shape[1] * aspect * WIDTH
-    placed = np.where(np.isfinite(lanes), lanes * WIDTH, ABSENT)[:, first:]  # (G + P, r)
-    labels, found = placed[: len(gt)], placed[len(gt) :]
+    labels, found = gt[:, None, first:] * WIDTH, pred[None, :, first:] * WIDTH  # (G, 1, r), (1, P, r)
     within = np.array([PIXELS * np.hypot(1, _slope(rows, lane * WIDTH)) for lane in gt])  # 1 / cos(arctan s)
-    shares = (np.abs(labels[:, None] - found) < within[:, None, None]).mean(axis=2)  # (G, P)
-    pairs = linear_sum_assignment(shares >= MATCHED, maximize=True)
-    tp = int((shares[pairs] >= MATCHED).sum())
+    near = np.abs(labels - found) < within[:, None, None]  # (G, P, r), False where either is absent
+    neither = np.isnan(labels) & np.isnan(found)
+    matched = (near | neither).mean(axis=2) >= MATCHED  # (G, P)
+    matched &= 2 * near.sum(axis=2) > np.isfinite(labels).sum(axis=2)
+    tp = int(matched[linear_sum_assignment(matched, maximize=True)].sum())
     return tp, len(pred) - tp, len(gt) - tp
 
 
@@ -67,7 +70,8 @@ def lane_f1(pred: Sequence[Floats], gt: Sequence[Floats], aspect: float = 9 / 16
     """
     if len(pred) != len(gt):
         raise InvalidInput(f"pred has {len(pred)} images and gt {len(gt)}; both must be of the same images.")
-    tp, fp, fn = np.sum([lane_matches(p, g, aspect) for p, g in zip(pred, gt, strict=True)], axis=0)
+    counts = [lane_matches(p, g, aspect) for p, g in zip(pred, gt, strict=True)]
+    tp, fp, fn = np.array(counts).reshape(-1, 3).sum(axis=0)
     return 1.0 if tp + fp + fn == 0 else float(2 * tp / (2 * tp + fp + fn))
 
 

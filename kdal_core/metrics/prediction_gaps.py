@@ -102,7 +102,7 @@ def row_gap(a: Floats, b: Floats, *, farthest: float, cap: float = CAP) -> Float
         (N,) in the unit of x, >= 0.
 
     Raises:
-        InvalidInput: shapes that do not fit.
+        InvalidInput: shapes that do not fit, a negative distance.
 
     Source: lane paper, prediction gap D_12(p), at the networks' own rows (methods.md, section 2).
 
@@ -114,6 +114,7 @@ def row_gap(a: Floats, b: Floats, *, farthest: float, cap: float = CAP) -> Float
     """
     if a.ndim != 3 or b.ndim != 3 or len(a) != len(b) or a.shape[2] != b.shape[2]:
         raise InvalidInput(f"a {a.shape} and b {b.shape} must be (N, S, R) and (N, T, R) of the same images and rows.")
+    farthest, cap = as_nonnegative("farthest", farthest), as_nonnegative("cap", cap)
     here: NDArray[np.bool_] = np.isfinite(a)  # (N, S, R)
     there: NDArray[np.bool_] = np.isfinite(b)
     lanes = np.asarray(here.any(axis=2))  # (N, S)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
 from kdal_core.errors import KdalError
-from kdal_core.metrics import box_gap, class_gap, lane_distance, lane_gap
+from kdal_core.metrics import box_gap, class_gap, lane_distance, lane_gap, row_gap
 
 SIZE = (300, 400)  # diagonal 500
 seeds = st.integers(0, 10_000)
@@ -70,6 +70,88 @@ def test_bad_lanes_are_refused_by_argument_and_image():
     for size in ((0, 10), (10,), (np.nan, 10)):
         with pytest.raises(KdalError, match="image_size"):
             lane_gap([[good]], [[good]], size)
+
+
+def random_slots(rng, images=3, slots=4, rows=5):
+    """(N, S, R): x at rows, some absent, some slots empty, some images without a lane."""
+    x = rng.uniform(0, 100, (images, slots, rows))
+    x[rng.random(x.shape) < 0.3] = np.nan
+    x[rng.random((images, slots)) < 0.3] = np.nan
+    x[rng.random(images) < 0.2] = np.nan
+    return x
+
+
+@given(seeds, st.floats(0, 200))
+def test_the_row_gap_is_that_of_its_definition_row_by_row(seed, cap):
+    rng = np.random.default_rng(seed)
+    a, b = random_slots(rng), random_slots(rng, slots=3)
+    for ours, first, second in zip(row_gap(a, b, farthest=999.0, cap=cap), a, b, strict=True):
+        lanes, others = ([lane for lane in image if np.isfinite(lane).any()] for image in (first, second))
+        expected = 999.0 if bool(lanes) != bool(others) else 0.0
+        for lane in lanes if others else []:
+            means = []
+            for other in others:
+                costs = []
+                for x, y in zip(lane, other, strict=True):
+                    if np.isfinite(x) and np.isfinite(y):
+                        costs.append(abs(x - y))
+                    elif np.isfinite(x) or np.isfinite(y):
+                        costs.append(cap)
+                means.append(sum(costs) / len(costs))
+            expected = max(expected, min(means))
+        assert ours == pytest.approx(expected, abs=1e-9)
+
+
+@given(seeds)
+def test_the_slots_that_lanes_stand_in_do_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    a, b = random_slots(rng), random_slots(rng)
+    shuffled_a, shuffled_b = a[:, rng.permutation(4)], b[:, rng.permutation(4)]
+    np.testing.assert_array_equal(row_gap(shuffled_a, shuffled_b, farthest=1.0), row_gap(a, b, farthest=1.0))
+    assert row_gap(a, shuffled_a, farthest=1.0).tolist() == [0, 0, 0]
+    more = np.concatenate([b, np.full((3, 2, 5), np.nan)], axis=1)
+    np.testing.assert_array_equal(row_gap(a, more, farthest=1.0), row_gap(a, b, farthest=1.0))
+
+
+def test_only_slots_of_the_first_model_without_a_counterpart_count():
+    left, right = [10.0, 10, 10], [90.0, 90, 90]
+    one, two = np.array([[left, [np.nan] * 3]]), np.array([[left, right]])
+    assert row_gap(one, two, farthest=1000).tolist() == [0]
+    assert row_gap(two, one, farthest=1000).tolist() == [80]
+
+
+def test_images_in_which_one_model_alone_sees_a_lane_are_farthest_apart():
+    seen, none = np.full((1, 2, 3), 5.0), np.full((1, 2, 3), np.nan)
+    assert row_gap(seen, none, farthest=7).tolist() == row_gap(none, seen, farthest=7).tolist() == [7]
+    assert row_gap(none, none, farthest=7).tolist() == [0]
+    assert row_gap(seen, seen[:, :0], farthest=7).tolist() == row_gap(seen[:, :0], seen, farthest=7).tolist() == [7]
+    assert row_gap(seen[:0], none[:0], farthest=7).shape == (0,)
+
+
+@given(seeds)
+def test_where_lanes_have_no_holes_the_row_gap_is_the_lane_gap_at_the_same_rows(seed):
+    rng = np.random.default_rng(seed)
+    a, b = np.full((2, 3, 4, 6), np.nan)
+    for x in (a, b):
+        for slot in np.ndindex(3, 4):
+            first = rng.integers(0, 5)
+            last = rng.integers(first + 2, 7)
+            if rng.random() < 0.6:
+                x[slot][first:last] = rng.uniform(0, 100, last - first)
+    drawn = [
+        [[np.stack([lane, np.arange(6.0)], axis=1)[np.isfinite(lane)] for lane in image] for image in x] for x in (a, b)
+    ]
+    lanes = [[[lane for lane in image if len(lane)] for image in x] for x in drawn]
+    np.testing.assert_allclose(row_gap(a, b, farthest=500.0), lane_gap(*lanes, SIZE), atol=1e-9)
+
+
+def test_slots_of_other_images_or_rows_are_refused():
+    for b in (np.zeros((2, 1, 3)), np.zeros((1, 1, 4)), np.zeros((1, 3))):
+        with pytest.raises(KdalError, match="of the same images and rows"):
+            row_gap(np.zeros((1, 1, 3)), b, farthest=1.0)
+    for name in ("farthest", "cap"):
+        with pytest.raises(KdalError, match=name):
+            row_gap(np.zeros((1, 1, 3)), np.zeros((1, 1, 3)), **{"farthest": 1.0, name: -1.0})
 
 
 @given(seeds)
