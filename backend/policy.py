@@ -37,8 +37,8 @@ class Policy(BaseModel):
     """Network of the teacher, at least 4 times the student's parameters; null: by image size."""
     weights: str = "none"
     """Where training starts: "none", "default" (torchvision's, downloaded) or a local .safetensors file."""
-    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
-    """Longer side in pixels that the networks see; null: the images' own, at most 224."""
+    image_size: Annotated[int, Field(ge=8, le=2048)] | None = None
+    """Longer side in pixels that the networks see; null: the images' own, at most 224, for lanes at most 400."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Passes over the labels; null: as many as few labels need."""
     batch_size: Annotated[int, Field(ge=2, le=4096)] | None = None

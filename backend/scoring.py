@@ -48,7 +48,7 @@ def score_shard(
     serving: int | None,
     progress: Progress,
 ) -> Json:
-    """Run the trio over one shard of the pool; write gaps, features and predictions.
+    """Run the trio over one shard of the pool; write gaps, features and predictions, what the strategy needs besides.
 
     Without a trained trio (cold start) only thumbnails are written, from which diversity is computed.
 
@@ -68,15 +68,18 @@ def score_shard(
         task = snapshot.format.task()
         device = resources.settings.device
         outputs = {}
+        probable = "probabilities" in chosen_strategy(snapshot.policy).needs
         for i, role in enumerate((STUDENT, TEACHER, DISTILLED)):
             model, _ = load_model(resources, snapshot.uid, number, role)
-            outputs[role] = infer(task, model, images, device=device)
+            dense = probable and role == DISTILLED
+            outputs[role] = infer(task, model, images, device=device, distributions=dense)
             progress(0.3 + 0.2 * (i + 1))
         distilled = outputs[DISTILLED]
         arrays["d_ss"] = prediction_gap(task, distilled.predictions, outputs[STUDENT].predictions)
         arrays["d_st"] = prediction_gap(task, distilled.predictions, outputs[TEACHER].predictions)
         arrays["features"] = distilled.features
-        arrays["probabilities"] = distilled.predictions
+        if distilled.distributions is not None:  # of lanes, 37 kB an image
+            arrays["probabilities"] = distilled.distributions
         arrays["predictions"] = distilled.predictions
         if serving is not None and serving != number:  # the new model was not promoted: the old one pre-annotates
             model, spec = load_model(resources, snapshot.uid, serving, DISTILLED)
@@ -93,7 +96,12 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
     Behind the ordered pool come the tasks that people skipped, then those whose image cannot be read.
     """
     policy = snapshot.policy
-    shards = [resources.assets.read_arrays(_shard_key(snapshot, number, i)) for i in range(shard_count(snapshot))]
+    chosen = chosen_strategy(policy)
+    wanted = {"tasks", *(chosen.needs | {"features"} if trained else {"thumbnails"})}
+    shards = [
+        {name: array for name, array in resources.assets.read_arrays(key).items() if name in wanted}
+        for key in (_shard_key(snapshot, number, shard) for shard in range(shard_count(snapshot)))
+    ]
     tasks = np.concatenate([s["tasks"] for s in shards]) if shards else np.zeros(0, dtype=np.int64)
     scored = [s for s in shards if len(s["tasks"])]
     scores = np.zeros(0)
@@ -102,7 +110,6 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
         if not trained:
             selection = _cold_order(policy, np.concatenate([s["thumbnails"] for s in scored]))
         else:
-            chosen = chosen_strategy(policy)
             joined = {name: np.concatenate([s[name] for s in scored]) for name in chosen.needs | {"features"}}
             selection = chosen(PoolScores(**joined, seed=policy.seed + number, budget=policy.served))
         order, scores = tasks[selection.indices], selection.scores

@@ -18,7 +18,6 @@ from backend.learning import trio_spec
 from backend.policy import Policy
 from backend.resources import Resources
 from backend.serving import ServingModels
-from backend.snapshots import LONGEST_SIDE
 from backend.storage import Project, Round
 from backend.worker import SETUP, START_TRAINING
 from kdal_core.errors import ConfigError, KdalError
@@ -73,12 +72,12 @@ class Service:
         if not isinstance(schema, str):
             raise BadRequestError('"schema" must be the labelling config as a text')
         try:
-            form = format_for(schema)
+            task = format_for(schema).task()
             policy = Policy.parse(body.get("extra_params"))
             if policy.student or policy.teacher:
-                side = policy.image_size or LONGEST_SIDE
-                spec = trio_spec(policy, form.task(), (side, side))
-                form.task().check_pair(spec.student, spec.teacher, spec.image_size)
+                side = policy.image_size or task.longest_side
+                spec = trio_spec(policy, task, (side, side))
+                task.check_pair(spec.student, spec.teacher, spec.image_size)
         except ConfigError as error:
             if (known := self._resources.storage.project(number)) is not None and known.uid == uid:
                 self._resources.storage.update_project(number, problem=str(error))

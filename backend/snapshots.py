@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from statistics import median
 from typing import Any
 
@@ -13,18 +13,17 @@ from backend.policy import Policy
 from backend.resources import Resources, round_key
 from backend.storage import Project
 from kdal_core.errors import AssetError, LabelFormatError
+from kdal_core.tasks import Task
 
 Json = dict[str, Any]
 
 SAMPLE = 64
 """Images looked at to find out how large a project's images are."""
-LONGEST_SIDE = 224
-"""Pixels that the networks see of a longer side, unless the policy says otherwise."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A labelled task; its target is JSON in the task kind's own form, none when it could not be read."""
+    """A labelled task; its target is what its kind of task takes, none when it could not be read."""
 
     ref: ImageRef
     target: Any
@@ -65,7 +64,20 @@ class Snapshot:
 
     def save(self, resources: Resources, number: int) -> None:
         """Write it to the assets."""
-        value = {**asdict(self), "policy": self.policy.model_dump()}
+        task = self.format.task()
+        value = {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "policy": self.policy.model_dump(),
+            "labelled": [
+                {
+                    "ref": asdict(item.ref),
+                    "target": None if item.target is None else task.as_json(item.target),
+                    "held_out": item.held_out,
+                }
+                for item in self.labelled
+            ],
+            "pool": [asdict(ref) for ref in self.pool],
+        }
         resources.assets.write_json(round_key(self.uid, number, "snapshot.json"), value)
 
     @classmethod
@@ -79,12 +91,15 @@ class Snapshot:
 
     @classmethod
     def _read(cls, value: Any) -> Snapshot:
+        task = format_for(value["label_config"]).task()
+        targets = [None if i["target"] is None else task.from_json(i["target"]) for i in value["labelled"]]
+        labelled = zip(value["labelled"], targets, strict=True)
         return cls(
             uid=value["uid"],
             label_config=value["label_config"],
             policy=Policy.model_validate(value["policy"]),
             image_size=(value["image_size"][0], value["image_size"][1]),
-            labelled=[Labelled(ImageRef(**i["ref"]), i["target"], i["held_out"]) for i in value["labelled"]],
+            labelled=[Labelled(ImageRef(**i["ref"]), target, i["held_out"]) for i, target in labelled],
             pool=[ImageRef(**ref) for ref in value["pool"]],
             skipped=value["skipped"],
             why_untrained=value["why_untrained"],
@@ -99,20 +114,21 @@ def take_snapshot(resources: Resources, project: Project, number: int) -> Snapsh
     """
     label_config = str(resources.label_studio.project(project.id)["label_config"])
     form = format_for(label_config)
+    task = form.task()
     policy = Policy.model_validate(project.policy)
     reasons: dict[int, str] = {}
 
     labelled = []
-    for task in resources.label_studio.tasks(project.id, labelled=True, full=True):
-        ref = _reference(task, form.image_key)
+    for row in resources.label_studio.tasks(project.id, labelled=True, full=True):
+        ref = _reference(row, form.image_key)
         target = None
         try:
-            target = form.target(task)
+            target = form.target(row)
         except LabelFormatError as error:
             reasons[ref.task_id] = str(error)
         labelled.append(Labelled(ref, target, held_out(policy, ref.task_id)))
 
-    unlabelled = [_reference(task, form.image_key) for task in resources.label_studio.tasks(project.id, labelled=False)]
+    unlabelled = [_reference(row, form.image_key) for row in resources.label_studio.tasks(project.id, labelled=False)]
     known = {item.ref.task_id for item in labelled}
     unlabelled = [ref for ref in unlabelled if ref.task_id not in known]  # labelled between the two readings
     skipped = resources.label_studio.skipped_ids(project.id)
@@ -121,20 +137,20 @@ def take_snapshot(resources: Resources, project: Project, number: int) -> Snapsh
         uid=project.uid,
         label_config=label_config,
         policy=policy,
-        image_size=_image_size(resources, policy, [item.ref for item in labelled] + unlabelled),
+        image_size=_image_size(resources, policy, task, [item.ref for item in labelled] + unlabelled),
         labelled=labelled,
         pool=[ref for ref in unlabelled if ref.task_id not in skipped],
         skipped=[ref.task_id for ref in unlabelled if ref.task_id in skipped],
-        why_untrained="no labels yet" if not usable else form.task().trainable(usable),
+        why_untrained="no labels yet" if not usable else task.trainable(usable),
     )
     resources.storage.set_aside(project.id, number, reasons)
     snapshot.save(resources, number)
     return snapshot
 
 
-def _reference(task: Json, image_key: str) -> ImageRef:
-    value = task.get("data", {}).get(image_key)
-    return ImageRef(task_id=int(task["id"]), uri=value if isinstance(value, str) else "")
+def _reference(row: Json, image_key: str) -> ImageRef:
+    value = row.get("data", {}).get(image_key)
+    return ImageRef(task_id=int(row["id"]), uri=value if isinstance(value, str) else "")
 
 
 def held_out(policy: Policy, task_id: int) -> bool:
@@ -144,7 +160,7 @@ def held_out(policy: Policy, task_id: int) -> bool:
     return int.from_bytes(digest[:8]) / 2**64 < policy.holdout
 
 
-def _image_size(resources: Resources, policy: Policy, refs: list[ImageRef]) -> tuple[int, int]:
+def _image_size(resources: Resources, policy: Policy, task: Task, refs: list[ImageRef]) -> tuple[int, int]:
     """(H, W): the median size of the first images, with the longer side as the policy says."""
     sizes = []
     for ref in sorted(refs, key=lambda r: r.task_id)[:SAMPLE]:
@@ -153,8 +169,8 @@ def _image_size(resources: Resources, policy: Policy, refs: list[ImageRef]) -> t
         except AssetError:
             continue  # counted and named where the image is used
     if not sizes:
-        return (LONGEST_SIDE, LONGEST_SIDE)
+        return (task.longest_side, task.longest_side)
     width, height = median(w for w, _ in sizes), median(h for _, h in sizes)
-    longest = policy.image_size or min(LONGEST_SIDE, max(width, height))
+    longest = policy.image_size or min(task.longest_side, max(width, height))
     scale = longest / max(width, height)
     return max(8, round(height * scale)), max(8, round(width * scale))

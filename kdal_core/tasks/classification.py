@@ -28,6 +28,7 @@ class ClassificationTask:
 
     kind = "classification"
     metric_name = "accuracy"
+    longest_side = 224
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
@@ -67,6 +68,15 @@ class ClassificationTask:
                 "label at least one image of another class."
             )
         return None
+
+    def as_json(self, target: int) -> int:
+        """The class number."""
+        return int(target)
+
+    def from_json(self, value: int) -> int:
+        """The class number."""
+        self._check([value])
+        return value
 
     def collate(self, targets: Sequence[int]) -> Tensor:
         """Class numbers -> (B,) int64."""

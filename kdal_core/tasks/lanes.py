@@ -21,7 +21,7 @@ from kdal_core.models.building import Family
 from kdal_core.models.lane_registry import default_lane_pair, lane_networks
 from kdal_core.models.row_anchor import LaneOutputs
 from kdal_core.tasks.augmentation import moved, random_colours, random_matrices, warped
-from kdal_core.tasks.lane import Lane, row_anchors, x_at
+from kdal_core.tasks.lane import Lane, lanes_as_json, lanes_from_json, row_anchors, x_at
 from kdal_core.tasks.lane_rows import LEAST_ROWS, as_distributions, as_points, from_distributions, in_slots
 from kdal_core.validation import InvalidInput, as_count
 
@@ -51,6 +51,7 @@ class LaneTask:
 
     kind = "lanes"
     metric_name = "lane F1"
+    longest_side = 400  # lanes are thin: at half of it they are one pixel wide where they begin
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
@@ -89,6 +90,16 @@ class LaneTask:
         if not any(targets):
             return f"None of the {len(targets)} labelled images shows a lane: label one that does."
         return None
+
+    def as_json(self, target: Sequence[Lane]) -> list[dict[str, Any]]:
+        """`lanes_as_json`."""
+        return lanes_as_json(target)
+
+    def from_json(self, value: list[dict[str, Any]]) -> tuple[Lane, ...]:
+        """`lanes_from_json`."""
+        lanes = lanes_from_json(value)
+        self._check([lanes])
+        return lanes
 
     def collate(self, targets: Sequence[Sequence[Lane]]) -> dict[str, Tensor]:
         """Lanes -> points (B, L, P, 2), NaN behind an image's last lane, and labels (B, L)."""

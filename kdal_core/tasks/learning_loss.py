@@ -58,6 +58,11 @@ class LearningLossTask:
         return self.inner.options
 
     @property
+    def longest_side(self) -> int:
+        """The inner task's."""
+        return self.inner.longest_side
+
+    @property
     def metric_name(self) -> str:
         """The inner task's."""
         return self.inner.metric_name
@@ -78,6 +83,14 @@ class LearningLossTask:
     def trainable(self, targets: Sequence[Any]) -> str | None:
         """As the inner task says."""
         return self.inner.trainable(targets)
+
+    def as_json(self, target: Any) -> Any:
+        """The inner task's."""
+        return self.inner.as_json(target)
+
+    def from_json(self, value: Any) -> Any:
+        """The inner task's."""
+        return self.inner.from_json(value)
 
     def collate(self, targets: Sequence[Any]) -> Any:
         """As the inner task does."""

@@ -34,6 +34,10 @@ class Task(Protocol):
         """Settings beyond the classes that a network depends on, as `get_task` takes them; checkpoints keep them."""
 
     @property
+    def longest_side(self) -> int:
+        """Pixels of an image's longer side that its networks see, unless somebody says otherwise."""
+
+    @property
     def metric_name(self) -> str:
         """What `score` measures, in words for people: "accuracy"."""
 
@@ -48,6 +52,12 @@ class Task(Protocol):
 
     def trainable(self, targets: Sequence[Any]) -> str | None:
         """None when a model can be trained from these targets, else a sentence that says what is missing."""
+
+    def as_json(self, target: Any) -> Any:
+        """A target as JSON, every digit kept: how labels are stored."""
+
+    def from_json(self, value: Any) -> Any:
+        """The target that `as_json` wrote."""
 
     def collate(self, targets: Sequence[Any]) -> Any:
         """Targets of a batch as tensors, in the form `losses` takes."""

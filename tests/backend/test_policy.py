@@ -63,7 +63,7 @@ def test_a_json_text_and_an_object_say_the_same():
         ("teacher", ["resnet50"]),
         ("weights", None),
         ("image_size", 7),
-        ("image_size", 1025),
+        ("image_size", 2049),
         ("image_size", [64, 64]),
         ("epochs", 0),
         ("batch_size", 1),

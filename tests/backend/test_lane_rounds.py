@@ -1,0 +1,116 @@
+"""The steps of a round on lanes: what is stored between them, the order by any strategy, the pre-annotations."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from backend import scoring
+from backend.images import ImageRef
+from backend.learning import DISTILLED, STUDENT, TEACHER, gate
+from backend.policy import Policy
+from backend.resources import round_key
+from backend.snapshots import Labelled, Snapshot
+from examples.road_scenes import render
+from kdal_core.errors import AssetError
+from kdal_core.tasks import Lane, get_task
+from kdal_core.tasks.lane import clean_lane
+from kdal_core.training import ModelSpec, save_checkpoint
+from tests.backend.conftest import png
+
+UID = "4.1795301030"
+SIZE = (36, 100)
+CONFIG = (
+    '<View><Image name="image" value="$image"/><VectorLabels name="lane" toName="image" closable="false">'
+    '<Label value="dashed"/><Label value="solid"/></VectorLabels></View>'
+)
+STRATEGIES = get_args(Policy.model_fields["strategy"].annotation)
+
+
+def picture(number: int) -> ImageRef:
+    data = base64.b64encode(png(render(number, SIZE).image)).decode()
+    return ImageRef(number, f"data:image/png;base64,{data}")
+
+
+def lanes_of(number: int) -> tuple[Lane, ...]:
+    return tuple(clean_lane(lane.points / SIZE[::-1], i % 2) for i, lane in enumerate(render(number, SIZE).lanes))
+
+
+@pytest.fixture
+def make_snapshot(resources):
+    """`make_snapshot(**policy)`: six held-out labels, one of them without lanes, and 14 unlabelled images."""
+    resources.storage.put_project(4, UID, CONFIG, {})
+    resources.storage.begin_round(4, 0, "connect")
+
+    def make(**policy):
+        labelled = [Labelled(picture(i), lanes_of(i), held_out=True) for i in range(5)]
+        labelled += [Labelled(picture(5), (), held_out=True), Labelled(picture(6), None, held_out=False)]
+        pool = [picture(i) for i in range(10, 24)]
+        return Snapshot(UID, CONFIG, Policy.parse(policy), SIZE, labelled, pool, [], None)
+
+    return make
+
+
+@pytest.fixture
+def trio(resources):
+    """A trio of round 0 that was never trained: what is tested does not depend on what they know."""
+    task = get_task("lanes", ("dashed", "solid"))
+    for seed, role in enumerate((STUDENT, TEACHER, DISTILLED)):
+        name = "mid_rows" if role == TEACHER else "tiny_rows"
+        spec = ModelSpec("lanes", name, task.classes, SIZE, task.options)
+        checkpoint = save_checkpoint(task.build(name, SIZE, seed=seed), spec)
+        resources.assets.write(round_key(UID, 0, f"{role}.safetensors"), checkpoint)
+
+
+def test_lanes_come_out_of_a_stored_snapshot_with_every_digit(resources, make_snapshot):
+    snapshot = make_snapshot(budget=3)
+    snapshot.save(resources, 0)
+    loaded = Snapshot.load(resources, UID, 0)
+    assert (loaded.policy, loaded.image_size, loaded.pool) == (snapshot.policy, SIZE, snapshot.pool)
+    assert len(loaded.held_out) == 6
+    for before, after in zip(snapshot.labelled, loaded.labelled, strict=True):
+        assert (after.ref, after.held_out) == (before.ref, before.held_out)
+        assert (after.target is None) == (before.target is None)
+        for a, b in zip(before.target or (), after.target or (), strict=True):
+            assert np.array_equal(a.points, b.points)
+            assert a.label == b.label
+
+
+@pytest.mark.parametrize("target", [5, [{}], [{"label": 2, "points": [[0, 0], [1, 1]]}], [{"label": 0, "points": [1]}]])
+def test_a_stored_snapshot_with_damaged_lanes_is_refused(resources, make_snapshot, target):
+    make_snapshot().save(resources, 0)
+    key = round_key(UID, 0, "snapshot.json")
+    value = json.loads(resources.assets.read(key))
+    value["labelled"][0]["target"] = target
+    resources.assets.write_json(key, value)
+    with pytest.raises(AssetError, match="damaged"):
+        Snapshot.load(resources, UID, 0)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_of_a_policy_orders_a_pool_of_roads(resources, make_snapshot, trio, strategy):
+    snapshot = make_snapshot(strategy=strategy)
+    scoring.score_shard(resources, 4, snapshot, 0, 0, True, 0, lambda share: None)
+    scoring.select(resources, snapshot, 0, True)
+    assert sorted(scoring.Order.load(resources, UID, 0).tasks) == [ref.task_id for ref in snapshot.pool]
+
+
+def test_roads_are_pre_annotated_with_editable_lines_and_measured_by_lanes_found(resources, make_snapshot, trio):
+    snapshot = make_snapshot()
+    facts = gate(resources, snapshot, 0, serving=None)
+    assert (facts["metric"], facts["held_out"], facts["promoted"]) == ("lane F1", 6, True)
+    assert 0 <= facts["held_out_score"] <= 1
+    scoring.score_shard(resources, 4, snapshot, 0, 0, True, 0, lambda share: None)
+    found = scoring.regions(resources, snapshot, 0)
+    assert sorted(found) == [ref.task_id for ref in snapshot.pool]
+    lanes = [region for regions in found.values() for region in regions]
+    assert lanes
+    for lane in lanes:
+        assert (lane["type"], lane["from_name"]) == ("vectorlabels", "lane")
+        assert 0 <= lane["score"] <= 1
+        assert lane["value"]["vectorlabels"][0] in ("dashed", "solid")
+        assert 2 <= len(lane["value"]["vertices"]) <= 40
