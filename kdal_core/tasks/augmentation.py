@@ -76,10 +76,10 @@ def moved(points: Tensor, matrices: Tensor) -> Tensor:
     Returns:
         (B, ..., 2), shares of the new images; outside [0, 1] where a point has left the image.
     """
-    flat = (points * 2 - 1).flatten(1, -2)  # (B, n, 2)
+    flat = (points * 2 - 1).reshape(len(points), math.prod(points.shape[1:-1]), 2)  # (B, n, 2)
     back: Tensor = torch.linalg.inv(matrices[:, :, :2])  # (B, 2, 2)
     new: Tensor = (flat - matrices[:, None, :, 2]) @ back.transpose(1, 2)
-    return ((new + 1) / 2).view_as(points)
+    return ((new + 1) / 2).reshape(points.shape)
 
 
 def random_colours(

@@ -35,8 +35,9 @@ def in_slots(points: Tensor, labels: Tensor, slots: int, rows: int) -> tuple[Ten
 
     Slots are numbered from left to right, so that the two in the middle are the lanes left and right of the point in
     the middle of the image's lower edge, and their neighbours follow outwards: a lane's slot depends on where it
-    meets that edge (drawn on in a straight line), not on how many lanes were labelled. Lanes beyond the outermost
-    slots are left out.
+    meets that edge (drawn on in a straight line where it ends above), on the lanes between it and the middle, and on
+    nothing else. Where lanes meet it in one point, the one that lies further left counts as left of the other. Lanes
+    beyond the outermost slots are left out.
 
     Args:
         points: (B, L, P, 2) of `as_points`, moved or not.
@@ -49,16 +50,15 @@ def in_slots(points: Tensor, labels: Tensor, slots: int, rows: int) -> tuple[Ten
     Source: the numbering is that of CULane and Ultra Fast Lane Detection (arXiv:2004.11757), for any number of lanes.
     """
     x, y = points[..., 0], points[..., 1]  # (B, L, P)
-    if points.shape[-2] > 1:
-        y = torch.cummax(y.nan_to_num(nan=torch.inf), dim=-1).values  # a moved lane may turn back a little
+    y = torch.cummax(y.nan_to_num(nan=torch.inf), dim=-1).values  # a moved lane may turn back a little
     anchors = (torch.arange(rows, device=points.device, dtype=points.dtype) + 0.5) / rows  # (R,)
     at = _interpolated(x, y, anchors)  # (B, L, R)
     half = 0.5 / rows
-    there = (anchors >= y[..., :1] - half) & (anchors <= y[..., -1:] + half) & (at >= 0) & (at < 1)
+    there = (anchors >= y[..., :1] - half) & (anchors <= y[..., -1:] + half) & (at >= 0) & (at <= 1)
     there &= torch.isfinite(y[..., -1:])
     at = torch.where(there, at, torch.nan)
     present = there.sum(dim=-1) >= LEAST_ROWS  # (B, L)
-    slot = _slots(_foot(x, y), present, slots)
+    slot = _slots(_foot(x, y), x.mean(dim=-1), present, slots)
     kept = present & (slot >= 0) & (slot < slots)
     image, lane = torch.nonzero(kept, as_tuple=True)
     result = points.new_full((len(points), slots, rows), torch.nan)
@@ -71,7 +71,8 @@ def in_slots(points: Tensor, labels: Tensor, slots: int, rows: int) -> tuple[Ten
 def as_distributions(x: Tensor, columns: int) -> Tensor:
     """x (..., R) as shares of the width -> (..., R, G + 1): the two nearest of G columns, or "absent".
 
-    The two weigh so that their mean is x, which makes columns wider than a pixel no loss.
+    The two weigh so that their mean is x, which makes columns wider than a pixel no loss. Nearer to the image's border
+    than half a column there is one column only: x then becomes that column's middle.
 
     >>> as_distributions(torch.tensor([0.5, 0.125, torch.nan]), columns=4).tolist()
     [[0.0, 0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 1.0]]
@@ -122,16 +123,21 @@ def _foot(x: Tensor, y: Tensor) -> Tensor:
     """(B, L) x at which lanes (B, L, P) meet the lower edge, drawn on in the direction of their lowest eighth."""
     back = max(1, x.shape[-1] // 8)
     direction = (x[..., -1] - x[..., -1 - back]) / (y[..., -1] - y[..., -1 - back]).clamp(min=1e-3)
-    return x[..., -1] + direction * (1 - y[..., -1])
+    drawn_on = x[..., -1] + direction * (1 - y[..., -1])
+    return torch.where(y[..., -1] > 1, _interpolated(x, y, y.new_ones(1))[..., 0], drawn_on)
 
 
-def _slots(foot: Tensor, present: Tensor, slots: int) -> Tensor:
-    """(B, L) slot numbers, outwards from the middle; out of range for lanes beyond the outermost."""
+def _slots(foot: Tensor, middle: Tensor, present: Tensor, slots: int) -> Tensor:
+    """(B, L) slot numbers, outwards from the middle of the image; out of range for lanes beyond the outermost.
+
+    Lanes are ordered by their feet (B, L), then by their own middles (B, L), then by number.
+    """
     left, right = present & (foot < 0.5), present & (foot >= 0.5)
-    behind = foot[:, :, None] > foot[:, None, :]  # (B, L, L)
-    ties = (foot[:, :, None] == foot[:, None, :]) & torch.ones_like(behind[0]).tril(-1)
-    before = behind | ties  # the other lane comes before this one, from left to right
-    after = ~before & ~torch.eye(foot.shape[1], dtype=torch.bool, device=foot.device)
+    same = torch.eye(foot.shape[1], dtype=torch.bool, device=foot.device)
+    before = torch.ones_like(same).tril(-1)
+    for x in (middle, foot):  # before[b, i, j]: lane j comes before lane i, from left to right
+        before = (x[:, :, None] > x[:, None, :]) | (x[:, :, None] == x[:, None, :]) & before  # (B, L, L)
+    after = ~before & ~same
     rank_right = (before & right[:, None, :]).sum(dim=-1)
     rank_left = (after & left[:, None, :]).sum(dim=-1)
     return torch.where(left, slots // 2 - 1 - rank_left, torch.where(right, slots // 2 + rank_right, -1))
