@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from scipy import stats
 
 from kdal_core.simulation.campaign import AnnotatorSettings, Campaign, NoiseSettings
 from kdal_core.simulation.datasets import Split
+from kdal_core.simulation.lane_noise import badly_drawn
 from kdal_core.tasks import Task
 from kdal_core.training import TrioSpec, infer, train_student
 
@@ -21,19 +24,18 @@ class Annotator:
     """Answers for every image of a pool, drawn once for a seed: asked twice, or by another arm, it says the same.
 
     Attributes:
-        labels: (N,) classes that it gives.
+        labels: (N,) targets that it gives, classes or tuples of lanes.
         seconds: (N,) time that each takes.
-        truth: (N,) the right classes.
+        mistaken: (N,) which of them are wrong, in any lane at least.
     """
 
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     seconds: NDArray[np.float64]
-    truth: NDArray[np.int64]
+    mistaken: NDArray[np.bool_]
 
     def wrong(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of these images it labels wrong."""
-        different: NDArray[np.bool_] = self.labels[indices] != self.truth[indices]
-        return different
+        return self.mistaken[indices]
 
 
 @dataclass(frozen=True)
@@ -52,33 +54,42 @@ class Difficulty:
 def make_annotator(
     settings: AnnotatorSettings,
     noise: NoiseSettings,
-    truth: NDArray[np.int64],
+    truth: NDArray[Any],
     classes: int,
     seed: int,
     difficulty: Difficulty | None = None,
+    attributes: Mapping[str, NDArray[Any]] | None = None,
 ) -> Annotator:
     """An annotator of a seed.
 
     Args:
         settings: pace.
         noise: kind and amount of wrong labels.
-        truth: (N,) right classes.
+        truth: (N,) right classes, or tuples of lanes (dtype object).
         classes: C.
         seed: same seed, same answers.
         difficulty: needed for noise of kind "difficulty".
+        attributes: needed for noise of kind "attribute"; see `LabelledImages`.
+
+    Raises:
+        ConfigError: noise bound to an attribute that the data set does not have.
     """
     rng = np.random.default_rng([7, seed])
     draws, others = rng.random(len(truth)), rng.integers(1, max(classes, 2), len(truth))
     seconds = settings.seconds * np.exp(settings.spread * rng.standard_normal(len(truth)))
     if noise.kind == "none":
-        return Annotator(truth, seconds, truth)
+        return Annotator(truth, seconds, np.zeros(len(truth), dtype=np.bool_))
+    if truth.dtype == object:
+        labels, mistaken = badly_drawn(truth, attributes or {}, noise, seed)
+        return Annotator(labels, seconds, mistaken)
     if noise.kind == "uniform":
         wrong, instead = draws < noise.rate, (truth + others) % classes
     else:
         assert difficulty is not None
         hard = stats.rankdata(-difficulty.loss, method="ordinal") <= noise.share * len(truth)
         wrong, instead = hard & (draws < noise.rate), difficulty.mistake
-    return Annotator(np.where(wrong, instead, truth), seconds, truth)
+    labels = np.where(wrong, instead, truth)
+    return Annotator(labels, seconds, labels != truth)
 
 
 def measure_difficulty(campaign: Campaign, task: Task, spec: TrioSpec, split: Split, seed: int) -> Difficulty:

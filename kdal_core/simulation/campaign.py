@@ -16,6 +16,7 @@ from kdal_core.training import TrainConfig
 
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
+WAYS: tuple[Literal["shifted", "cut", "missing"], ...] = ("shifted", "cut", "missing")
 SHIPPED = resources.files("kdal_core.simulation") / "campaigns"
 
 
@@ -31,7 +32,7 @@ class DataSettings(Part):
     name: str
     """One of `kdal_core.simulation.datasets.dataset_names()`."""
     root: Path | None = None
-    """Folder that holds the data; null: the folder named by --data or KDAL_DATA, else `data`."""
+    """Folder that holds the data, in the folder named by --data or KDAL_DATA, else in `data`; null: that one itself."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Pixels of the longer side that the networks see; null: the images' own."""
     pool: Count | None = None
@@ -61,13 +62,21 @@ class ModelSettings(Part):
 class NoiseSettings(Part):
     """Wrong labels of the simulated annotator; every image has one answer, right or wrong, in all arms of a seed."""
 
-    kind: Literal["none", "uniform", "difficulty"] = "none"
-    """uniform: any image alike, any wrong class alike. difficulty: only the hardest images, and the wrong class
-    is the one that a model trained on the other images finds most probable."""
+    kind: Literal["none", "uniform", "difficulty", "attribute"] = "none"
+    """uniform: any image alike and any wrong class alike, or any lane alike. difficulty (classes): only the hardest
+    images, and the wrong class is the one that a model trained on the other images finds most probable. attribute
+    (lanes): only the hardest lanes."""
     rate: Share = 0.0
-    """Probability that an image that may be labelled wrong is."""
+    """Probability that an image, or a lane, that may be labelled wrong is."""
     share: Share = 1.0
-    """difficulty: the share of the images, hardest first, that may be labelled wrong."""
+    """difficulty, attribute: the share of the images, or of the lanes, hardest first, that may be labelled wrong."""
+    attributes: tuple[str, ...] = ()
+    """attribute: what the data set says of each lane; the largest of its numbers tells how hard a lane is."""
+    ways: Annotated[tuple[Literal["shifted", "cut", "missing"], ...], Field(min_length=1)] = WAYS
+    """Lanes: how they are labelled wrong, one way as often as another: drawn beside their place and bent, cut short in
+    the distance, or left out."""
+    pixels: Annotated[float, Field(gt=0, le=1000)] = 30.0
+    """Lanes: how far beside their place they are drawn, on average; of an image 1,000 pixels wide."""
 
 
 class AnnotatorSettings(Part):
@@ -126,7 +135,7 @@ class Campaign(Part):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     description: str = ""
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "lanes"] = "classification"
     data: DataSettings
     initial: InitialSettings = InitialSettings()
     budget: Count
@@ -164,8 +173,22 @@ class Campaign(Part):
             raise ConfigError("score_on is validation, but data.validation keeps no image for it.")
         if self.annotator.ahead > self.budget:
             raise ConfigError("annotator.ahead must be at most the budget.")
+        self._suits_the_task()
         self.train_config(0)
         return self
+
+    def _suits_the_task(self) -> None:
+        """Refuse noise and strategies that the task has no meaning for."""
+        kind = "attribute" if self.task == "classification" else "difficulty"
+        if self.noise.kind == kind:
+            raise ConfigError(f"noise.kind is {kind}, which task: {self.task} has no meaning for.")
+        if (self.noise.kind == "attribute") != bool(self.noise.attributes):
+            raise ConfigError("noise.attributes must name what noise.kind: attribute is bound to, and nothing else.")
+        if self.task == "lanes" and (deaf := [arm.name for arm in self.strategies if "dropout" in arm.bound().needs]):
+            raise ConfigError(
+                f"{', '.join(deaf)} asks a network many times with dropout in front of its head; a lane network has no "
+                "head over its features. Ask an ensemble instead."
+            )
 
     def train_config(self, seed: int) -> TrainConfig:
         """How to train, with this seed."""

@@ -10,47 +10,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.datasets import load_digits
-from torch import Tensor
-from torch.nn import functional as F
 
 from kdal_core.errors import ConfigError
 from kdal_core.simulation.campaign import Campaign, DataSettings
+from kdal_core.simulation.images import SPLIT_SEED, Dataset, LabelledImages, split_off
+from kdal_core.simulation.lane_folders import read_lane_folder
 
-SPLIT_SEED = 20261122
 DIGITS_TEST = 600
-FOLDER_TEST = 0.2
 DEFAULT_SIDE = 224
-BATCH = 1024
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images (N, 3, H, W) uint8 and their true classes (N,)."""
-
-    images: Tensor
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: NDArray[np.int64]) -> LabelledImages:
-        """The images at these positions."""
-        return LabelledImages(self.images[torch.from_numpy(indices)], self.labels[indices])
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set with its own split: what may be labelled, and what models are judged by."""
-
-    classes: tuple[str, ...]
-    training: LabelledImages
-    test: LabelledImages
 
 
 @dataclass(frozen=True)
@@ -78,6 +51,8 @@ def load_split(campaign: Campaign, seed: int, root: Path | None = None) -> Split
     """
     settings = campaign.data
     data = load_dataset(settings, root)
+    if data.task != campaign.task:
+        raise ConfigError(f"{settings.name} is labelled for task: {data.task}, not for task: {campaign.task}.")
     order = np.random.default_rng(SPLIT_SEED).permutation(len(data.training))
     kept, free = np.split(order, [settings.validation])
     size = len(free) if settings.pool is None else settings.pool
@@ -93,27 +68,30 @@ def load_split(campaign: Campaign, seed: int, root: Path | None = None) -> Split
     else:
         count = len(data.test) if settings.test is None else min(settings.test, len(data.test))
         held_out = data.test.take(np.arange(count))
-    return Split(data.classes, _resized(data.training.take(pool), settings), _resized(held_out, settings))
+    return Split(
+        data.classes, data.training.take(pool).resized(settings.image_size), held_out.resized(settings.image_size)
+    )
 
 
 def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
     """A whole data set, images in their own size.
 
     Args:
-        settings: name, and a root that outranks the other one.
-        root: folder of the data; None: the environment's KDAL_DATA, else `data`.
+        settings: name and root.
+        root: folder of the data; None: the environment's KDAL_DATA, else `data`. A relative `settings.root` is a
+            folder in it.
     """
     if settings.name not in DATASETS:
         raise ConfigError(f"There is no data set {settings.name!r}; known: {', '.join(DATASETS)}.")
-    folder = settings.root or root or Path(os.environ.get("KDAL_DATA", "data"))
-    return DATASETS[settings.name](folder)
+    folder = root or Path(os.environ.get("KDAL_DATA", "data"))
+    return DATASETS[settings.name](folder / (settings.root or ""))
 
 
 def dataset_names() -> list[str]:
     """Every name that `data.name` of a campaign may have.
 
     >>> dataset_names()
-    ['digits', 'mnist', 'fashion_mnist', 'folder']
+    ['digits', 'mnist', 'fashion_mnist', 'folder', 'tusimple', 'culane']
     """
     return list(DATASETS)
 
@@ -140,13 +118,11 @@ def _torchvision(name: str) -> Callable[[Path], Dataset]:
                 f"{name} is not in {str(root)!r}. Name its folder with --data or KDAL_DATA, or fetch it: "
                 f"python -c \"from torchvision.datasets import {name}; {name}('{root}', download=True)\""
             ) from error
-        return Dataset(
-            tuple(str(label) for label in training.classes),
-            *(
-                LabelledImages(part.data[:, None].expand(-1, 3, -1, -1), part.targets.numpy().astype(np.int64))
-                for part in (training, test)
-            ),
-        )
+        parts = [
+            LabelledImages(part.data[:, None].expand(-1, 3, -1, -1), part.targets.numpy().astype(np.int64))
+            for part in (training, test)
+        ]
+        return Dataset(tuple(str(label) for label in training.classes), parts[0], parts[1])
 
     return load
 
@@ -163,11 +139,8 @@ def _folder(root: Path) -> Dataset:
     if has_split and parts[0].classes != parts[1].classes:
         raise ConfigError(f"The folders train and test of {str(root)!r} hold different classes.")
     read = [_read_files([path for path, _ in part.samples], [label for _, label in part.samples]) for part in parts]
-    if not has_split:
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(read[0]))
-        test, training = np.split(order, [round(FOLDER_TEST * len(order))])
-        read = [read[0].take(training), read[0].take(test)]
-    return Dataset(tuple(parts[0].classes), *read)
+    training, test = read if has_split else split_off(read[0])
+    return Dataset(tuple(parts[0].classes), training, test)
 
 
 def _read_files(paths: list[str], labels: list[int]) -> LabelledImages:
@@ -182,22 +155,11 @@ def _read_files(paths: list[str], labels: list[int]) -> LabelledImages:
     return LabelledImages(torch.stack(images), np.asarray(labels, dtype=np.int64))
 
 
-def _resized(part: LabelledImages, settings: DataSettings) -> LabelledImages:
-    height, width = part.images.shape[2:]
-    side = settings.image_size
-    if side is None or side == max(height, width):
-        return LabelledImages(part.images.contiguous(), part.labels)
-    size = (max(1, round(height * side / max(height, width))), max(1, round(width * side / max(height, width))))
-    smaller = [
-        F.interpolate(batch.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)
-        for batch in torch.split(part.images, BATCH)
-    ]
-    return LabelledImages(torch.cat(smaller), part.labels)
-
-
 DATASETS: dict[str, Callable[[Path], Dataset]] = {
     "digits": _digits,
     "mnist": _torchvision("MNIST"),
     "fashion_mnist": _torchvision("FashionMNIST"),
     "folder": _folder,
+    "tusimple": partial(read_lane_folder, "tusimple"),
+    "culane": partial(read_lane_folder, "culane"),
 }

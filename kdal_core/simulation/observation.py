@@ -77,14 +77,17 @@ def observe(
     def predictions(model: Network) -> NDArray[np.float32]:
         return infer(task, model, pool, device=device).predictions
 
-    seen = infer(task, models.distilled, pool, device=device)
-    found: dict[str, NDArray[Any]] = {"features": seen.features, "probabilities": seen.predictions}
+    def distributions(model: Network) -> NDArray[np.floating] | None:
+        return infer(task, model, pool, device=device, distributions=True).distributions
+
+    seen = infer(task, models.distilled, pool, device=device, distributions=bool(needs & {"probabilities", "ensemble"}))
+    found: dict[str, Any] = {"features": seen.features, "probabilities": seen.distributions}
     if models.student is not None:
         found["d_ss"] = prediction_gap(task, seen.predictions, predictions(models.student))
     if "d_st" in needs:
         found["d_st"] = prediction_gap(task, seen.predictions, predictions(models.teacher))
     if models.ensemble:
-        found["ensemble"] = np.stack([seen.predictions, *map(predictions, models.ensemble)])
+        found["ensemble"] = (seen.distributions, *map(distributions, models.ensemble))
     if isinstance(models.dropout, DropoutNet):
         passes = lesson.campaign.passes
         found["dropout"] = dropout_samples(task, models.dropout, pool, passes=passes, seed=seed, device=device)

@@ -161,6 +161,9 @@ def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:
     """
     settings = campaign.model_dump(mode="json", exclude={"strategies", "seeds", "rounds", "description", "baseline"})
     settings["data"].pop("root")
+    if campaign.task == "classification":
+        for name in ("attributes", "ways", "pixels"):  # of lanes alone, and younger than many a finished run
+            settings["noise"].pop(name)
     chosen: dict[str, Any] = {} if arm is None else {"strategy": arm.strategy, "parameters": arm.parameters}
     return json.dumps({**settings, **chosen, "start": None if arm is None else arm.first, "seed": seed}, sort_keys=True)
 

@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import torch
 
 from kdal_core.simulation.annotator import Difficulty, make_annotator, measure_difficulty
 from kdal_core.simulation.campaign import Arm, Campaign
-from kdal_core.simulation.datasets import load_split
+from kdal_core.simulation.datasets import Split, load_split
 from kdal_core.simulation.results import Results, Run
 from kdal_core.simulation.runner import (
     EVERY_LABEL,
@@ -35,6 +36,7 @@ from kdal_core.simulation.runner import (
     run_every_label,
     run_fingerprint,
 )
+from kdal_core.tasks import get_task
 
 # glibc gives every large tensor back to the kernel and asks for it anew: a fifth of the training time.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "67108864"}
@@ -137,7 +139,7 @@ def collect(campaign: Campaign, out: Path) -> Results:
     return Results(
         campaign=campaign.name,
         description=campaign.description,
-        metric="accuracy",
+        metric=get_task(campaign.task, ("any",)).metric_name,
         baseline=campaign.baseline,
         full=full,
         full_labels=full_labels,
@@ -209,12 +211,24 @@ def _run(campaign: Campaign, job: Job, out: Path, data: Path | None, messages: A
 
 
 def _setting(campaign: Campaign, seed: int, out: Path, data: Path | None) -> Setting:
-    split = load_split(campaign, seed, data)
+    split = _split(campaign.model_dump_json(), seed, data)
     difficulty = _difficulty(campaign, seed, out, data) if campaign.noise.kind == "difficulty" else None
     annotator = make_annotator(
-        campaign.annotator, campaign.noise, split.pool.labels, len(split.classes), seed, difficulty
+        campaign.annotator,
+        campaign.noise,
+        split.pool.labels,
+        len(split.classes),
+        seed,
+        difficulty,
+        split.pool.attributes,
     )
     return Setting(make_lesson(campaign, split), split, annotator, seed)
+
+
+@lru_cache(maxsize=1)
+def _split(campaign: str, seed: int, data: Path | None) -> Split:
+    """A seed's images, decoded once for the runs of it that follow each other in a process."""
+    return load_split(Campaign.model_validate_json(campaign), seed, data)
 
 
 def _difficulty(campaign: Campaign, seed: int, out: Path, data: Path | None) -> Difficulty:
@@ -224,7 +238,7 @@ def _difficulty(campaign: Campaign, seed: int, out: Path, data: Path | None) -> 
     if path.is_file():
         with np.load(path, allow_pickle=False) as arrays:
             return Difficulty(arrays["loss"], arrays["mistake"])
-    split = load_split(campaign, seed, data)
+    split = _split(campaign.model_dump_json(), seed, data)
     lesson = make_lesson(campaign, split)
     found = measure_difficulty(campaign, lesson.task, lesson.spec, split, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
