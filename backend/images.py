@@ -52,6 +52,20 @@ class ImageRef:
     uri: str
 
 
+@dataclass(frozen=True, eq=False)
+class LoadedImages:
+    """Images of those tasks of a list whose images can be read: M of them."""
+
+    images: Sequence[torch.Tensor] | torch.Tensor
+    """uint8 (M, 3, H, W), or a lazy sequence of as many when they would fill the memory."""
+    kept: list[int]
+    """(M,) their positions in the list."""
+    sizes: list[tuple[int, int]]
+    """(M,) width and height in pixels before they were resized, as people see them."""
+    reasons: dict[int, str]
+    """Position in the list -> why its image cannot be read, for all others."""
+
+
 class UnreachableError(AssetError):
     """Where an image is cannot be reached now: no answer, a fault of the server's, or no permission."""
 
@@ -86,21 +100,12 @@ class ImageLoader:
 
     def tensor(self, ref: ImageRef, size: tuple[int, int]) -> torch.Tensor:
         """The image as uint8 (3, H, W), resized to ``size`` = (H, W)."""
-        image = self.image(ref)
-        height, width = size
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+        return _tensor(self.image(ref), size)
 
     def load(
         self, refs: Sequence[ImageRef], size: tuple[int, int], progress: Callable[[float], None] | None = None
-    ) -> tuple[Sequence[torch.Tensor] | torch.Tensor, list[int], dict[int, str]]:
-        """Images of many tasks, those that cannot be read left out.
-
-        Returns:
-            images: uint8 (M, 3, H, W), or a lazy sequence of as many when they would fill the memory;
-            kept: positions in ``refs`` of the M that could be read;
-            reasons: position in ``refs`` -> why it could not.
+    ) -> LoadedImages:
+        """Images of many tasks, resized to ``size`` = (H, W), those that cannot be read left out.
 
         Raises:
             UnreachableError: `OUTAGE` images or more, and where they are is out of reach for each of them. They
@@ -111,28 +116,31 @@ class ImageLoader:
         reasons: dict[int, str] = {}
         unreachable: set[int] = set()
         kept: list[int] = []
+        sizes: list[tuple[int, int]] = []
 
-        def one(position: int) -> torch.Tensor | None:
+        def one(position: int) -> tuple[torch.Tensor, tuple[int, int]] | None:
             try:
-                return self.tensor(refs[position], size)
+                image = self.image(refs[position])
+                return _tensor(image, size), image.size
             except AssetError as error:
                 reasons[position] = str(error)
                 if isinstance(error, UnreachableError):
                     unreachable.add(position)
                 return None
 
-        for position, tensor in enumerate(_in_turn_or_at_once(one, len(refs))):
-            if tensor is not None:
+        for position, read in enumerate(_in_turn_or_at_once(one, len(refs))):
+            if read is not None:
                 if out is not None:
-                    out[len(kept)] = tensor
+                    out[len(kept)] = read[0]
                 kept.append(position)
+                sizes.append(read[1])
             if progress is not None and position % 64 == 63:
                 progress((position + 1) / len(refs))
         if len(unreachable) == len(refs) >= OUTAGE:
             raise UnreachableError(f"none of {len(refs)} images can be reached, for example {reasons[0]}")
         if out is None:
-            return LazyImages(self, [refs[i] for i in kept], size), kept, reasons
-        return out[: len(kept)], kept, reasons
+            return LoadedImages(LazyImages(self, [refs[i] for i in kept], size), kept, sizes, reasons)
+        return LoadedImages(out[: len(kept)], kept, sizes, reasons)
 
     def _read(self, ref: ImageRef) -> tuple[bytes, Image.Image]:
         try:
@@ -273,6 +281,14 @@ class LazyImages(Sequence[torch.Tensor]):
         if isinstance(index, slice):
             return LazyImages(self._loader, self._refs[index], self._size)
         return self._loader.tensor(self._refs[int(index)], self._size)
+
+
+def _tensor(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    """uint8 (3, H, W) of an RGB image, resized to ``size`` = (H, W)."""
+    height, width = size
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

@@ -105,7 +105,8 @@ def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | N
     torch.set_num_threads(resources.settings.torch_threads)
     task = snapshot.format.task()
     facts: Json = {"promoted": True, "held_out": 0, "metric": task.metric_name}
-    images, kept, _ = resources.images.load([item.ref for item in snapshot.held_out], snapshot.image_size)
+    loaded = resources.images.load([item.ref for item in snapshot.held_out], snapshot.image_size)
+    images, kept = loaded.images, loaded.kept
     if not kept:
         return facts
     targets = [snapshot.held_out[i].target for i in kept]
@@ -120,7 +121,7 @@ def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | N
     if spec.classes != tuple(task.classes) or spec.kind != task.kind:
         return facts
     if spec.image_size != snapshot.image_size:
-        images, _, _ = resources.images.load([snapshot.held_out[i].ref for i in kept], spec.image_size)
+        images = resources.images.load([snapshot.held_out[i].ref for i in kept], spec.image_size).images
     own = get_task(spec.kind, spec.classes, **spec.options)  # an older kdal may have trained it for other rows
     facts["serving_score"] = _score(resources, own, old, images, targets)
     facts["promoted"] = facts["held_out_score"] >= facts["serving_score"]
@@ -152,11 +153,11 @@ def _training_set(
     resources: Resources, project: int, snapshot: Snapshot, number: int
 ) -> tuple[Sequence[torch.Tensor] | torch.Tensor, list[Any]]:
     items: list[Labelled] = snapshot.training
-    images, kept, reasons = resources.images.load([item.ref for item in items], snapshot.image_size)
-    resources.storage.set_aside(project, number, {items[i].ref.task_id: why for i, why in reasons.items()})
-    if items and not kept:
-        raise AssetError(f"none of the {len(items)} labelled images can be read, for example {reasons[0]}")
-    return images, [items[i].target for i in kept]
+    loaded = resources.images.load([item.ref for item in items], snapshot.image_size)
+    resources.storage.set_aside(project, number, {items[i].ref.task_id: why for i, why in loaded.reasons.items()})
+    if items and not loaded.kept:
+        raise AssetError(f"none of the {len(items)} labelled images can be read, for example {loaded.reasons[0]}")
+    return loaded.images, [items[i].target for i in loaded.kept]
 
 
 def _score(

@@ -59,7 +59,8 @@ def score_shard(
     torch.set_num_threads(resources.settings.torch_threads)
     refs = snapshot.pool[shard * SHARD : (shard + 1) * SHARD]
     size = snapshot.image_size if trained else _thumbnail_size(snapshot.image_size)
-    images, kept, reasons = resources.images.load(refs, size, lambda share: progress(0.3 * share))
+    loaded = resources.images.load(refs, size, lambda share: progress(0.3 * share))
+    images, kept, reasons = loaded.images, loaded.kept, loaded.reasons
     resources.storage.set_aside(project, number, {refs[i].task_id: why for i, why in reasons.items()})
     arrays: dict[str, NDArray[Any]] = {"tasks": np.array([refs[i].task_id for i in kept], dtype=np.int64)}
     if kept and not trained:
@@ -81,10 +82,11 @@ def score_shard(
         if distilled.distributions is not None:  # of lanes, 37 kB an image
             arrays["probabilities"] = distilled.distributions
         arrays["predictions"] = distilled.predictions
+        arrays["sizes"] = np.array(loaded.sizes, dtype=np.int64)
         if serving is not None and serving != number:  # the new model was not promoted: the old one pre-annotates
             model, spec = load_model(resources, snapshot.uid, serving, DISTILLED)
             if spec.image_size != snapshot.image_size:
-                images, _, _ = resources.images.load([refs[i] for i in kept], spec.image_size)
+                images = resources.images.load([refs[i] for i in kept], spec.image_size).images
             arrays["predictions"] = infer(task, model, images, device=device).predictions
     resources.assets.write_arrays(_shard_key(snapshot, number, shard), **arrays)
     return {"scored": len(kept), "unreadable": len(reasons)}
@@ -134,8 +136,10 @@ def regions(resources: Resources, snapshot: Snapshot, number: int) -> dict[int, 
         arrays = resources.assets.read_arrays(_shard_key(snapshot, number, shard))
         if "predictions" in arrays:
             form = snapshot.format
-            pairs = zip(arrays["tasks"].tolist(), arrays["predictions"], strict=True)
-            found.update({task: form.result(prediction) for task, prediction in pairs})
+            tasks = arrays["tasks"].tolist()
+            sizes = arrays["sizes"].tolist() if "sizes" in arrays else [None] * len(tasks)  # an older kdal's have none
+            for task, prediction, size in zip(tasks, arrays["predictions"], sizes, strict=True):
+                found[task] = form.result(prediction, None if size is None else (size[0], size[1]))
     return found
 
 

@@ -62,14 +62,15 @@ class ServingModels:
     def predict(self, model: ServingModel, refs: list[ImageRef]) -> tuple[dict[int, list[Json]], dict[int, str]]:
         """Regions by position in ``refs``, and why the images at other positions could not be read."""
         try:
-            images, kept, reasons = self._resources.images.load(refs, model.image_size)
+            loaded = self._resources.images.load(refs, model.image_size)
         except AssetError as error:
             return {}, dict.fromkeys(range(len(refs)), str(error))
-        if not kept:
-            return {}, reasons
+        if not loaded.kept:
+            return {}, loaded.reasons
         device = self._resources.settings.device
-        predictions = infer(model.task, model.network, images, device=device).predictions
-        return {position: model.format.result(p) for position, p in zip(kept, predictions, strict=True)}, reasons
+        predictions = infer(model.task, model.network, loaded.images, device=device).predictions
+        answers = zip(loaded.kept, predictions, loaded.sizes, strict=True)
+        return {position: model.format.result(p, size) for position, p, size in answers}, loaded.reasons
 
     def _load_model(self, uid: str, number: int) -> ServingModel:
         network, spec = load_model(self._resources, uid, number, DISTILLED)

@@ -63,9 +63,9 @@ def measure(resources: Resources, project: int, rounds: int) -> list[Point]:
     last = snapshots[-1]
     task = last.format.task()
     refs = sorted([i.ref for i in last.labelled] + last.pool, key=lambda ref: ref.task_id)
-    loaded, kept, _ = resources.images.load(refs, last.image_size)
-    images = torch.stack(list(loaded))
-    refs = [refs[i] for i in kept]
+    loaded = resources.images.load(refs, last.image_size)
+    images = torch.stack(list(loaded.images))
+    refs = [refs[i] for i in loaded.kept]
     truth = [list(task.classes).index(digits.truth()[digits.index_of(ref.uri)]) for ref in refs]
     asked = {item.ref.task_id for item in last.labelled}
     torch.set_num_threads(resources.settings.torch_threads)

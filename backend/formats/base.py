@@ -53,8 +53,13 @@ class Format(Protocol):
             LabelFormatError: no annotation can be read; names the task.
         """
 
-    def result(self, prediction: NDArray[Any]) -> list[Json]:
-        """Label Studio regions of one prediction, with scores per region and class."""
+    def result(self, prediction: NDArray[Any], size: tuple[int, int] | None = None) -> list[Json]:
+        """Label Studio regions of one prediction, with scores per region and class.
+
+        Args:
+            prediction: of one image, as the task decodes it.
+            size: (width, height) of the image in pixels, as people see it.
+        """
 
 
 def controls(label_config: str) -> list[Control]:

@@ -64,11 +64,12 @@ class ChoicesFormat:
         most = max(counts.values())
         return next(c for _, c in reversed(read) if counts[c] == most)
 
-    def result(self, prediction: NDArray[Any]) -> list[Json]:
+    def result(self, prediction: NDArray[Any], size: tuple[int, int] | None = None) -> list[Json]:
         """One region: the likeliest class, its probability, and those of all classes as the region's meta.
 
         Args:
             prediction: (C,) probabilities.
+            size: of the image; a choice does not need it.
         """
         best = int(prediction.argmax())
         ranked = np.argsort(-prediction, kind="stable")

@@ -113,11 +113,13 @@ class LaneFormat(ABC):
             _check_sizes(drawings)
             return drawings
 
-    def result(self, prediction: NDArray[Any]) -> list[Json]:
+    def result(self, prediction: NDArray[Any], size: tuple[int, int] | None = None) -> list[Json]:
         """One editable region for each lane, with its score.
 
         Args:
             prediction: (S, R + 2), as `kdal_core.tasks.lane` says.
+            size: (width, height) of the image in pixels. Without it Label Studio's editor draws polylines far too
+                small, all of them in the upper left corner.
         """
         regions = []
         for number, (lane, score) in enumerate(lanes_of(prediction)):
@@ -126,7 +128,7 @@ class LaneFormat(ABC):
             except LabelFormatError:
                 continue  # next to nothing of it lies in the image
             drawn = drawn.round(6).clip(0.0, 1.0)  # Label Studio drops points beyond the border, in silence
-            for region in self.draw(drawn, lane.label, f"kdal-{self._control.name}-{number}"):
+            for region in self.draw(drawn, lane.label, f"kdal-{self._control.name}-{number}", size):
                 regions.append({**region, "score": round(score, 4)})
         return regions
 

@@ -532,7 +532,9 @@ def test_a_bad_image_never_fails_the_batch_and_is_named_with_its_task(make_loade
     ]
     loader = make_loader(local_files_root=root, label_studio_url=web.url)
     refs = [ImageRef(100 + i, uri) for i, uri in enumerate(uris)]
-    images, kept, reasons = loader.load(refs, (48, 64))
+    loaded = loader.load(refs, (48, 64))
+    images, kept, reasons = loaded.images, loaded.kept, loaded.reasons
+    assert loaded.sizes == [PHOTO.size] * 2
     assert kept == [0, len(uris) - 1]
     assert sorted(reasons) == list(range(1, len(uris) - 1))
     assert [position for position, why in reasons.items() if f"task {100 + position}: image " not in why] == []
@@ -543,14 +545,23 @@ def test_a_bad_image_never_fails_the_batch_and_is_named_with_its_task(make_loade
 
 def test_the_order_of_a_batch_is_the_order_of_its_tasks(loader):
     refs = [ImageRef(i, data_uri(encode(Image.new("RGB", (8, 8), (i, i, i))))) for i in range(100)]
-    images, kept, reasons = loader.load(refs, (8, 8))
-    assert (kept, reasons) == (list(range(100)), {})
-    assert images[:, 0, 0, 0].tolist() == list(range(100))
+    loaded = loader.load(refs, (8, 8))
+    assert (loaded.kept, loaded.reasons) == (list(range(100)), {})
+    assert loaded.images[:, 0, 0, 0].tolist() == list(range(100))
+
+
+def test_the_size_of_an_image_is_the_one_that_people_see(loader):
+    turned = PHOTO.getexif()
+    turned[0x0112] = 6  # held upright
+    file = io.BytesIO()
+    PHOTO.save(file, "JPEG", exif=turned)
+    refs = [ImageRef(1, data_uri(encode(PHOTO))), ImageRef(2, data_uri(file.getvalue()))]
+    assert loader.load(refs, (8, 8)).sizes == [PHOTO.size, PHOTO.size[::-1]]
 
 
 def test_no_images_are_no_images(loader):
-    images, kept, reasons = loader.load([], (8, 8))
-    assert (images.shape, kept, reasons) == ((0, 3, 8, 8), [], {})
+    loaded = loader.load([], (8, 8))
+    assert (loaded.images.shape, loaded.kept, loaded.sizes, loaded.reasons) == ((0, 3, 8, 8), [], [], {})
 
 
 def test_the_progress_of_a_batch_grows_up_to_one(loader):
@@ -563,7 +574,7 @@ def test_the_progress_of_a_batch_grows_up_to_one(loader):
 def test_images_that_are_read_when_asked_for_are_the_same_as_those_in_memory(loader):
     refs = [ImageRef(i, data_uri(encode(Image.new("RGB", (8, 8), (i, 0, 0))))) for i in range(5)]
     lazy = LazyImages(loader, refs, (8, 8))
-    images, _, _ = loader.load(refs, (8, 8))
+    images = loader.load(refs, (8, 8)).images
     assert len(lazy) == 5
     assert all(torch.equal(a, b) for a, b in zip(lazy, images, strict=True))
     assert [int(image[0, 0, 0]) for image in lazy[1:3]] == [1, 2]

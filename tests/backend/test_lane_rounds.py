@@ -112,5 +112,6 @@ def test_roads_are_pre_annotated_with_editable_lines_and_measured_by_lanes_found
     for lane in lanes:
         assert (lane["type"], lane["from_name"]) == ("vectorlabels", "lane")
         assert 0 <= lane["score"] <= 1
+        assert (lane["original_width"], lane["original_height"]) == SIZE[::-1]
         assert lane["value"]["vectorlabels"][0] in ("dashed", "solid")
         assert 2 <= len(lane["value"]["vertices"]) <= 40

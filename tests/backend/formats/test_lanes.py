@@ -220,6 +220,14 @@ def test_a_curved_lane_is_drawn_with_a_handful_of_vertices(form):
     assert np.abs(x_at(read, anchors[1:-1]) - x[1:-1]).max() < 0.0012
 
 
+@pytest.mark.parametrize("tag", WRITTEN)
+def test_what_kdal_draws_says_how_large_its_image_is(tag):
+    """Label Studio's editor draws polylines in the upper left corner when it is not told."""
+    slot = np.array([[0.5, 0.5, 0.5, 0.9, 0]], dtype=np.float32)
+    regions = format_for(config(tag)).result(slot, (1640, 590))
+    assert {(region["original_width"], region["original_height"]) for region in regions} == {(1640, 590)}
+
+
 def test_a_restless_prediction_is_drawn_with_few_vertices_too(form):
     anchors = row_anchors(36)
     x = 0.5 + 0.2 * anchors**2 + np.random.default_rng(0).normal(0, 0.0015, 36)
