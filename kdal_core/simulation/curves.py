@@ -229,7 +229,7 @@ class ArmSummary:
         comparisons: {level: against the baseline}; empty for the baseline.
         hours: annotator's hours to reach `HEADLINE_LEVEL`.
         wrong: share of wrong labels picked.
-        noise_auroc: of the last round.
+        noise_auroc: of the last round in which it was measured; S is not trained in a campaign's last one.
         compute_seconds: the machine's time for a round, on average.
     """
 
@@ -315,7 +315,7 @@ def _summarise_arm(arm: str, runs: Runs, baseline: Runs, full: dict[int, float],
     paired = sorted(done.keys() & other.keys())
     known = [seed for seed in done if seed in full]
     pairs = [seed for seed in paired if seed in full]
-    last = [run.points[-1] for run in done.values()]
+    aurocs = [[point.noise_auroc for point in run.points if point.noise_auroc is not None] for run in done.values()]
     return ArmSummary(
         arm=arm,
         seeds=tuple(sorted(runs)),
@@ -339,7 +339,7 @@ def _summarise_arm(arm: str, runs: Runs, baseline: Runs, full: dict[int, float],
                 if (a := wrong_share(done[seed])) is not None and (b := wrong_share(other[seed])) is not None
             ]
         ),
-        noise_auroc=interval([point.noise_auroc for point in last if point.noise_auroc is not None]),
+        noise_auroc=interval([measured[-1] for measured in aurocs if measured]),
         compute_seconds=interval(
             [statistics.fmean(point.compute_seconds for point in run.points) for run in done.values()]
         ),

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kdal_core.simulation import plots
+from kdal_core.simulation.claims import Claims, claims, correlation_rows, pick_rows
 from kdal_core.simulation.curves import HEADLINE_LEVEL, KDAL, LEVELS, ArmSummary, Comparison, Summary, summarise
 from kdal_core.simulation.headline import at_least_fewer, certainty, headline, names_of
 from kdal_core.simulation.results import Results
@@ -47,7 +48,9 @@ def write_report(results: Results, folder: Path) -> Path:
 
 def summary_json(results: Results, summary: Summary) -> str:
     """All statistics and the headline as JSON; scores and shares in [0, 1], None where there is no number."""
+    found = claims(results, summary)
     content = {"campaign": results.campaign, "headline": headline(results, summary), **asdict(summary)}
+    content |= {"claims": asdict(found)} if found.picks else {}
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
@@ -73,6 +76,7 @@ def markdown(results: Results, summary: Summary) -> str:
             ],
             [_markdown_row(arm, summary) for arm in summary.arms],
         ),
+        *_markdown_claims(claims(results, summary)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -100,6 +104,28 @@ def _markdown_row(arm: ArmSummary, summary: Summary) -> list[str]:
         NOTHING if arm.compute_seconds is None else f"{arm.compute_seconds.mean:.1f}",
         str(len(arm.seeds)),
     ]
+
+
+def _markdown_claims(found: Claims) -> list[str]:
+    """The paper's claims in sentences and tables; nothing for data without traits."""
+    parts = [*found.sentences]
+    if found.picks:
+        parts += [
+            "Traits of the images that orders picked, mean over the batches behind the first, and the difference to "
+            "those that they were chosen from:",
+            _markdown_table(["order", *claim_heads(found)], pick_rows(found)),
+        ]
+    if found.goes_with:
+        parts += [
+            "What scores of unlabelled images go with, Spearman's rank correlation on the same pools:",
+            _markdown_table(["score", *found.marks], correlation_rows(found)),
+        ]
+    return parts
+
+
+def claim_heads(found: Claims) -> list[str]:
+    """Heads of the columns of `pick_rows` behind the first."""
+    return [head for trait in found.traits for head in (trait, f"{trait}, difference")]
 
 
 def _markdown_table(head: list[str], rows: list[list[str]]) -> str:
@@ -137,6 +163,7 @@ class Row:
 
 def page(results: Results, summary: Summary, picture: str) -> str:
     """One self-contained HTML page; `picture` is an <svg> element, everything else is escaped."""
+    found = claims(results, summary)
     environment = Environment(
         loader=PackageLoader("kdal_core.simulation"),
         autoescape=True,
@@ -155,6 +182,11 @@ def page(results: Results, summary: Summary, picture: str) -> str:
         protocol=_protocol(results, summary),
         settings=_settings(results),
         level=f"{HEADLINE_LEVEL:.0%}",
+        metric=capital(results.metric),
+        claims=found,
+        claim_heads=claim_heads(found),
+        pick_rows=pick_rows(found),
+        correlation_rows=correlation_rows(found),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -26,6 +26,10 @@ class Point:
         annotator_seconds: the annotator's time so far.
         compute_seconds: the machine's time in this round alone.
         noise_auroc: how well the label-noise score tells wrong labels from right ones, in [0, 1]; None: not measured.
+        picked: {trait: mean over the images labelled in this round}; data without traits has none.
+        offered: {trait: mean over the images that these were chosen from}.
+        goes_with: {score: {mark: Spearman's correlation over the images still unlabelled}}, in [-1, 1]; the marks are
+            the traits, the model's error and whether the label would be wrong. Measured where an arm sees the gaps.
     """
 
     round: int
@@ -35,6 +39,9 @@ class Point:
     annotator_seconds: float
     compute_seconds: float
     noise_auroc: float | None = None
+    picked: dict[str, float] = field(default_factory=dict)
+    offered: dict[str, float] = field(default_factory=dict)
+    goes_with: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"The point of round {self.round}"
@@ -47,6 +54,14 @@ class Point:
         for name in ("annotator_seconds", "compute_seconds"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{where} has {name} {getattr(self, name)}; it must be finite and not negative.")
+        if self.picked.keys() != self.offered.keys():
+            raise ConfigError(f"{where} must tell the same traits of the images picked and of those offered.")
+        for score, marks in self.goes_with.items():
+            for mark, rho in marks.items():
+                if not -1 <= rho <= 1:
+                    raise ConfigError(
+                        f"{where} has a correlation {rho} of {score} with {mark}; it must lie in [-1, 1]."
+                    )
 
 
 @dataclass(frozen=True)
@@ -145,7 +160,7 @@ def _run(where: str, data: Any) -> Run:
 
 
 def _point(where: str, data: Any) -> Point:
-    entries = _entries(where, data, Point)
+    entries = _entries(where, data, Point, younger=("picked", "offered", "goes_with"))
     auroc = entries["noise_auroc"]
     return Point(
         round=_whole(f"{where}.round", entries["round"]),
@@ -155,12 +170,21 @@ def _point(where: str, data: Any) -> Point:
         annotator_seconds=_number(f"{where}.annotator_seconds", entries["annotator_seconds"]),
         compute_seconds=_number(f"{where}.compute_seconds", entries["compute_seconds"]),
         noise_auroc=None if auroc is None else _number(f"{where}.noise_auroc", auroc),
+        picked=_numbers(f"{where}.picked", entries["picked"]),
+        offered=_numbers(f"{where}.offered", entries["offered"]),
+        goes_with={
+            score: _numbers(f"{where}.goes_with.{score}", marks)
+            for score, marks in _object(f"{where}.goes_with", entries["goes_with"]).items()
+        },
     )
 
 
-def _entries(where: str, data: Any, kind: type) -> dict[str, Any]:
-    """`data` as a dict that has each field of the dataclass `kind` and nothing else."""
-    entries = dict(_object(where, data))
+def _entries(where: str, data: Any, kind: type, younger: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`data` as a dict that has each field of the dataclass `kind` and nothing else.
+
+    Fields that are `younger` than files which people have kept may be missing: they are then empty.
+    """
+    entries = {**{name: {} for name in younger}, **_object(where, data)}
     names = [field.name for field in fields(kind)]
     if missing := [name for name in names if name not in entries]:
         raise ConfigError(f"{where}: missing {', '.join(missing)}.")
@@ -197,6 +221,10 @@ def _number(where: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError(f"{where} must be a finite number, not {value!r}.")
     return float(value)
+
+
+def _numbers(where: str, value: Any) -> dict[str, float]:
+    return {name: _number(f"{where}.{name}", entry) for name, entry in _object(where, value).items()}
 
 
 def _seed(key: str) -> int:

@@ -21,6 +21,7 @@ from kdal_core.simulation.campaign import Arm, Campaign
 from kdal_core.simulation.datasets import Split
 from kdal_core.simulation.observation import Lesson, Models, noise_scores, observe, train_models
 from kdal_core.simulation.results import Point
+from kdal_core.simulation.traits import EPS, look, means
 from kdal_core.tasks import get_task
 from kdal_core.training import TrioSpec, infer
 
@@ -121,15 +122,26 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
         start = time.perf_counter()
         if not state.batch:  # the campaign had ended here and was given more rounds
             labelled = np.array(state.labelled)
-            models, _ = _trained(setting, labelled, number - 1, needs(arm), start)
-            state = replace(state, batch=_next_batch(setting, arm, models, labelled, state.ahead, number - 1))
+            models, again = _trained(setting, labelled, number - 1, needs(arm), start)
+            batch, goes_with = _next_batch(setting, arm, models, labelled, state.ahead, number - 1)
+            last = replace(state.points[-1], noise_auroc=again.noise_auroc, goes_with=goes_with)
+            state = replace(state, points=(*state.points[:-1], last), batch=batch)
         size = campaign.first_size if number == 0 else campaign.budget
-        labelled = np.array([*state.labelled, *state.batch[:size]], dtype=np.int64)
+        bought, before = np.array(state.batch[:size], dtype=np.int64), np.array(state.labelled, dtype=np.int64)
+        offered = np.setdiff1d(np.arange(len(setting.split.pool)), before)
+        labelled = np.concatenate([before, bought])
         goes_on = number + 1 < campaign.rounds
         models, point = _trained(setting, labelled, number, needs(arm) if goes_on else frozenset(), start)
         ahead = state.batch[size:]
-        batch = _next_batch(setting, arm, models, labelled, ahead, number) if goes_on else ()
-        point = replace(point, compute_seconds=time.perf_counter() - start)
+        batch, goes_with = _next_batch(setting, arm, models, labelled, ahead, number) if goes_on else ((), {})
+        traits = setting.split.pool.traits
+        point = replace(
+            point,
+            compute_seconds=time.perf_counter() - start,
+            picked=means(traits, bought),
+            offered=means(traits, offered),
+            goes_with=goes_with,
+        )
         state = Journal((*state.points, point), _ints(labelled), batch, ahead, fingerprint)
         state.save(journal)
         yield point
@@ -208,18 +220,24 @@ def _first_order(setting: Setting, arm: Arm) -> Indices:
 
 def _next_batch(
     setting: Setting, arm: Arm, models: Models, labelled: Indices, ahead: Sequence[int], number: int
-) -> tuple[int, ...]:
-    """The next images to label: `ahead` in the old order, then the best of the others in the new one."""
-    campaign, images = setting.lesson.campaign, setting.split.pool.images
-    unlabelled = np.setdiff1d(np.arange(len(images)), labelled)
-    seed, size = setting.config_seed(number), campaign.budget + campaign.annotator.ahead
+) -> tuple[tuple[int, ...], dict[str, dict[str, float]]]:
+    """The next images to label: `ahead` in the old order, then the best of the others in the new one.
+
+    And what the scores go with, where the arm sees the gaps and the images have traits: `Point.goes_with`.
+    """
+    lesson, everything, goes_with = setting.lesson, setting.split.pool, {}
+    unlabelled = np.setdiff1d(np.arange(len(everything)), labelled)
+    seed, size = setting.config_seed(number), lesson.campaign.budget + lesson.campaign.annotator.ahead
     if needs(arm):
-        look = (setting.lesson, models, images[unlabelled], images[labelled], needs(arm))
-        pool = observe(*look, seed=seed, budget=size)
+        left = everything.take(unlabelled)
+        pool = observe(lesson, models, left.images, everything.images[labelled], needs(arm), seed=seed, budget=size)
+        if left.traits and {"d_ss", "d_st"} <= needs(arm):
+            wrong = setting.annotator.wrong(unlabelled)
+            goes_with = look(lesson, models, left, wrong, pool, arm.parameters.get("eps", EPS))
     else:
         pool = _unseen(len(unlabelled), seed)
     order = unlabelled[arm.bound()(pool).indices]
-    return (*ahead, *_ints(order[~np.isin(order, ahead)]))[:size]
+    return (*ahead, *_ints(order[~np.isin(order, ahead)]))[:size], goes_with
 
 
 def _unseen(size: int, seed: int) -> PoolScores:

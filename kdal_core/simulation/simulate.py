@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdal_core.simulation.annotator import Difficulty, make_annotator, measure_difficulty
+from kdal_core.simulation.annotator import Annotator, Difficulty, make_annotator, measure_difficulty
 from kdal_core.simulation.campaign import Arm, Campaign
 from kdal_core.simulation.datasets import Split, load_split
 from kdal_core.simulation.results import Results, Run
@@ -102,7 +102,7 @@ def simulate(
     """
     if fresh:
         shutil.rmtree(out / "runs", ignore_errors=True)
-    load_split(campaign, campaign.seeds[0], data)  # what is wrong with the data is said before anything is started
+    _check(campaign, data)
     jobs = jobs_of(campaign)
     total = sum(campaign.rounds if job.arm else 1 for job in jobs)
     done: dict[tuple[str, int], int] = {}
@@ -213,16 +213,21 @@ def _run(campaign: Campaign, job: Job, out: Path, data: Path | None, messages: A
 def _setting(campaign: Campaign, seed: int, out: Path, data: Path | None) -> Setting:
     split = _split(campaign.model_dump_json(), seed, data)
     difficulty = _difficulty(campaign, seed, out, data) if campaign.noise.kind == "difficulty" else None
-    annotator = make_annotator(
-        campaign.annotator,
-        campaign.noise,
-        split.pool.labels,
-        len(split.classes),
-        seed,
-        difficulty,
-        split.pool.attributes,
+    return Setting(make_lesson(campaign, split), split, _annotator(campaign, split, seed, difficulty), seed)
+
+
+def _annotator(campaign: Campaign, split: Split, seed: int, difficulty: Difficulty | None) -> Annotator:
+    pool, classes = split.pool, len(split.classes)
+    return make_annotator(
+        campaign.annotator, campaign.noise, pool.labels, classes, seed, difficulty, attributes=pool.attributes
     )
-    return Setting(make_lesson(campaign, split), split, annotator, seed)
+
+
+def _check(campaign: Campaign, data: Path | None) -> None:
+    """Say what is wrong with the data before anything is started."""
+    split = load_split(campaign, campaign.seeds[0], data)
+    if campaign.noise.kind == "attribute":
+        _annotator(campaign, split, campaign.seeds[0], None)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,198 @@
+"""The lane paper's claims about what orders pick, tested on a campaign whose images have traits: pure statistics.
+
+Claims: entropy prefers images with few lanes and the gap does not; large gaps to student and teacher at once mark
+labels that are likely wrong. Everything is a mean over the rounds of a run first, then over seeds.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from kdal_core.simulation.curves import Interval, Runs, Summary, arms, interval
+from kdal_core.simulation.headline import names_of
+from kdal_core.simulation.lane_folders import COUNT
+from kdal_core.simulation.results import Point, Results
+from kdal_core.simulation.traits import ERROR
+from kdal_core.simulation.words import NOTHING, percent, seed_count
+
+ENTROPY = "entropy"
+"""Name of the arm that the claims speak of."""
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A trait of the images that an order picked, over seeds.
+
+    Attributes:
+        picked: mean over the images picked.
+        offered: mean over those that they were chosen from.
+        difference: picked - offered, paired by round and seed.
+    """
+
+    picked: Interval
+    offered: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is known of orders and traits; empty where images have none.
+
+    Attributes:
+        traits: their names, in the data set's order.
+        picks: {arm: {trait: what it picked}}, of the batches that a model chose (not the first one).
+        marks: what scores were compared with: traits, error, wrong label.
+        goes_with: {score: {mark: Spearman's correlation}} on the pools of kdal's arm.
+        sentences: the paper's claims, one by one, and what was found.
+    """
+
+    traits: tuple[str, ...]
+    picks: dict[str, dict[str, Pick]]
+    marks: tuple[str, ...]
+    goes_with: dict[str, dict[str, Interval]]
+    sentences: tuple[str, ...]
+
+
+def claims(results: Results, summary: Summary) -> Claims:
+    """What a campaign says of the paper's claims."""
+    by_arm = arms(results)
+    picks = {name: found for name, runs in by_arm.items() if (found := _picks(runs))}
+    ordered = {arm.arm: picks[arm.arm] for arm in summary.arms if arm.arm in picks}
+    goes_with = _goes_with(by_arm.get(summary.kdal or "", {}))
+    return Claims(
+        traits=_names(picks.values()),
+        picks=ordered,
+        marks=_names(goes_with.values()),
+        goes_with=goes_with,
+        sentences=tuple(_sentences(ordered, goes_with, summary)),
+    )
+
+
+def _names(tables: Iterable[Mapping[str, object]]) -> tuple[str, ...]:
+    """Names of columns, in the order of their first mention."""
+    return tuple(dict.fromkeys(name for row in tables for name in row))
+
+
+def _picks(runs: Runs) -> dict[str, Pick]:
+    """Each trait over the rounds in which a model chose the batch."""
+    chosen = [[point for point in run.points if point.round > 0 and point.picked] for run in runs.values()]
+    chosen = [points for points in chosen if points]
+    found = {}
+    for name in _names([point.picked for points in chosen for point in points]):
+        values = [(_mean(points, "picked", name), _mean(points, "offered", name)) for points in chosen]
+        picked, offered = interval([a for a, _ in values]), interval([b for _, b in values])
+        difference = interval([a - b for a, b in values])
+        if picked is not None and offered is not None and difference is not None:
+            found[name] = Pick(picked, offered, difference)
+    return found
+
+
+def _mean(points: Sequence[Point], table: str, name: str) -> float:
+    return statistics.fmean(getattr(point, table)[name] for point in points if name in point.picked)
+
+
+def _goes_with(runs: Runs) -> dict[str, dict[str, Interval]]:
+    """{score: {mark: correlation}} over the rounds in which it was measured."""
+    measured = [[point.goes_with for point in run.points if point.goes_with] for run in runs.values()]
+    tables = [table for of_run in measured for table in of_run]
+    found: dict[str, dict[str, Interval]] = {}
+    for score in dict.fromkeys(score for table in tables for score in table):
+        found[score] = {}
+        for mark in _names([table.get(score, {}) for table in tables]):
+            of_seeds = [[table[score][mark] for table in run if mark in table.get(score, {})] for run in measured]
+            if (over_seeds := interval([statistics.fmean(values) for values in of_seeds if values])) is not None:
+                found[score][mark] = over_seeds
+    return found
+
+
+def _sentences(
+    picks: dict[str, dict[str, Pick]], goes_with: dict[str, dict[str, Interval]], summary: Summary
+) -> Iterable[str]:
+    """One claim after the other, as far as it was measured."""
+    kdal = names_of(summary)[0]
+    if COUNT in picks.get(ENTROPY, {}):
+        found = picks[ENTROPY][COUNT]
+        verdict = {-1: "so it does here", 0: "that is not seen here", 1: "the opposite is true here"}[_side(found)]
+        yield f"The paper says that entropy prefers images with few lanes: {verdict}. {_counted('entropy', found)}"
+    if summary.kdal is not None and COUNT in picks.get(summary.kdal, {}):
+        found = picks[summary.kdal][COUNT]
+        verdict = "but here it does" if _side(found) < 0 else "nor does it here"
+        yield f"It says that the gap does not prefer them: {verdict}. {_counted(kdal, found)}"
+    own = summary.arm(summary.kdal)
+    if own is not None and own.noise_auroc is not None:
+        yield (
+            f"It says that large gaps to student and teacher at once mark wrong labels. Of a wrong and a right label "
+            f"that {kdal} had bought, the smaller of the two gaps picks out the wrong one in "
+            f"{_between(own.noise_auroc, percent)} of all pairs; by chance it would be {percent(0.5, 0)}."
+        )
+    told = [(score, marks[ERROR]) for score, marks in goes_with.items() if ERROR in marks]
+    if told:
+        listed = ", ".join(
+            f"{score} {signed_rho(rho.mean)}" for score, rho in sorted(told, key=lambda pair: -pair[1].mean)
+        )
+        yield (
+            f"A score is of use when it goes with the model's errors. Rank correlations with them on the pools of "
+            f"{kdal}, 1 at best: {listed}."
+        )
+
+
+def _side(found: Pick) -> int:
+    """-1 where the images picked have less of it than those offered, 1 where more, 0 where the seeds do not tell."""
+    return 0 if not found.difference.excludes_zero else 1 if found.difference.mean > 0 else -1
+
+
+def _counted(who: str, found: Pick) -> str:
+    difference = found.difference
+    word = "fewer" if difference.mean < 0 else "more"
+    sure = "one seed: no interval can be given"
+    if difference.low is not None and difference.high is not None:
+        sure = f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, {seed_count(difference.seeds)}"
+    return (
+        f"Images that {who} picked show {found.picked.mean:.2f} lanes on average, those that it chose from "
+        f"{found.offered.mean:.2f}: {abs(difference.mean):.2f} {word} ({sure}).".replace("-", MINUS)
+    )
+
+
+def _between(found: Interval, say: Callable[[float], str]) -> str:
+    if found.low is None or found.high is None:
+        return f"{say(found.mean)} (one seed)"
+    return (
+        f"{say(found.mean)} (between {say(max(found.low, 0))} and {say(min(found.high, 1))}, {seed_count(found.seeds)})"
+    )
+
+
+def signed_rho(rho: float) -> str:
+    """A correlation with its sign.
+
+    >>> signed_rho(0.314), signed_rho(-0.2)
+    ('+0.31', '−0.20')
+    """
+    return f"{rho:+.2f}".replace("-", MINUS)
+
+
+def pick_rows(found: Claims) -> list[list[str]]:
+    """One row for each arm: name, then for each trait the mean of what it picked, and the difference to the offer."""
+    rows = []
+    for arm, picks in found.picks.items():
+        cells = [arm]
+        for trait in found.traits:
+            pick = picks.get(trait)
+            cells += [NOTHING, NOTHING] if pick is None else [f"{pick.picked.mean:.2f}", _signed(pick.difference)]
+        rows.append(cells)
+    return rows
+
+
+def correlation_rows(found: Claims) -> list[list[str]]:
+    """One row for each score: name, then its correlation with each mark."""
+    return [
+        [score, *(NOTHING if mark not in marks else _signed(marks[mark]) for mark in found.marks)]
+        for score, marks in found.goes_with.items()
+    ]
+
+
+def _signed(value: Interval) -> str:
+    mean = signed_rho(value.mean)
+    return mean if value.half_width is None else f"{mean} ± {value.half_width:.2f}"
