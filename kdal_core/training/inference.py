@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 
@@ -18,7 +18,8 @@ from kdal_core.training.config import resolve_device
 from kdal_core.training.data import KEEP_IN_MEMORY, ImageSource, fetch, to_float
 from kdal_core.validation import InvalidInput
 
-MIN_ROWS = 8  # matrix products of fewer rows take another path through the CPU and round differently
+LEAST, MOST = 8, 64  # images in a block
+PIXELS = {"cpu": 2**19, "cuda": 2**23}  # of all images of a block: what a CPU's cache holds, what keeps a GPU busy
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,21 @@ def infer(
     model: Network,
     images: ImageSource,
     *,
-    batch_size: int = 128,
     device: str = "auto",
     distributions: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Inference:
     """Run a model over images, in order, in float32; the model is left on the CPU, in eval mode.
 
+    It sees blocks of as many images as `block_size` says, never more or fewer: the last block is filled up. So the
+    same numbers are computed in the same way whatever is asked for together, and shards of any size give the same bits
+    on CPUs of one kind and with one number of threads (seen, not promised by torch). For blocks of other sizes torch
+    chooses other ways, that round differently.
+
     Args:
         task: what is labelled.
         model: trained network.
         images: N >= 1 uint8 images (3, H, W), all of one size.
-        batch_size: images a batch. On a CPU an image's result does not hang on its batch, so shards of any size
-            give the same bits (seen, not promised by torch: CUDA may differ in the last ones).
         device: "auto", "cpu", "cuda" or "cuda:1".
         distributions: whether to give these too; what is larger than 512 MB lies in a temporary file.
         progress: called with the share done, in [0, 1].
@@ -69,10 +72,11 @@ def infer(
     predictions, features = [], []
     dense: NDArray[np.floating] | None = None
     with torch.inference_mode(), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
-        for start in range(0, len(images), batch_size):
-            stop = min(start + batch_size, len(images))
+        size = block_size(images[0].shape[1:], where.type)
+        for start in range(0, len(images), size):
+            stop = min(start + size, len(images))
             x = to_float(fetch(images, range(start, stop)), where)  # (B, 3, H, W)
-            outputs, pooled = model.forward_with_features(_padded(x))
+            outputs, pooled = model.forward_with_features(_filled(x, size))
             predictions.append(task.decode(outputs)[: len(x)])
             features.append(pooled[: len(x)].float().cpu().numpy())
             if distributions:
@@ -86,6 +90,16 @@ def infer(
     return Inference(np.concatenate(predictions), np.concatenate(features), dense)
 
 
+def block_size(image_size: Sequence[int], device: str) -> int:
+    """Images of this (height, width) that go through a network together: a function of these arguments alone.
+
+    >>> [block_size(size, "cpu") for size in ((8, 8), (144, 400), (1080, 1920))], block_size((144, 400), "cuda")
+    ([64, 8, 8], 64)
+    """
+    fitting = PIXELS[device] // max(1, math.prod(image_size))
+    return min(max(fitting // LEAST * LEAST, LEAST), MOST)
+
+
 def _room(shape: tuple[int, ...]) -> NDArray[np.floating]:
     """An empty array for probabilities (N, ..., K); on disk if it is large, so that any pool fits."""
     kind = np.dtype(np.float32 if len(shape) == 2 else np.float16)
@@ -95,7 +109,7 @@ def _room(shape: tuple[int, ...]) -> NDArray[np.floating]:
         return np.memmap(file, dtype=kind, mode="w+", shape=shape)
 
 
-def _padded(batch: Tensor) -> Tensor:
-    """A batch (B, 3, H, W) filled up to `MIN_ROWS` images with its last one."""
-    missing = MIN_ROWS - len(batch)
-    return batch if missing <= 0 else torch.cat([batch, batch[-1:].expand(missing, -1, -1, -1)])
+def _filled(batch: Tensor, size: int) -> Tensor:
+    """A batch (B, 3, H, W) filled up to so many images with its last one."""
+    missing = size - len(batch)
+    return batch if missing == 0 else torch.cat([batch, batch[-1:].expand(missing, -1, -1, -1)])

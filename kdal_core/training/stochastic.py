@@ -27,16 +27,14 @@ def dropout_samples(
     *,
     passes: int = 20,
     seed: int = 0,
-    batch_size: int = 128,
     device: str = "auto",
     progress: Callable[[float], None] | None = None,
 ) -> NDArray[np.float32]:
     """Predictions of `passes` networks drawn from a model by dropping features; the backbone runs once.
 
     A pass drops the same features of every image, as if one thinned network looked at the whole pool. The
-    samples are therefore a function of the model, the image, `passes` and `seed` alone: shards and batches
-    of any size give the same (seen bit for bit on a CPU, as with `infer`), and predictions for two images
-    in the same pass belong together.
+    samples are therefore a function of the model, the image, `passes` and `seed` alone: shards of any size
+    give the same, bit for bit as with `infer`, and predictions for two images in the same pass belong together.
 
     Args:
         task: what is labelled; it decodes each pass.
@@ -44,7 +42,6 @@ def dropout_samples(
         images: N >= 1 uint8 images (3, H, W), all of one size.
         passes: M >= 1.
         seed: of the masks. The process's own random state is not used.
-        batch_size: images the backbone sees at a time.
         device: "auto", "cpu", "cuda" or "cuda:1".
         progress: called with the share of the backbone's work done, in [0, 1].
 
@@ -58,7 +55,7 @@ def dropout_samples(
     Kirsch et al. 2019 (BatchBALD, arXiv:1906.08158).
     """
     passes = as_count("passes", passes, low=1, high=100_000)
-    inferred = infer(task, model, images, batch_size=batch_size, device=device, progress=progress)
+    inferred = infer(task, model, images, device=device, progress=progress)
     features = torch.from_numpy(inferred.features)  # (N, D)
     masks = _masks(passes, features.shape[1], model.p, seed)  # (M, D)
     where = resolve_device(device)

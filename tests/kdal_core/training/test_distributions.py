@@ -40,7 +40,7 @@ def test_distributions_do_not_hang_on_batches_nor_on_where_they_are_kept(lanes, 
     parts = [infer(lanes, model, ROADS[i : i + 4], device="cpu", distributions=True).distributions for i in (0, 4, 8)]
     assert np.array_equal(np.concatenate(parts), whole)
     monkeypatch.setattr(inference, "KEEP_IN_MEMORY", 100)
-    on_disk = infer(lanes, model, ROADS, device="cpu", batch_size=3, distributions=True).distributions
+    on_disk = infer(lanes, model, ROADS, device="cpu", distributions=True).distributions
     assert isinstance(on_disk, np.memmap)
     assert np.array_equal(on_disk, whole)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from kdal_core.errors import ConfigError, KdalError
+from kdal_core.models import Network
 from kdal_core.training import infer, train
 from kdal_core.training.data import endless_batches
 
@@ -127,7 +128,7 @@ def test_inference_gives_a_row_for_each_image_in_order(task, digits):
     model = task.build("small_cnn", (8, 8)).train()
     shares = []
     whole = infer(task, model, digits.images[:50], progress=shares.append)
-    parts = infer(task, model, Lazy(digits.images[:50]), batch_size=7)
+    parts = infer(task, model, Lazy(digits.images[:50]))
     assert whole.predictions.shape == (50, 10)
     assert whole.predictions.dtype == whole.features.dtype == np.float32
     np.testing.assert_allclose(parts.predictions, whole.predictions, atol=1e-5)
@@ -143,6 +144,20 @@ def test_the_size_of_a_shard_does_not_change_any_bit_of_an_images_result(task, d
     shards = [infer(task, model, images[start : start + size], device="cpu") for start in range(0, 130, size)]
     assert np.array_equal(np.concatenate([shard.predictions for shard in shards]), whole.predictions)
     assert np.array_equal(np.concatenate([shard.features for shard in shards]), whole.features)
+
+
+def test_the_network_sees_blocks_of_one_size_only(task, digits):
+    sizes = []
+
+    class Counting(Network):
+        def forward_with_features(self, images):
+            sizes.append(len(images))
+            return torch.zeros(len(images), 10), images.mean(dim=(2, 3))
+
+    for count in (1, 63, 64, 65, 200):
+        found = infer(task, Counting(), digits.images[:count], device="cpu")
+        assert (len(found.predictions), len(found.features)) == (count, count)
+    assert sizes == [64] * (1 + 1 + 1 + 2 + 4)
 
 
 def test_inference_on_no_image_is_refused(task, digits):
