@@ -5,19 +5,19 @@ from __future__ import annotations
 from kdal_core.models.building import Family
 from kdal_core.models.network import Network
 from kdal_core.models.pretrained import torchvision_names
-from kdal_core.models.row_anchor import ROW_SHAPES, RowAnchorNet, SmallBody, TorchvisionBody
+from kdal_core.models.row_anchor import BACKBONES, ROW_SHAPES, RowAnchorNet, SmallBody, TorchvisionBody
 
 LARGEST_SMALL_SIDE = 512
 TORCHVISION_JOINED, TORCHVISION_CONTEXT = 64, 256
 
 
 def lane_model_names() -> list[str]:
-    """Every name that a lane task can build, our own first; of torchvision's, some are refused when built.
+    """Every name that a lane task can build, our own first.
 
-    >>> lane_model_names()[:4]
-    ['tiny_rows', 'small_rows', 'mid_rows', 'wide_rows']
+    >>> lane_model_names()[:4], "resnet50" in lane_model_names(), "vit_b_16" in lane_model_names()
+    (['tiny_rows', 'small_rows', 'mid_rows', 'wide_rows'], True, False)
     """
-    return [*ROW_SHAPES, *torchvision_names()]
+    return [*ROW_SHAPES, *(name for name in torchvision_names() if name.startswith(BACKBONES))]
 
 
 def default_lane_pair(image_size: tuple[int, int]) -> tuple[str, str]:

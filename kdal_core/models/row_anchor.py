@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +15,20 @@ from kdal_core.models.network import Network, Normalize
 from kdal_core.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
 
 SQUEEZED = 8  # channels of the deepest map that the slots' presence is read from
+MOST_CELLS = 1024  # of that map; larger ones are averaged down, or the layer that reads them would outgrow the network
+BACKBONES = (
+    "alexnet",
+    "convnext",
+    "densenet",
+    "efficientnet",
+    "mobilenet",
+    "resnet",
+    "resnext",
+    "squeezenet",
+    "vgg",
+    "wide_resnet",
+)
+"""How the names of torchvision's networks begin whose maps can be read: a list of layers, channels first."""
 
 
 class LaneOutputs(NamedTuple):
@@ -94,8 +108,11 @@ class RowAnchorNet(Network):
             _convolution(joined, joined, (1, 9)), _convolution(joined, joined, (7, 1)), _convolution(joined, joined, 3)
         )
         self.where = nn.Conv2d(joined, slots, 1)
-        self.squeeze = nn.Conv2d(maps[-1][1], SQUEEZED, 1)
-        self.context = nn.Sequential(nn.Linear(SQUEEZED * maps[-1][2] * maps[-1][3], context), nn.ReLU())
+        _, channels, height, width = maps[-1]
+        shrink = math.ceil(math.sqrt(height * width / MOST_CELLS))
+        self.squeeze = nn.Sequential(nn.Conv2d(channels, SQUEEZED, 1), nn.AvgPool2d(shrink, ceil_mode=True))
+        cells = math.ceil(height / shrink) * math.ceil(width / shrink)
+        self.context = nn.Sequential(nn.Linear(SQUEEZED * cells, context), nn.ReLU())
         self.absent = nn.Linear(context, slots * rows)
         self.kinds = nn.Linear(context, slots * classes)
         self.to(memory_format=torch.channels_last)  # a CPU's convolutions are a quarter faster so, with bfloat16 more
@@ -150,29 +167,36 @@ class SmallBody(nn.Module):
 
 
 class TorchvisionBody(nn.Module):
-    """The convolutional part of a torchvision network: its last map at each resolution from a quarter on."""
+    """The convolutional part of a torchvision network: its last map at each resolution from a quarter on.
+
+    Its layers have torchvision's own names, so that files of torchvision's weights fit.
+
+    Raises:
+        ConfigError: a network that is none of `BACKBONES`.
+    """
 
     def __init__(self, name: str, image_size: tuple[int, int], *, pretrained: bool) -> None:
         super().__init__()
         self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-        model = torchvision_model(name, image_size, pretrained)
-        if isinstance(model, torchvision.models.ResNet):
-            stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
-            parts = [stem, model.layer1, model.layer2, model.layer3, model.layer4]
-        elif isinstance(features := getattr(model, "features", None), nn.Sequential):
-            parts = list(features)
-        else:
+        if not name.startswith(BACKBONES):
+            known = ", ".join(BACKBONES)
             raise ConfigError(
-                f"{name!r} cannot detect lanes: kdal reads maps of torchvision's ResNet, ResNeXt, MobileNet, "
-                "EfficientNet, ConvNeXt and other networks that are a plain list of features."
+                f"{name!r} cannot detect lanes: of torchvision's networks kdal reads those named {known}."
             )
-        self.parts = nn.ModuleList(parts)
+        model = torchvision_model(name, image_size, pretrained)
+        if isinstance(features := getattr(model, "features", None), nn.Sequential):
+            self.features = features
+            self.layers = [f"features.{layer}" for layer, _ in features.named_children()]
+        else:
+            self.layers = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"]
+            for layer in self.layers:
+                self.add_module(layer, model.get_submodule(layer))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> maps, shallow to deep."""
         x, maps = self.normalize(images), {}
-        for part in self.parts:
-            x = part(x)
+        for layer in self.layers:
+            x = self.get_submodule(layer)(x)
             maps[x.shape[2:]] = x
         coarse = [value for size, value in maps.items() if 4 * size[0] <= images.shape[2] + 3]
         return coarse or [x]
