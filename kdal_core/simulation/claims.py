@@ -18,7 +18,7 @@ from kdal_core.simulation.traits import ERROR
 from kdal_core.simulation.words import NOTHING, percent, seed_count
 
 ENTROPY = "entropy"
-"""Name of the arm that the claims speak of."""
+"""The arms that the claims speak of are those whose names begin so."""
 MINUS = "−"
 
 
@@ -113,10 +113,10 @@ def _sentences(
 ) -> Iterable[str]:
     """One claim after the other, as far as it was measured."""
     kdal = names_of(summary)[0]
-    if COUNT in picks.get(ENTROPY, {}):
-        found = picks[ENTROPY][COUNT]
+    for name in sorted(name for name in picks if name.startswith(ENTROPY) and COUNT in picks[name]):
+        found = picks[name][COUNT]
         verdict = {-1: "so it does here", 0: "that is not seen here", 1: "the opposite is true here"}[_side(found)]
-        yield f"The paper says that entropy prefers images with few lanes: {verdict}. {_counted('entropy', found)}"
+        yield f"The paper says that entropy prefers images with few lanes: {verdict}. {_counted(name, found)}"
     if summary.kdal is not None and COUNT in picks.get(summary.kdal, {}):
         found = picks[summary.kdal][COUNT]
         verdict = "but here it does" if _side(found) < 0 else "nor does it here"

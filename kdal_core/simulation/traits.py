@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from kdal_core.acquisition import PoolScores, four_case_uncertainty, label_noise, strategy, uncertainty
+from kdal_core.acquisition import PoolScores, Strategy, four_case_uncertainty, label_noise, strategy, uncertainty
 from kdal_core.simulation.images import LabelledImages
 from kdal_core.simulation.observation import Lesson, Models
 from kdal_core.tasks import Task
@@ -40,20 +40,26 @@ def scores_of(pool: PoolScores, eps: float = EPS) -> dict[str, Floats]:
     """What orders go by, side by side for one pool: each (N,), the larger the sooner it is picked.
 
     Args:
-        pool: with d_ss, d_st and probabilities.
+        pool: with d_ss, d_st and dense probabilities.
         eps: of `uncertainty`.
     """
-    order = strategy("entropy")(pool)
-    entropy = np.empty(pool.size)
-    entropy[order.indices] = order.scores
     d_ss, d_st = pool.vector("d_ss"), pool.vector("d_st")
     return {
-        "entropy": entropy,
+        "entropy": _scores(strategy("entropy"), pool),
+        "entropy of lanes": _scores(strategy("entropy", over="lanes"), pool),
         "D_SS + D_ST": d_ss + d_st,
         "Uncr, published": uncertainty(d_ss, d_st, eps),
         "Uncr, four cases": four_case_uncertainty(d_ss, d_st),
         "min(D_SS, D_ST)": label_noise(d_ss, d_st),
     }
+
+
+def _scores(order: Strategy, pool: PoolScores) -> Floats:
+    """(N,) in the order of the pool."""
+    ranked = order(pool)
+    scores = np.empty(pool.size)
+    scores[ranked.indices] = ranked.scores
+    return scores
 
 
 def errors(task: Task, predictions: NDArray[np.float32], targets: Sequence[Any]) -> Floats:

@@ -8,21 +8,35 @@ from numpy.typing import NDArray
 from kdal_core.acquisition.greedy import Selection
 from kdal_core.acquisition.strategies.protocol import PoolScores
 from kdal_core.acquisition.strategies.ranking import ranked, settled
+from kdal_core.validation import InvalidInput
 
 
-def entropy(pool: PoolScores) -> Selection:
+def entropy(pool: PoolScores, *, over: str = "all") -> Selection:
     """Highest entropy of S-KD's prediction first; scores in nats, 0 to log C.
 
     Args:
         pool: with probabilities; of a dense prediction, the mean entropy.
+        over: of dense predictions whose last place is "absent": "all" distributions alike, so that an image gains by
+            each uncertain lane that it shows; or "lanes", each weighed by the probability that a lane is there, so that
+            the number of lanes does not count.
 
     Raises:
-        InvalidInput: no probabilities, NaN, or rows that are none.
+        InvalidInput: no probabilities, NaN, rows that are none, or "lanes" where an image has one distribution.
 
     Source: Shannon 1948; as a query strategy Settles, Active Learning Literature Survey, 2009, section 3.1:
     argmax -sum_y P(y|x) log P(y|x). P: equal but for rounding (1e-12) is equal.
     """
-    return ranked(settled(pool.averaged("probabilities", shannon_entropy)))
+    if over not in ("all", "lanes"):
+        raise InvalidInput(f"over must be all or lanes, not {over!r}.")
+    if over == "lanes" and len(pool.layout("probabilities")) == 1:
+        raise InvalidInput("over: lanes needs predictions with a distribution for each row of each lane.")
+    return ranked(settled(pool.averaged("probabilities", shannon_entropy, present if over == "lanes" else None)))
+
+
+def present(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 - the probability of the last place, "absent", of distributions (..., K) -> (...)."""
+    result: NDArray[np.float64] = 1 - probabilities[..., -1]
+    return result
 
 
 def shannon_entropy(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

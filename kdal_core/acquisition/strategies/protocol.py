@@ -16,6 +16,7 @@ from kdal_core.validation import InvalidInput, as_count, as_floats, as_matrix, a
 FEATURE_DIGITS, PROBABILITY_DIGITS = 4, 6
 BLOCK = 2_000_000  # probabilities held at a time as float64, 16 MB
 
+Score = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 Members = NDArray[np.floating] | Sequence[NDArray[np.floating]]
 
 
@@ -120,18 +121,25 @@ class PoolScores:
                 raise InvalidInput(f"{name} must hold probabilities: not negative, each row summing to 1.")
             yield rows, np.round(block, PROBABILITY_DIGITS)
 
-    def averaged(self, name: str, score: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:
+    def averaged(self, name: str, score: Score, weight: Score | None = None) -> NDArray[np.float64]:
         """(N,): the mean over each image's distributions of a score of each.
 
         Args:
             name: of probabilities.
             score: (n, K) -> (n,); where there are several members (M, n, K) -> (n,).
+            weight: the same, >= 0, of each distribution in the mean; weights of an image that sum to less than 1 count
+                as if they summed to 1.
         """
         layout = self.layout(name)
         result = np.zeros(self.size)
         for rows, block in self.blocks(name):
             flat = block.reshape(*block.shape[: POOL_AXIS[name]], -1, layout[-1])
-            result[rows] = score(flat).reshape(rows.stop - rows.start, -1).mean(axis=1)
+            scores = score(flat).reshape(rows.stop - rows.start, -1)
+            if weight is None:
+                result[rows] = scores.mean(axis=1)
+            else:
+                weights = weight(flat).reshape(scores.shape)
+                result[rows] = (weights * scores).sum(axis=1) / np.maximum(weights.sum(axis=1), 1.0)
         return result
 
     def array(self, name: str) -> NDArray[Any]:

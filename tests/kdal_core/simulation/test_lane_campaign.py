@@ -61,7 +61,7 @@ def test_points_tell_what_was_picked_and_what_the_scores_go_with(lanes_campaign,
     left = np.setdiff1d(np.arange(24), labelled[:4])
     assert last.offered["worn"] == pytest.approx(traits["worn"][left].mean())
     assert set(first.goes_with) == {
-        *("entropy", "D_SS + D_ST", "Uncr, published", "Uncr, four cases", "min(D_SS, D_ST)")
+        *("entropy", "entropy of lanes", "D_SS + D_ST", "Uncr, published", "Uncr, four cases", "min(D_SS, D_ST)")
     }
     assert {"lanes", "worn", "wrong label"} <= set(first.goes_with["entropy"])
     assert last.goes_with == {}

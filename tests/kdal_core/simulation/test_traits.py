@@ -39,6 +39,9 @@ def test_the_scores_stand_side_by_side_for_each_image():
     pool = PoolScores(d_ss=np.arange(6.0), d_st=np.array([0, 1, 0, 3, 0, 5.0]), probabilities=probabilities)
     found = scores_of(pool, eps=0)
     np.testing.assert_allclose(found["entropy"], scipy_entropy(probabilities, axis=-1).mean(axis=(1, 2)), atol=1e-5)
+    weights = 1 - probabilities[..., -1]
+    of_lanes = (weights * scipy_entropy(probabilities, axis=-1)).sum(axis=(1, 2)) / weights.sum(axis=(1, 2))
+    np.testing.assert_allclose(found["entropy of lanes"], of_lanes, atol=1e-5)
     assert found["D_SS + D_ST"].tolist() == [0, 2, 2, 6, 4, 10]
     assert found["min(D_SS, D_ST)"].tolist() == [0, 1, 0, 3, 0, 5]
     assert found["Uncr, published"].tolist() == [0, 2, np.inf, 6, np.inf, 10]

@@ -51,6 +51,19 @@ def test_entropy_is_the_mean_of_scipys_over_an_images_distributions(seed):
     np.testing.assert_allclose(by_index(strategy("entropy")(given_pool)), expected, atol=1e-6)
 
 
+def test_entropy_over_lanes_does_not_hang_on_how_many_there_are():
+    """One unsure lane of four rows, and two of them; the other slots are surely empty."""
+    unsure, empty = [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]
+    images = np.array([[[unsure] * 4, [empty] * 4], [[unsure] * 4, [unsure] * 4], [[empty] * 4, [empty] * 4]])
+    pools = PoolScores(probabilities=images)
+    assert by_index(strategy("entropy")(pools)) == pytest.approx([np.log(2) / 2, np.log(2), 0])
+    assert by_index(strategy("entropy", over="lanes")(pools)) == pytest.approx([np.log(2), np.log(2), 0])
+    with pytest.raises(KdalError, match="each row of each lane"):
+        strategy("entropy", over="lanes")(PoolScores(probabilities=images[:, 0, 0]))
+    with pytest.raises(KdalError, match="all or lanes"):
+        strategy("entropy", over="roads")(pools)
+
+
 @pytest.mark.parametrize("name", RANKED)
 def test_a_dense_score_is_the_mean_of_what_each_distribution_scores_alone(name):
     given_pool = pool()
