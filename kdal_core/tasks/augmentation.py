@@ -98,4 +98,4 @@ def random_colours(
     """
     draws = torch.rand(len(images), 4, generator=generator) * 2 - 1  # (B, 4) in [-1, 1)
     gains = (1 + brightness * draws[:, :1]) * (1 + tint * draws[:, 1:])  # (B, 3)
-    return (images * gains[:, :, None, None].to(images.device)).clamp(0, 1)
+    return (images * gains[:, :, None, None].to(images.device)).clamp_(0, 1)

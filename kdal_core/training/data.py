@@ -26,7 +26,8 @@ class ImageSource(Protocol):
 def fetch(images: ImageSource, indices: Sequence[int]) -> Tensor:
     """The images at these positions, (B, 3, H, W) uint8, contiguous."""
     if isinstance(images, Tensor):
-        batch = images[torch.as_tensor(indices)]
+        # images[indices] does the same, a number at a time
+        batch = images.index_select(0, torch.as_tensor(indices, device=images.device))
     else:
         batch = torch.stack([_checked(images[index]) for index in indices])
     if batch.ndim != 4 or batch.shape[1] != 3 or batch.dtype != torch.uint8:
