@@ -29,6 +29,7 @@ bench: venv-test .venv-peers/ready $(DATA)/ready ## the slow campaigns: figures 
 	$(BIN)/python -m benchmarks.neighbors --million
 	$(BIN)/python -m benchmarks.lane_metrics
 	.venv-peers/bin/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.lane_speed
 	$(BIN)/kdal simulate digits
 	$(BIN)/kdal simulate mnist --data $(DATA)
 	$(BIN)/kdal simulate mnist_noise --data $(DATA)
