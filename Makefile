@@ -3,6 +3,7 @@ PYTHON ?= python3
 # What pip is asked for first; CI names exact versions.
 TORCH ?= torch torchvision
 DATA ?= data
+PROJECT ?= digits
 LABEL_STUDIO ?= label-studio==1.23.2
 BIN := .venv/bin
 
@@ -10,8 +11,8 @@ export AUTOPILOT ONCE
 
 .PHONY: demo test check bench venv venv-test clean
 
-demo: venv ## Label Studio, kdal and 1,797 digits; AUTOPILOT=1 lets a program label, ONCE=1 ends after that
-	$(BIN)/kdal demo
+demo: venv ## Label Studio, kdal and 1,797 digits (PROJECT=lanes: rendered roads); AUTOPILOT=1 lets a program label, ONCE=1 ends after that
+	$(BIN)/kdal demo $(PROJECT)
 
 test: venv-test check ## everything that CI runs
 	$(BIN)/pytest

@@ -139,18 +139,25 @@ def show_status(
 
 @app.command()
 def demo(
+    project: Annotated[str, typer.Argument(help="What is labelled: digits or lanes.")] = "digits",
     folder: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".kdal-demo"),
     autopilot: Annotated[
         bool, typer.Option(envvar="AUTOPILOT", help="Let a program label, through Label Studio's API.")
     ] = False,
     once: Annotated[bool, typer.Option(envvar="ONCE", help="End instead of waiting for Ctrl-C.")] = False,
-    rounds: Annotated[int, typer.Option(help="Rounds that the autopilot labels.")] = 5,
-    budget: Annotated[int, typer.Option(help="Labels of a round.")] = 50,
+    rounds: Annotated[int | None, typer.Option(help="Rounds that the autopilot labels.", min=1)] = None,
+    budget: Annotated[int | None, typer.Option(help="Labels of a round.", min=1)] = None,
+    params: Annotated[str, typer.Option(help="More of the project's policy as JSON, as `kdal connect` takes it.")] = "",
+    images: Annotated[int | None, typer.Option(help="Take so many of the images only.", min=1)] = None,
 ) -> None:
-    """Label Studio, kdal and 1,797 handwritten digits, all in one."""
+    """Label Studio, kdal and 1,797 handwritten digits or 600 rendered roads, all in one."""
     from backend.demo import run
+    from backend.demo.example import example
+    from backend.policy import Policy
 
-    run(folder, autopilot_on=autopilot, once=once, rounds=rounds, budget=budget)
+    shown, policy = example(project), Policy.parse(params).model_dump(exclude_unset=True)
+    policy |= {} if budget is None else {"budget": budget}
+    run(shown, folder, autopilot_on=autopilot, once=once, rounds=rounds, params=policy, images=images)
 
 
 @app.command("import")

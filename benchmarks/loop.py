@@ -22,14 +22,15 @@ from typing import Any
 import requests
 
 from backend.connecting import PROJECT_HEADER, SECRET_HEADER, connect_backend
-from backend.demo import digits
+from backend.demo.example import import_missing, index_of
 from backend.embedded import EmbeddedLabelStudio
 from backend.labelstudio import LabelStudioClient
 from backend.processes import Supervisor, free_port
 from backend.settings import Settings
 from backend.storage import Round, Storage
+from examples.digits import Digits
 
-TRUTH = digits.truth()
+DIGITS = Digits()
 
 
 def next_task(session: requests.Session, base: str, project: int) -> dict[str, Any]:
@@ -41,10 +42,9 @@ def next_task(session: requests.Session, base: str, project: int) -> dict[str, A
 
 def submit(session: requests.Session, base: str, task: dict[str, Any]) -> float:
     """Label a task rightly; returns seconds."""
-    choice = TRUTH[digits.index_of(task["data"]["image"])]
-    region = {"from_name": "digit", "to_name": "image", "type": "choices", "value": {"choices": [choice]}}
+    result = DIGITS.answer(index_of(task["data"]["image"]))
     began = time.perf_counter()
-    answer = session.post(f"{base}/api/tasks/{task['id']}/annotations/", json={"result": [region]}, timeout=60)
+    answer = session.post(f"{base}/api/tasks/{task['id']}/annotations/", json={"result": result}, timeout=60)
     seconds = time.perf_counter() - began
     answer.raise_for_status()
     return seconds
@@ -130,9 +130,9 @@ def main() -> None:
             )
             client = LabelStudioClient(server.url, server.token)
             session.headers.update(client.authorization())
-            projects = [int(client.create_project(f"digits {i}", digits.LABEL_CONFIG)["id"]) for i in range(3)]
+            projects = [int(client.create_project(f"digits {i}", DIGITS.label_config)["id"]) for i in range(3)]
             for project in projects:
-                digits.import_missing(client, project)
+                import_missing(DIGITS, client, project, len(DIGITS))
             command = [sys.executable, "-m", "backend.cli"]
             serve = children.start(
                 "serve", [*command, "serve", "--port", str(port)], env=environment, log=folder / "serve.log"

@@ -6,15 +6,18 @@ import json
 import os
 import secrets
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from backend.connecting import connect_backend
-from backend.demo import autopilot, curve, digits
+from backend.demo import autopilot, curve
+from backend.demo.example import Example, import_missing
 from backend.embedded import EmbeddedLabelStudio
 from backend.labelstudio import LabelStudioClient
+from backend.policy import Policy
 from backend.processes import Supervisor, free_port, port_is_free
 from backend.resources import Resources
 from backend.settings import Settings
@@ -31,13 +34,17 @@ class State:
     token: str
     label_studio_port: int = 8080
     kdal_port: int = 9090
-    project: int | None = None
+    projects: dict[str, int] = field(default_factory=dict)
+    """Name of an example -> number of its project in Label Studio."""
 
     @classmethod
     def load(cls, path: Path) -> State:
         """The state of an earlier start, or a new one; ports that are taken are replaced."""
         if path.exists():
-            state = cls(**json.loads(path.read_text()))
+            kept = json.loads(path.read_text())
+            if (project := kept.pop("project", None)) is not None:  # of a time when there were only digits
+                kept["projects"] = {"digits": project}
+            state = cls(**kept)
         else:
             state = cls(password=secrets.token_urlsafe(9), token=secrets.token_hex(20))
         for name in ("label_studio_port", "kdal_port"):
@@ -54,16 +61,29 @@ class State:
         draft.replace(path)
 
 
-def run(folder: Path, *, autopilot_on: bool, once: bool, rounds: int, budget: int) -> None:
-    """Start everything, import the digits, connect the project; then wait, or let a program label.
+def run(
+    shown: Example,
+    folder: Path,
+    *,
+    autopilot_on: bool,
+    once: bool,
+    rounds: int | None,
+    params: dict[str, Any],
+    images: int | None,
+) -> None:
+    """Start everything, import the example's images, connect its project; then wait, or let a program label.
 
     Args:
+        shown: the example.
         folder: where all of it is kept; a second start goes on from there.
         autopilot_on: a program labels through Label Studio's API and the learning curve is shown.
         once: end after that instead of waiting for Ctrl-C.
-        rounds: batches that the program labels.
-        budget: labels of a batch.
+        rounds: batches that the program labels; as many as suit the example by default.
+        params: more of the project's policy, as in "extra params"; the example's own counts where it says nothing.
+        images: how many of the example's images to take; all of them by default.
     """
+    policy = Policy.parse(shown.policy | params)
+    rounds = rounds or shown.rounds
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "demo.json"
@@ -81,30 +101,31 @@ def run(folder: Path, *, autopilot_on: bool, once: bool, rounds: int, budget: in
     with server, Supervisor() as children:
         client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
         _start_kdal(children, settings, folder)
-        if state.project is None:
-            state.project = int(client.create_project(digits.TITLE, digits.LABEL_CONFIG)["id"])
+        if (project := state.projects.get(shown.name)) is None:
+            project = int(client.create_project(shown.title, shown.label_config)["id"])
+            state.projects[shown.name] = project
             state.save(path)
-        digits.import_missing(client, state.project)
-        connect_backend(settings, client, state.project, {"budget": budget})
+        import_missing(shown, client, project, min(images or len(shown), len(shown)))
+        connect_backend(settings, client, project, policy.model_dump(exclude_unset=True))
         resources = Resources.open(settings)
         out.print("kdal is putting the queue in order ...")
-        autopilot.wait_for_order(resources, state.project, children)
+        autopilot.wait_for_order(resources, project, children)
         out.print(
-            f"\nLabel Studio: [bold]{server.url}/projects/{state.project}/data[/bold]\n"
+            f"\nLabel Studio: [bold]{server.url}/projects/{project}/data[/bold]\n"
             f"User:         [bold]{EMAIL}[/bold]\n"
             f"Password:     [bold]{state.password}[/bold]\n"
-            f'Press "Label All Tasks": after each {budget} labels kdal retrains and reorders the queue.\n'
+            f'Press "Label All Tasks": after each {policy.budget} labels kdal retrains and reorders the queue.\n'
             f"How it stands: KDAL_HOME={settings.home_folder} {Path(sys.executable).parent / 'kdal'} status\n",
             soft_wrap=True,  # a command to be copied stays in one piece
         )
         if autopilot_on:
-            autopilot.label(resources, state.project, rounds=rounds, budget=budget, children=children)
-            curve.show(resources, state.project, rounds=rounds, folder=folder, out=out)
+            autopilot.label(shown, resources, project, rounds=rounds, budget=policy.budget, children=children)
+            curve.show(shown, resources, project, rounds=rounds, folder=folder, out=out)
         if not once:
             out.print("Everything runs until Ctrl-C.")
             if (ended := children.wait()) is not None:
                 out.print(f"{ended.name} ended by itself: {ended.tail(5)}")
-    out.print("Stopped. `make demo` goes on from here.")
+    out.print("Stopped. The same command goes on from here.")
 
 
 def _start_kdal(children: Supervisor, settings: Settings, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""An annotator program: takes the next task from Label Studio's queue and submits what the digit really is."""
+"""An annotator program: takes the next task from Label Studio's queue and submits what the image really shows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from requests.adapters import HTTPAdapter
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from urllib3.util import Retry
 
-from backend.demo import digits
+from backend.demo.example import Example, index_of
 from backend.labelstudio import LabelStudioError
 from backend.processes import ProcessError, Supervisor
 from backend.resources import Resources
 from backend.storage import Round
 
-PATIENCE = 600.0
+PATIENCE = 1800.0
 """Seconds that a round may take to compute."""
 
 
@@ -37,9 +37,10 @@ def wait_for_order(resources: Resources, project: int, children: Supervisor, num
     raise ProcessError(f"round {number} was not open after {PATIENCE:.0f} s; see `kdal status`")
 
 
-def label(resources: Resources, project: int, *, rounds: int, budget: int, children: Supervisor) -> None:
+def label(
+    shown: Example, resources: Resources, project: int, *, rounds: int, budget: int, children: Supervisor
+) -> None:
     """Label batch by batch until so many rounds were trained; begins where an earlier run stopped."""
-    truth = digits.truth()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with requests.Session() as session, Progress(*columns, transient=True) as progress:
         session.headers.update(resources.label_studio.authorization())
@@ -52,20 +53,19 @@ def label(resources: Resources, project: int, *, rounds: int, budget: int, child
             done = len(resources.label_studio.labelled_ids(project))
             for count in range(done, wanted):
                 progress.update(bar, description=f"Round {last.number}: label {count + 1} of {wanted}")
-                _label_next(session, resources, project, truth)
+                _label_next(shown, session, resources, project)
             progress.update(bar, description=f"Round {last.number + 1}: kdal trains and reorders")
             wait_for_order(resources, project, children, last.number + 1)
 
 
-def _label_next(session: requests.Session, resources: Resources, project: int, truth: list[str]) -> None:
+def _label_next(shown: Example, session: requests.Session, resources: Resources, project: int) -> None:
     base = resources.settings.label_studio_url
     task = session.get(f"{base}/api/projects/{project}/next", timeout=60)
     if not task.ok:
         raise LabelStudioError(f"next task: {task.status_code} {task.text[:500]}", task.status_code)
-    choice = truth[digits.index_of(task.json()["data"]["image"])]
-    region = {"from_name": "digit", "to_name": "image", "type": "choices", "value": {"choices": [choice]}}
+    result = shown.answer(index_of(task.json()["data"]["image"]))
     answer = session.post(
-        f"{base}/api/tasks/{task.json()['id']}/annotations/", json={"result": [region], "lead_time": 1.0}, timeout=60
+        f"{base}/api/tasks/{task.json()['id']}/annotations/", json={"result": result, "lead_time": 1.0}, timeout=60
     )
     if not answer.ok:
         raise LabelStudioError(f"submit: {answer.status_code} {answer.text[:500]}", answer.status_code)

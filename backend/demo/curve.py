@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,45 +18,45 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from backend.demo import digits
+from backend.demo.example import Example, index_of, target
+from backend.formats import format_for
 from backend.images import ImageRef
 from backend.learning import DISTILLED, load_model, train_config, trio_spec
 from backend.resources import Resources
 from backend.snapshots import Snapshot, held_out
 from kdal_core.tasks import Task
-from kdal_core.training import distil, infer, train_pair
-
-DRAWS = 3
-"""Random choices of labels that the curve is averaged over."""
+from kdal_core.training import distil, infer
+from kdal_core.training.trio import train_teacher
 
 
 @dataclass(frozen=True)
 class Point:
-    """One round: labels, and the two accuracies in [0, 1] on images that neither had labels of."""
+    """One round: labels, and the two scores in [0, 1] on images that neither had labels of."""
 
     labels: int
     kdal: float
     random: float
 
 
-def show(resources: Resources, project: int, *, rounds: int, folder: Path, out: Console) -> list[Point]:
+def show(shown: Example, resources: Resources, project: int, *, rounds: int, folder: Path, out: Console) -> list[Point]:
     """Print the curve as a table and write it as a picture."""
-    points = measure(resources, project, rounds)
-    table = Table(title="Accuracy on images nobody labelled")
+    points = measure(shown, resources, project, rounds)
+    what = f"{format_for(shown.label_config).task().metric_name} on images nobody labelled"
+    table = Table(title=what[:1].upper() + what[1:])
     for column in ("labels", "kdal", "random labels", "difference"):
         table.add_column(column, justify="right")
     for point in points:
         difference = f"{100 * (point.kdal - point.random):+.1f}"
         table.add_row(str(point.labels), f"{point.kdal:.1%}", f"{point.random:.1%}", difference)
     out.print(table)
-    picture = folder / "learning-curve.png"
-    plot(points, picture)
+    picture = folder / f"{shown.name}-curve.png"
+    plot(points, picture, shown.title, what)
     out.print(f"The same as a picture: {picture}")
     return points
 
 
-def measure(resources: Resources, project: int, rounds: int) -> list[Point]:
-    """The curve's points, one a round, averaged over `DRAWS` random choices."""
+def measure(shown: Example, resources: Resources, project: int, rounds: int) -> list[Point]:
+    """The curve's points, one a round, averaged over the example's number of random choices."""
     row = resources.storage.project(project)
     if row is None:
         return []
@@ -66,21 +67,23 @@ def measure(resources: Resources, project: int, rounds: int) -> list[Point]:
     loaded = resources.images.load(refs, last.image_size)
     images = torch.stack(list(loaded.images))
     refs = [refs[i] for i in loaded.kept]
-    truth = [list(task.classes).index(digits.truth()[digits.index_of(ref.uri)]) for ref in refs]
+    numbers = [index_of(ref.uri) for ref in refs]
+    truth = [target(last.format, shown.truth(number)) for number in numbers]
+    answers = [target(last.format, shown.answer(number)) for number in numbers]
     asked = {item.ref.task_id for item in last.labelled}
     torch.set_num_threads(resources.settings.torch_threads)
     ours = [
         infer(task, load_model(resources, row.uid, s + 1, DISTILLED)[0], images).predictions
         for s in range(len(snapshots))
     ]
-    scores = np.zeros((DRAWS, len(snapshots), 2))
-    steps = [(draw, s) for draw in range(DRAWS) for s in range(len(snapshots))]
+    scores = np.zeros((shown.draws, len(snapshots), 2))
+    steps = [(draw, s) for draw in range(shown.draws) for s in range(len(snapshots))]
     for draw, s in track(steps, description="Training on random labels", transient=True):
         order = np.random.default_rng(draw).permutation(len(refs))
         chosen = order[: len(snapshots[s].labelled)]
         final = order[: len(last.labelled)]
         unseen = sorted({i for i in range(len(refs)) if refs[i].task_id not in asked} - set(final.tolist()))
-        random = _random_model(resources, task, last, images, truth, refs, chosen, draw)
+        random = _random_model(resources, task, last, images, answers, refs, chosen, draw)
         for column, predictions in enumerate((ours[s], random)):
             scores[draw, s, column] = task.score(predictions[unseen], [truth[i] for i in unseen])
     means = scores.mean(axis=0)
@@ -92,7 +95,7 @@ def _random_model(
     task: Task,
     snapshot: Snapshot,
     images: torch.Tensor,
-    truth: list[int],
+    answers: list[Any],
     refs: list[ImageRef],
     chosen: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
     draw: int,
@@ -102,14 +105,14 @@ def _random_model(
     used = [i for i in chosen.tolist() if not held_out(snapshot.policy, refs[i].task_id)]
     config = train_config(policy, resources.settings.device)
     spec = trio_spec(policy, task, snapshot.image_size)
-    targets = [truth[i] for i in used]
-    pair = train_pair(task, spec, images[used], targets, config)
-    student = distil(task, spec, pair.teacher, images[used], targets, config)
+    targets = [answers[i] for i in used]
+    teacher = train_teacher(task, spec, images[used], targets, config)  # S takes no part in what serves
+    student = distil(task, spec, teacher, images[used], targets, config)
     return infer(task, student, images).predictions
 
 
-def plot(points: list[Point], path: Path) -> None:
-    """Write the curve as a picture."""
+def plot(points: list[Point], path: Path, title: str, what: str) -> None:
+    """Write the curve as a picture; `what` was measured."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -117,7 +120,7 @@ def plot(points: list[Point], path: Path) -> None:
     labels = [point.labels for point in points]
     axes.plot(labels, [100 * p.kdal for p in points], marker="o", color="#1f6feb", label="in kdal's order")
     axes.plot(labels, [100 * p.random for p in points], marker="o", color="#8b949e", label="in random order")
-    axes.set(xlabel="labels", ylabel="accuracy on images nobody labelled, %", title="Handwritten digits")
+    axes.set(xlabel="labels", ylabel=f"{what}, %", title=title)
     axes.set_xticks(labels)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower right")

@@ -132,12 +132,14 @@ class Project:
         assert response.ok, response.text
         return int(response.json()["id"])
 
-    def annotate(self, task_id: int, choice: str | int, *, api: Api | None = None, **fields: Any) -> dict[str, Any]:
-        """Submit an annotation of the project's one `Choices` control as the user of `api`.
+    def annotate(
+        self, task_id: int, label: str | int | list[dict[str, Any]], *, api: Api | None = None, **fields: Any
+    ) -> dict[str, Any]:
+        """Submit an annotation as the user of `api`: a choice of the project's one `Choices` control, or regions.
 
         More fields go along, `was_cancelled=True` for one.
         """
-        body = {"result": self.choice(choice), "lead_time": 1.0, **fields}
+        body = {"result": label if isinstance(label, list) else self.choice(label), "lead_time": 1.0, **fields}
         answer: dict[str, Any] = (api or self.api).post(f"/api/tasks/{task_id}/annotations/", body)
         return answer
 

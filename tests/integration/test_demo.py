@@ -29,9 +29,14 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demos of this file live, beside each other as in a person's working directory."""
+    return tmp_path_factory.mktemp("demos") / "demo"
+
+
 @pytest.mark.timeout(1800)
-def test_the_demo_labels_learns_shows_its_curve_and_a_second_start_goes_on(tmp_path: Path) -> None:
-    folder = tmp_path / "demo"
+def test_the_demo_labels_learns_shows_its_curve_and_a_second_start_goes_on(folder: Path, tmp_path: Path) -> None:
     command = [*DEMO, "--folder", str(folder), "--rounds", "2", "--budget", "30"]
     first = subprocess.run(
         [*command, "--autopilot", "--once"], capture_output=True, text=True, timeout=1200, cwd=tmp_path
@@ -41,7 +46,7 @@ def test_the_demo_labels_learns_shows_its_curve_and_a_second_start_goes_on(tmp_p
     assert [int(row[0]) for row in rows] == [30, 60]
     # Not a claim about learning, which one run cannot make: only that both have learnt.
     assert all(float(row[1]) > 50 and float(row[2]) > 50 for row in rows)
-    assert (folder / "learning-curve.png").stat().st_size > 10_000
+    assert (folder / "digits-curve.png").stat().st_size > 10_000
     assert processes_of(folder) == []
 
     # Again, without the program: it waits for people, with all labels still there, until Ctrl-C.
@@ -66,3 +71,23 @@ def test_the_demo_labels_learns_shows_its_curve_and_a_second_start_goes_on(tmp_p
         assert second.wait(60) == 0
     assert "goes on from here" in (tmp_path / "second.log").read_text()
     assert processes_of(folder) == []
+
+
+@pytest.mark.timeout(1800)
+def test_the_demo_of_lanes_draws_roads_and_learns_them_in_a_project_of_its_own(folder: Path, tmp_path: Path) -> None:
+    command = [*DEMO, "lanes", "--folder", str(folder), "--autopilot", "--once", "--images", "24", "--rounds", "2"]
+    command += ["--budget", "8", "--params", '{"epochs": 2, "image_size": 100}']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Lane F1 on images nobody labelled" in done.stdout
+    rows = re.findall(r"│\s*(\d+) │\s*[\d.]+% │\s*[\d.]+% │\s*[+-][\d.]+ │", done.stdout)
+    assert rows == ["8", "16"]
+    assert (folder / "lanes-curve.png").stat().st_size > 10_000
+    assert "lanes" in json.loads((folder / "demo.json").read_text())["projects"]
+    assert processes_of(folder) == []
+
+
+def test_an_unknown_demo_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    done = subprocess.run([*DEMO, "cats"], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "kdal: there is no demo 'cats', only digits and lanes\n"

@@ -163,7 +163,9 @@ class RunningKdal:
         return Child(f"kdal {name}", [*KDAL, *arguments], env=self.environment, log=self.home / f"{name}.log")
 
 
-def drain(project: Project, users: list[Api], count: int, choose: Callable[[int], int | str]) -> list[int]:
+def drain(
+    project: Project, users: list[Api], count: int, choose: Callable[[int], int | str | list[dict[str, Any]]]
+) -> list[int]:
     """Users in turn take the next task and label it; returns the tasks in the order they were served."""
     served = []
     for i in range(count):

@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from backend.demo.digits import LABEL_CONFIG
+from examples.digits import Digits
 from tests.integration.harness import Api, Project
 from tests.integration.loop.running import RunningKdal, drain
 
@@ -23,7 +23,7 @@ def test_the_labelling_screen_shows_kdals_pre_annotation_and_submits_it(
     tmp_path: Path,
 ) -> None:
     found = digits(120)
-    project = make_project(LABEL_CONFIG, found.images, title="Handwritten digits")
+    project = make_project(Digits.label_config, found.images, title="Handwritten digits")
     truth = dict(zip(project.task_ids, found.labels, strict=True))
     kdal.connect(project, budget=60, epochs=100)
     kdal.wait_open(project, 0)
