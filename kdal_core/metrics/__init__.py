@@ -2,6 +2,6 @@
 
 from kdal_core.metrics.accuracy import accuracy
 from kdal_core.metrics.lane_distance import lane_distance
-from kdal_core.metrics.prediction_gaps import box_gap, class_gap, lane_gap
+from kdal_core.metrics.prediction_gaps import ClassGap, box_gap, class_gap, lane_gap
 
-__all__ = ["accuracy", "box_gap", "class_gap", "lane_distance", "lane_gap"]
+__all__ = ["ClassGap", "accuracy", "box_gap", "class_gap", "lane_distance", "lane_gap"]
