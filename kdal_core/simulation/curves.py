@@ -274,6 +274,11 @@ class Summary:
         """The arm of this name, if it has runs."""
         return next((arm for arm in self.arms if arm.arm == name), None)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether any arm bought a wrong label; else nothing needs to be said of them."""
+        return any(arm.wrong is not None and arm.wrong.mean > 0 for arm in self.arms)
+
 
 def arms(results: Results) -> dict[str, Runs]:
     """{arm: {seed: run}} of all runs that have at least one point, arms in the order of the results."""

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 from scipy import stats
 
-from kdal_core.simulation import plots
+from kdal_core.simulation import plots, report
 from kdal_core.simulation.curves import summarise
 from kdal_core.simulation.headline import headline
 from kdal_core.simulation.report import cards, markdown, write_report
@@ -293,12 +293,23 @@ def test_seeds_in_which_only_one_got_there_are_told():
 
 def test_the_cards_are_the_comparisons_numbers():
     results = exact([200, 200], [400, 400])
-    labels, hours, wrong, score = cards(results, summarise(results))
+    labels, hours, score = cards(results, summarise(results))
     assert (labels.value, labels.what) == ("50%", "fewer labels to reach 95%")
     assert (hours.value, hours.what) == ("2.0 h", "less annotator time to reach 95%")  # 200 labels of 36 s
-    assert (wrong.value, score.value) == ("0.0%", "+0.0")
+    assert score.value == "+0.0"
     lost = exact([400, 400], [200, 200])
     assert cards(lost, summarise(lost))[0].what == "more labels to reach 95%"
+
+
+def test_wrong_labels_are_told_of_only_where_there_were_any():
+    clean = exact([200, 200], [400, 400])
+    assert "wrong" not in markdown(clean, summarise(clean))
+    assert "rong label" not in report.page(clean, summarise(clean), "<svg></svg>")
+    runs = [replace(run, points=tuple(replace(p, wrong=p.labels // 4) for p in run.points)) for run in clean.runs]
+    noisy = replace(clean, runs=tuple(runs))
+    assert [card.value for card in cards(noisy, summarise(noisy)) if "wrong" in card.what] == ["25.0%"]
+    assert "| wrong labels, % |" in markdown(noisy, summarise(noisy))
+    assert "Wrong labels, %" in report.page(noisy, summarise(noisy), "<svg></svg>")
 
 
 def test_a_campaign_under_way_has_a_report_that_says_so(tmp_path):
