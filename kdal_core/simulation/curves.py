@@ -214,6 +214,11 @@ def wrong_share(run: Run) -> float | None:
     return run.points[-1].wrong / run.points[-1].labels
 
 
+def last_auroc(run: Run) -> float | None:
+    """How well the label-noise score told wrong labels when it was last measured; a campaign's last round does not."""
+    return next((point.noise_auroc for point in reversed(run.points) if point.noise_auroc is not None), None)
+
+
 @dataclass(frozen=True)
 class ArmSummary:
     """All that is said of one arm; everything with a "difference" is paired with the baseline by seed.
@@ -229,7 +234,7 @@ class ArmSummary:
         comparisons: {level: against the baseline}; empty for the baseline.
         hours: annotator's hours to reach `HEADLINE_LEVEL`.
         wrong: share of wrong labels picked.
-        noise_auroc: of the last round.
+        noise_auroc: of the last round in which it was measured.
         compute_seconds: the machine's time for a round, on average.
     """
 
@@ -320,7 +325,6 @@ def _summarise_arm(arm: str, runs: Runs, baseline: Runs, full: dict[int, float],
     paired = sorted(done.keys() & other.keys())
     known = [seed for seed in done if seed in full]
     pairs = [seed for seed in paired if seed in full]
-    last = [run.points[-1] for run in done.values()]
     return ArmSummary(
         arm=arm,
         seeds=tuple(sorted(runs)),
@@ -344,7 +348,7 @@ def _summarise_arm(arm: str, runs: Runs, baseline: Runs, full: dict[int, float],
                 if (a := wrong_share(done[seed])) is not None and (b := wrong_share(other[seed])) is not None
             ]
         ),
-        noise_auroc=interval([point.noise_auroc for point in last if point.noise_auroc is not None]),
+        noise_auroc=interval([auroc for run in done.values() if (auroc := last_auroc(run)) is not None]),
         compute_seconds=interval(
             [statistics.fmean(point.compute_seconds for point in run.points) for run in done.values()]
         ),

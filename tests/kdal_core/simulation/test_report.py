@@ -345,3 +345,25 @@ def test_arms_without_a_common_seed_are_not_compared(tmp_path):
     assert said(results) == (
         "Not enough has been measured to tell the labels needed. kd_gap and random have no seed in common yet."
     )
+
+
+def test_the_picture_shows_all_of_kdal_and_the_baseline_and_cuts_curves_far_below():
+    results = exact([100, 110], [480, 500])
+    far = [Run("probcover", run.seed, tuple(replace(p, score=0.01) for p in run.points)) for run in results.runs[:2]]
+    crowd = [Run(f"other {n}", 0, results.runs[0].points) for n in range(6)]
+    results = replace(results, runs=(*results.runs, *far, *crowd))
+    left = plots.draw(results, summarise(results)).axes[0]
+    bottom, top = left.get_ylim()
+    scores = {run.arm: [100 * point.score for point in run.points] for run in results.runs}
+    assert bottom < min(scores["random"]) < max(scores["kd_gap"]) < top
+    assert bottom > max(scores["probcover"])
+
+
+def test_the_noise_score_is_the_last_one_measured():
+    clean = exact([200, 200], [400, 400])
+    runs = [
+        replace(run, points=(*(replace(p, noise_auroc=0.5 + 0.1 * p.round) for p in run.points[:-1]), run.points[-1]))
+        for run in clean.runs
+    ]
+    summary = summarise(replace(clean, runs=tuple(runs)))
+    assert summary.arm("kd_gap").noise_auroc.mean == pytest.approx(0.8)
