@@ -214,6 +214,9 @@ class EmbeddedS3(_Embedded):
         # Off: its admin pages, the other protocols, and the statistics it would send home.
         flags += ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
         flags += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+        # Every bucket takes volumes of its own. Left alone it allows as many as fit on the disk when full, each
+        # of up to a gigabyte: on a disk with a few gigabytes left, the second or third bucket took no objects.
+        flags += ["-master.volumeSizeLimitMB=64", "-volume.max=10000"]
         env = {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,

@@ -31,6 +31,10 @@ class Policy(BaseModel):
     eps: Annotated[float, Field(ge=0, le=1000)] | None = None
     """Regularises the ratio of the two gaps; 0 is the paper's strict form; null: kdal's default."""
 
+    formula: Literal["published", "four_case"] | None = None
+    """What is made of the two gaps: the paper's formula, or one that avoids images on which both are large, where
+    labels are often wrong; null: kdal's default."""
+
     student: str | None = None
     """Network of the student and of the distilled student; null: by image size."""
     teacher: str | None = None

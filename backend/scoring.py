@@ -125,7 +125,9 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
 
 def chosen_strategy(policy: Policy) -> Strategy:
     """The policy's strategy, with the policy's parameters where it names them and the strategy has them."""
-    named = {name: value for name in ("k", "beta", "eps", "mode") if (value := getattr(policy, name)) is not None}
+    named = {
+        name: value for name in ("k", "beta", "eps", "mode", "formula") if (value := getattr(policy, name)) is not None
+    }
     return strategy(policy.strategy, **(named if policy.strategy == "kd_gap" else {}))
 
 

@@ -25,7 +25,7 @@ def prediction_gap(task: Task, a: NDArray[np.float32], b: NDArray[np.float32]) -
     """How far two models' predictions for the same images are apart; S-KD's predictions come first.
 
     Args:
-        task: what is labelled; it defines the distance (classes: total variation, in [0, 1]).
+        task: what is labelled; it defines the distance (classes: `class_gap`, in [0, 1]).
         a: predictions of the first model, one row for each image.
         b: predictions of the second.
 
@@ -37,7 +37,7 @@ def prediction_gap(task: Task, a: NDArray[np.float32], b: NDArray[np.float32]) -
     >>> from kdal_core.tasks import ClassificationTask
     >>> task = ClassificationTask(("cat", "dog"))
     >>> prediction_gap(task, np.float32([[0.75, 0.25]]), np.float32([[0.25, 0.75]])).tolist()
-    [0.5]
+    [0.625]
     """
     return task.gap(a, b)
 

@@ -3,11 +3,12 @@
 from kdal_core.metrics.accuracy import accuracy
 from kdal_core.metrics.culane import CULane, culane, f1_score
 from kdal_core.metrics.lane_distance import lane_distance
-from kdal_core.metrics.prediction_gaps import box_gap, class_gap, lane_gap, row_gap
+from kdal_core.metrics.prediction_gaps import ClassGap, box_gap, class_gap, lane_gap, row_gap
 from kdal_core.metrics.tusimple import TuSimple, tusimple
 
 __all__ = [
     "CULane",
+    "ClassGap",
     "TuSimple",
     "accuracy",
     "box_gap",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from kdal_core.acquisition import Strategy, strategy, strategy_names
 from kdal_core.errors import ConfigError
+from kdal_core.metrics import ClassGap
 from kdal_core.training import TrainConfig
 
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
@@ -103,6 +104,8 @@ class Arm(Part):
     start: Literal["random", "cold_start", "own"] | None = None
     """The first batch: random, kdal's cold start (diversity alone), or the strategy's own on features of thumbnails.
     null: cold_start for kd_gap, own for strategies that can, random for all others."""
+    gap: ClassGap | None = None
+    """How two models' class probabilities are compared, for strategies that need gaps; null: the task's own choice."""
 
     @property
     def name(self) -> str:

@@ -214,6 +214,11 @@ def wrong_share(run: Run) -> float | None:
     return run.points[-1].wrong / run.points[-1].labels
 
 
+def last_auroc(run: Run) -> float | None:
+    """How well the label-noise score told wrong labels when it was last measured; a campaign's last round does not."""
+    return next((point.noise_auroc for point in reversed(run.points) if point.noise_auroc is not None), None)
+
+
 @dataclass(frozen=True)
 class ArmSummary:
     """All that is said of one arm; everything with a "difference" is paired with the baseline by seed.
@@ -274,6 +279,11 @@ class Summary:
         """The arm of this name, if it has runs."""
         return next((arm for arm in self.arms if arm.arm == name), None)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether any arm bought a wrong label; else nothing needs to be said of them."""
+        return any(arm.wrong is not None and arm.wrong.mean > 0 for arm in self.arms)
+
 
 def arms(results: Results) -> dict[str, Runs]:
     """{arm: {seed: run}} of all runs that have at least one point, arms in the order of the results."""
@@ -315,7 +325,6 @@ def _summarise_arm(arm: str, runs: Runs, baseline: Runs, full: dict[int, float],
     paired = sorted(done.keys() & other.keys())
     known = [seed for seed in done if seed in full]
     pairs = [seed for seed in paired if seed in full]
-    aurocs = [[point.noise_auroc for point in run.points if point.noise_auroc is not None] for run in done.values()]
     return ArmSummary(
         arm=arm,
         seeds=tuple(sorted(runs)),
@@ -339,7 +348,7 @@ def _summarise_arm(arm: str, runs: Runs, baseline: Runs, full: dict[int, float],
                 if (a := wrong_share(done[seed])) is not None and (b := wrong_share(other[seed])) is not None
             ]
         ),
-        noise_auroc=interval([measured[-1] for measured in aurocs if measured]),
+        noise_auroc=interval([auroc for run in done.values() if (auroc := last_auroc(run)) is not None]),
         compute_seconds=interval(
             [statistics.fmean(point.compute_seconds for point in run.points) for run in done.values()]
         ),

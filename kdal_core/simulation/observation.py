@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdal_core.acquisition import PoolScores, label_noise, prediction_gap
+from kdal_core.errors import ConfigError
+from kdal_core.metrics import ClassGap
 from kdal_core.models import DropoutNet, Network
 from kdal_core.simulation.campaign import Campaign
-from kdal_core.tasks import LearningLossTask, Task
+from kdal_core.tasks import ClassificationTask, LearningLossTask, Task
 from kdal_core.training import TrainConfig, TrioSpec, distil, infer, train_student, train_teacher
 from kdal_core.training.stochastic import dropout_samples
 
@@ -40,6 +42,18 @@ class Lesson:
     campaign: Campaign
     task: Task
     spec: TrioSpec
+
+    def with_gap(self, kind: ClassGap | None) -> Lesson:
+        """The same with another comparison of class probabilities; None: as it is.
+
+        Raises:
+            ConfigError: the task is about no classes of images.
+        """
+        if kind is None:
+            return self
+        if not isinstance(self.task, ClassificationTask):
+            raise ConfigError(f"gap: {kind} compares class probabilities, which {self.task.kind} does not predict.")
+        return replace(self, task=replace(self.task, gap_kind=kind))
 
 
 def train_models(

@@ -76,7 +76,9 @@ def draw(results: Results, summary: Summary) -> Figure:
     differences = {arm.arm: arm.differences for arm in summary.arms}
     _draw_curves(left, scores, style)
     _draw_levels(left, results, summary)
-    _frame(left, scores, () if summary.full is None else (100 * summary.full.mean,))
+    compared = [scores[name] for name in (summary.kdal, summary.baseline) if name in scores]
+    shown = [100 * point.mean for curve in compared for point in curve.values()]
+    _frame(left, scores, shown if summary.full is None else [*shown, 100 * summary.full.mean])
     _draw_curves(right, differences, style)
     if any(differences.values()):
         right.axhline(0, **{**style[results.baseline].line, "marker": ""})

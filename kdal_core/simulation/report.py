@@ -59,6 +59,13 @@ def markdown(results: Results, summary: Summary) -> str:
     start = [f"# {results.campaign}", headline(results, summary), *summary.notes]
     if not summary.arms:
         return "\n\n".join(start) + "\n"
+    head = [
+        *("order", "AULC", f"AULC − {results.baseline}", "excludes 0"),
+        *(f"labels to {level:.0%}" for level in LEVELS),
+        *(f"saving at {HEADLINE_LEVEL:.0%}, %", f"annotator to {HEADLINE_LEVEL:.0%}"),
+        *(("wrong labels, %", "noise AUROC") if summary.noisy else ()),
+        *("computing, s a round", "seeds"),
+    ]
     parts = [
         *start,
         f"{capital(results.metric)} in per cent at each number of labels, "
@@ -67,15 +74,7 @@ def markdown(results: Results, summary: Summary) -> str:
         f"AULC is the area under the curve by the range of labels, in per cent; {HEADLINE_LEVEL:.0%} stands for "
         f"{HEADLINE_LEVEL:.0%} of the score with all {results.full_labels:,} labels. Labels to reach a level are "
         f"medians over seeds; differences to {results.baseline} and savings are paired by seed:",
-        _markdown_table(
-            [
-                *("order", "AULC", f"AULC − {results.baseline}", "excludes 0"),
-                *(f"labels to {level:.0%}" for level in LEVELS),
-                *(f"saving at {HEADLINE_LEVEL:.0%}, %", f"annotator to {HEADLINE_LEVEL:.0%}"),
-                *("wrong labels, %", "noise AUROC", "computing, s a round", "seeds"),
-            ],
-            [_markdown_row(arm, summary) for arm in summary.arms],
-        ),
+        _markdown_table(head, [_markdown_row(arm, summary) for arm in summary.arms]),
         *_markdown_claims(claims(results, summary)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -99,11 +98,14 @@ def _markdown_row(arm: ArmSummary, summary: Summary) -> list[str]:
         *(reach_cell(arm.reaches[level], summary.budgets[-1]) for level in LEVELS),
         saving_cell(arm.comparisons.get(HEADLINE_LEVEL)),
         hours_cell(arm.hours),
-        cell(arm.wrong),
-        NOTHING if arm.noise_auroc is None else f"{arm.noise_auroc.mean:.2f}",
+        *((cell(arm.wrong), _auroc(arm)) if summary.noisy else ()),
         NOTHING if arm.compute_seconds is None else f"{arm.compute_seconds.mean:.1f}",
         str(len(arm.seeds)),
     ]
+
+
+def _auroc(arm: ArmSummary) -> str:
+    return NOTHING if arm.noise_auroc is None else f"{arm.noise_auroc.mean:.2f}"
 
 
 def _markdown_claims(found: Claims) -> list[str]:
@@ -199,7 +201,7 @@ def cards(results: Results, summary: Summary) -> list[Card]:
     return [
         _labels_card(comparison, summary),
         _hours_card(comparison, summary),
-        _wrong_card(own, other, summary),
+        *([_wrong_card(own, other, summary)] if summary.noisy else []),
         _score_card(results, own, summary),
     ]
 
@@ -286,7 +288,7 @@ def _protocol(results: Results, summary: Summary) -> dict[str, str]:
     facts["Seeds"] = ", ".join(map(str, seeds)) or NOTHING
     if summary.full is not None:
         facts["Score with all labels"] = f"{cell(summary.full)}% {results.metric}, {seed_count(summary.full.seeds)}"
-    if baseline is not None and baseline.wrong is not None:
+    if baseline is not None and baseline.wrong is not None and summary.noisy:
         facts["Annotator"] = (
             f"simulated; {percent(baseline.wrong.mean)} of the labels bought by {results.baseline} were wrong"
         )

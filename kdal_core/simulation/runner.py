@@ -113,6 +113,7 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
     """
     campaign = setting.lesson.campaign
     fingerprint = run_fingerprint(campaign, arm, setting.seed)
+    setting = replace(setting, lesson=setting.lesson.with_gap(arm.gap))
     state = Journal.load(journal, fingerprint)
     if state is None:
         first = _first_order(setting, arm)
@@ -176,7 +177,9 @@ def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:
     if campaign.task == "classification":
         for name in ("attributes", "ways", "pixels"):  # of lanes alone, and younger than many a finished run
             settings["noise"].pop(name)
-    chosen: dict[str, Any] = {} if arm is None else {"strategy": arm.strategy, "parameters": arm.parameters}
+    chosen: dict[str, Any] = (
+        {} if arm is None else {"strategy": arm.strategy, "parameters": arm.parameters, "gap": arm.gap}
+    )
     return json.dumps({**settings, **chosen, "start": None if arm is None else arm.first, "seed": seed}, sort_keys=True)
 
 

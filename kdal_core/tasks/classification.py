@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from kdal_core.errors import ConfigError
 from kdal_core.losses import kd_loss
-from kdal_core.metrics import accuracy, class_gap
+from kdal_core.metrics import ClassGap, accuracy, class_gap
 from kdal_core.models import Network, build_model, check_pair, default_pair
 from kdal_core.tasks.augmentation import random_affine
 from kdal_core.validation import InvalidInput, as_floats
@@ -22,9 +22,15 @@ from kdal_core.validation import InvalidInput, as_floats
 
 @dataclass(frozen=True)
 class ClassificationTask:
-    """Targets: class numbers in [0, C). Outputs: logits (B, C). Predictions: probabilities (N, C) float32."""
+    """Targets: class numbers in [0, C). Outputs: logits (B, C). Predictions: probabilities (N, C) float32.
+
+    Attributes:
+        classes: names, one for each class number.
+        gap_kind: of `class_gap`.
+    """
 
     classes: tuple[str, ...]
+    gap_kind: ClassGap = "disagreement"
 
     kind = "classification"
     metric_name = "accuracy"
@@ -109,16 +115,16 @@ class ClassificationTask:
         return F.softmax(outputs.float(), dim=1)
 
     def gap(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
-        """`class_gap` between probabilities (N, C): total variation distance, (N,) in [0, 1].
+        """`class_gap` of this task's kind between probabilities (N, C): (N,) in [0, 1].
 
         >>> task = ClassificationTask(("cat", "dog"))
         >>> task.gap([[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]).tolist()
-        [1.0, 0.0]
+        [1.0, 0.5]
         """
         first = as_floats("a", a)
         if first.ndim != 2 or first.shape[1] != len(self.classes):
             raise InvalidInput(f"a must be (N, {len(self.classes)}), a column for each class, not {first.shape}.")
-        return class_gap(first, b)
+        return class_gap(first, b, self.gap_kind)
 
     def score(self, predictions: ArrayLike, targets: Sequence[int]) -> float:
         """Top-1 accuracy in [0, 1]."""

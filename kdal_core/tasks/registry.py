@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from kdal_core.errors import ConfigError
 from kdal_core.tasks.classification import ClassificationTask
@@ -25,7 +26,7 @@ def task_kinds() -> list[str]:
     return list(TASKS)
 
 
-def get_task(kind: str, classes: Sequence[str], **options: int) -> Task:
+def get_task(kind: str, classes: Sequence[str], **options: Any) -> Task:
     """The task of this kind over these classes.
 
     Args:

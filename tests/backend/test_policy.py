@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from backend.learning import train_config
 from backend.policy import Policy
-from backend.scoring import SCORED
+from backend.scoring import SCORED, chosen_strategy
 from kdal_core.acquisition import strategy
 from kdal_core.errors import ConfigError
 from tests.backend.values import json_values, outcome, scalars
@@ -23,6 +23,13 @@ def test_nothing_gives_the_defaults(nothing):
 @pytest.mark.parametrize("name", get_args(Policy.model_fields["strategy"].annotation))
 def test_every_strategy_of_a_policy_needs_no_more_than_a_round_scores(name):
     assert strategy(name).needs <= SCORED
+
+
+def test_what_an_owner_sets_of_kd_gap_reaches_it_and_no_other_strategy():
+    chosen = {"k": 3, "beta": 0.5, "eps": 0.0, "mode": "score", "formula": "four_case"}
+    assert chosen_strategy(Policy.parse(chosen)).parameters == chosen
+    assert chosen_strategy(Policy.parse({})).parameters == {}
+    assert chosen_strategy(Policy.parse({**chosen, "strategy": "margin"})).parameters == {}
 
 
 def test_a_json_text_and_an_object_say_the_same():
@@ -50,6 +57,7 @@ def test_a_json_text_and_an_object_say_the_same():
         ("strategy", "badge!"),
         ("strategy", None),
         ("mode", "sum"),
+        ("formula", "slides"),
         ("beta", -0.1),
         ("beta", float("nan")),
         ("beta", float("inf")),

@@ -73,6 +73,16 @@ def test_two_stores_run_side_by_side_and_keep_their_objects_across_a_restart(tmp
     assert port_is_free(again.port)
 
 
+def test_the_number_of_buckets_does_not_hang_on_the_free_disk(tmp_path: Path) -> None:
+    # SeaweedFS's own default is a gigabyte of free disk or more for each: 120 of them are more than CI has.
+    with EmbeddedS3(tmp_path / "s3", free_port()) as server:
+        client = client_of(server)
+        for number in range(120):
+            client.create_bucket(Bucket=f"bucket-{number}")
+            client.put_object(Bucket=f"bucket-{number}", Key="key", Body=b"1")
+        client.close()
+
+
 def test_a_taken_port_is_an_error_that_names_it(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -16,8 +16,8 @@ def kd_gap(
     pool: PoolScores,
     *,
     k: int = 10,
-    beta: float = 0.3,
-    eps: float = 0.1,
+    beta: float = 0.1,
+    eps: float = 1.0,
     mode: str = "coverage",
     formula: str = "published",
 ) -> Selection:
@@ -29,11 +29,11 @@ def kd_gap(
         pool: with d_ss, d_st and features.
         k: neighbours; a pool of N <= k images uses N - 1.
         beta: weight of diversity against standardised uncertainty.
-        eps: of `uncertainty`, in the gaps' unit; the default is for gaps in [0, 1], as those of classes are.
+        eps: of `uncertainty`, in the gaps' unit.
         mode: of `greedy_select`; the paper's is "score".
         formula: "published" is `uncertainty`, "four_case" is `four_case_uncertainty` (eps unused).
 
-    The defaults were chosen on digits, see docs/results.md.
+    The defaults were chosen on validation images of MNIST, see docs/results.md.
 
     Raises:
         InvalidInput: NaN, shapes that do not fit, or parameters out of range.

@@ -126,6 +126,8 @@ def test_a_server_killed_in_the_middle_of_events_loses_no_label_and_counts_none_
 
 
 def test_a_second_worker_of_the_same_name_is_refused(kdal: RunningKdal) -> None:
+    log = kdal.home / "worker.log"
+    kdal.wait(lambda: True if "worker started" in log.read_text() else None, "the first worker to have the name")
     second = kdal.cli("worker")
     assert second.returncode == 1
     assert "KDAL_WORKER_ID" in second.stderr

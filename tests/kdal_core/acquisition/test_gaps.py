@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -81,12 +83,21 @@ def test_no_gap_at_all_gives_no_uncertainty():
 
 
 @given(st.integers(0, 1000))
-def test_the_gap_between_classifiers_is_the_total_variation_distance(seed):
+def test_the_gap_between_classifiers_is_the_share_of_drawn_pairs_that_differ(seed):
+    rng = np.random.default_rng(seed)
+    a, b = (rng.dirichlet(np.ones(3), 2) for _ in range(2))
+    pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
+    expected = [sum(p[i] * q[j] for i, j in pairs) for p, q in zip(a, b, strict=True)]
+    np.testing.assert_allclose(prediction_gap(TASK, a, b), expected, atol=1e-12)
+
+
+@given(st.integers(0, 1000))
+def test_the_gap_between_classifiers_may_be_the_total_variation_distance(seed):
     rng = np.random.default_rng(seed)
     a, b = (rng.dirichlet(np.ones(3), 5).astype(np.float32) for _ in range(2))
     subsets = [[i for i in range(3) if mask >> i & 1] for mask in range(8)]  # max over events, by definition
     expected = np.max([np.abs(a[:, s].sum(1) - b[:, s].sum(1)) for s in subsets], axis=0)
-    ours = prediction_gap(TASK, a, b)
+    ours = prediction_gap(replace(TASK, gap_kind="total_variation"), a, b)
     assert ours.dtype == np.float64
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 from scipy import stats
 
-from kdal_core.simulation import plots
+from kdal_core.simulation import plots, report
 from kdal_core.simulation.curves import summarise
 from kdal_core.simulation.headline import headline
 from kdal_core.simulation.report import cards, markdown, write_report
@@ -293,12 +293,23 @@ def test_seeds_in_which_only_one_got_there_are_told():
 
 def test_the_cards_are_the_comparisons_numbers():
     results = exact([200, 200], [400, 400])
-    labels, hours, wrong, score = cards(results, summarise(results))
+    labels, hours, score = cards(results, summarise(results))
     assert (labels.value, labels.what) == ("50%", "fewer labels to reach 95%")
     assert (hours.value, hours.what) == ("2.0 h", "less annotator time to reach 95%")  # 200 labels of 36 s
-    assert (wrong.value, score.value) == ("0.0%", "+0.0")
+    assert score.value == "+0.0"
     lost = exact([400, 400], [200, 200])
     assert cards(lost, summarise(lost))[0].what == "more labels to reach 95%"
+
+
+def test_wrong_labels_are_told_of_only_where_there_were_any():
+    clean = exact([200, 200], [400, 400])
+    assert "wrong" not in markdown(clean, summarise(clean))
+    assert "rong label" not in report.page(clean, summarise(clean), "<svg></svg>")
+    runs = [replace(run, points=tuple(replace(p, wrong=p.labels // 4) for p in run.points)) for run in clean.runs]
+    noisy = replace(clean, runs=tuple(runs))
+    assert [card.value for card in cards(noisy, summarise(noisy)) if "wrong" in card.what] == ["25.0%"]
+    assert "| wrong labels, % |" in markdown(noisy, summarise(noisy))
+    assert "Wrong labels, %" in report.page(noisy, summarise(noisy), "<svg></svg>")
 
 
 def test_a_campaign_under_way_has_a_report_that_says_so(tmp_path):
@@ -334,3 +345,25 @@ def test_arms_without_a_common_seed_are_not_compared(tmp_path):
     assert said(results) == (
         "Not enough has been measured to tell the labels needed. kd_gap and random have no seed in common yet."
     )
+
+
+def test_the_picture_shows_all_of_kdal_and_the_baseline_and_cuts_curves_far_below():
+    results = exact([100, 110], [480, 500])
+    far = [Run("probcover", run.seed, tuple(replace(p, score=0.01) for p in run.points)) for run in results.runs[:2]]
+    crowd = [Run(f"other {n}", 0, results.runs[0].points) for n in range(6)]
+    results = replace(results, runs=(*results.runs, *far, *crowd))
+    left = plots.draw(results, summarise(results)).axes[0]
+    bottom, top = left.get_ylim()
+    scores = {run.arm: [100 * point.score for point in run.points] for run in results.runs}
+    assert bottom < min(scores["random"]) < max(scores["kd_gap"]) < top
+    assert bottom > max(scores["probcover"])
+
+
+def test_the_noise_score_is_the_last_one_measured():
+    clean = exact([200, 200], [400, 400])
+    runs = [
+        replace(run, points=(*(replace(p, noise_auroc=0.5 + 0.1 * p.round) for p in run.points[:-1]), run.points[-1]))
+        for run in clean.runs
+    ]
+    summary = summarise(replace(clean, runs=tuple(runs)))
+    assert summary.arm("kd_gap").noise_auroc.mean == pytest.approx(0.8)

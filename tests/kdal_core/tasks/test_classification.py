@@ -27,7 +27,7 @@ def test_a_task_is_given_again_by_its_kind_classes_and_options():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("classification", {"rows": 20}, "'classification' has no option 'rows'; it takes none"),
+        ("classification", {"rows": 20}, "'classification' has no option 'rows'; known: gap_kind"),
         ("lanes", {"raws": 20}, "'lanes' has no option 'raws'; known: slots, rows, columns"),
         ("lanes", {"slots": 3}, "slots must be even"),
         ("lanes", {"slots": 0}, "slots must lie from 2"),

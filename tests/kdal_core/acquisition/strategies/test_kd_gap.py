@@ -78,9 +78,10 @@ def test_a_parameter_out_of_range_is_refused(bad):
         strategy("kd_gap", **bad)(pool())
 
 
-def test_by_default_one_gap_of_three_tenths_comes_before_two_gaps_of_two_tenths():
+def test_a_small_eps_puts_one_gap_of_three_tenths_before_two_gaps_of_two_tenths():
     far_apart = np.array([[0.0], [10.0], [20.0], [30.0]])
     given_pool = PoolScores(
         d_ss=np.array([0.2, 0.0, 0.3, 0.0]), d_st=np.array([0.2, 0.3, 0.0, 0.0]), features=far_apart
     )
-    assert strategy("kd_gap", beta=0.0)(given_pool).indices.tolist() == [1, 2, 0, 3]
+    assert strategy("kd_gap", beta=0.0, eps=0.1)(given_pool).indices.tolist() == [1, 2, 0, 3]
+    assert strategy("kd_gap", beta=0.0)(given_pool).indices.tolist() == [0, 1, 2, 3]
