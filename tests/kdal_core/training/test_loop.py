@@ -85,6 +85,13 @@ def test_training_takes_the_steps_it_says_and_reports_its_way(task, digits, quic
     assert not model.training
 
 
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11])
+def test_any_number_of_steps_can_be_trained(task, digits, quick, steps):
+    config = replace(quick, min_steps=steps, max_steps=steps)
+    model = task.build("small_cnn", (8, 8))
+    assert train(task, model, digits.images[:60], digits.targets[:60], config).steps == steps
+
+
 def test_two_labels_are_enough_to_train(task, digits, quick):
     model = task.build("small_cnn", (8, 8))
     assert train(task, model, digits.images[:2], digits.targets[:2], quick).images == 2
