@@ -251,9 +251,9 @@ def test_labels_of_one_class_cannot_train_and_the_order_goes_on_by_diversity(
     ("config", "tag"),
     [
         (
-            '<View><Image name="i" value="$image"/><PolygonLabels name="p" toName="i"><Label value="a"/>'
-            "</PolygonLabels></View>",
-            "PolygonLabels",
+            '<View><Image name="i" value="$image"/><EllipseLabels name="p" toName="i"><Label value="a"/>'
+            "</EllipseLabels></View>",
+            "EllipseLabels",
         ),
         (
             '<View><Text name="t" value="$text"/><Choices name="c" toName="t"><Choice value="a"/><Choice value="b"/>'
