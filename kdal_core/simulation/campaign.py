@@ -58,6 +58,9 @@ class ModelSettings(Part):
     teacher: str | None = None
     weights: str = "none"
     """Where training starts: "none", "default" (torchvision's, downloaded) or a .safetensors file."""
+    scored: Literal["distilled", "student"] = "distilled"
+    """The model whose score the curves show and that the rivals read. student: S, which has nothing but the labels, so
+    that their worth alone is compared, and no rival waits for a teacher."""
 
 
 class NoiseSettings(Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,20 +19,29 @@ from kdal_core.tasks import ClassificationTask, LearningLossTask, Task
 from kdal_core.training import TrainConfig, TrioSpec, distil, infer, train_student, train_teacher
 from kdal_core.training.stochastic import dropout_samples
 
+Wrap = Callable[[Network], Network]
+
 MEMBER_SEED = 1_000_000
 """Distance of the ensemble members' seeds, so that no other training of a campaign has the same."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """A round's models: T and S-KD in every arm, alike; S and the rivals' own only where the strategy asks for them."""
+    """A round's models: the one that is scored in every arm, alike; all others only where somebody asks for them."""
 
-    teacher: Network
-    distilled: Network
+    scored: Network
+    """S-KD or S, as the campaign says."""
     student: Network | None = None
+    teacher: Network | None = None
+    distilled: Network | None = None
     ensemble: tuple[Network, ...] = ()
     dropout: Network | None = None
     loss_head: Network | None = None
+
+    @property
+    def reader(self) -> Network:
+        """Whose predictions and features the strategy sees: S-KD's where there is one, whichever model is scored."""
+        return self.scored if self.distilled is None else self.distilled
 
 
 @dataclass(frozen=True)
@@ -59,26 +68,35 @@ class Lesson:
 def train_models(
     lesson: Lesson, images: Tensor, targets: Sequence[Any], config: TrainConfig, needs: frozenset[str]
 ) -> Models:
-    """All models that these needs ask for, from fresh parameters; T and S-KD do not depend on the needs.
+    """All models that these needs ask for, from fresh parameters; none depends on what else is asked for.
 
-    A rival's own models (members of an ensemble, dropout, loss head) are distilled students as S-KD is, so that
-    strategies differ in how they choose and in nothing else.
+    A rival's own models (members of an ensemble, dropout, loss head) are trained as the scored one is, distilled or
+    not, so that strategies differ in how they choose and in nothing else.
     """
     task, spec = lesson.task, lesson.spec
-    teacher = train_teacher(task, spec, images, targets, config)
-    distilled = distil(task, spec, teacher, images, targets, config)
+    distils, gaps = lesson.campaign.models.scored == "distilled", bool(needs & {"d_ss", "d_st"})
+    teacher = train_teacher(task, spec, images, targets, config) if distils or gaps else None
+    distilled = None if teacher is None else distil(task, spec, teacher, images, targets, config)
+    student = train_student(task, spec, images, targets, config) if "d_ss" in needs or not distils else None
+    scored = distilled if distils else student
+    assert scored is not None
+
+    def as_scored(settings: TrainConfig, to_learn: Task = task, wrap: Wrap | None = None) -> Network:
+        if teacher is not None and distils:
+            return distil(to_learn, spec, teacher, images, targets, settings, wrap=wrap)
+        return train_student(to_learn, spec, images, targets, settings, wrap=wrap)
+
     members = lesson.campaign.ensemble - 1 if "ensemble" in needs else 0
     others = [replace(config, seed=config.seed + (member + 1) * MEMBER_SEED) for member in range(members)]
     rate, loss_task = lesson.campaign.dropout, LearningLossTask(task)
     return Models(
+        scored,
+        student,
         teacher,
         distilled,
-        student=train_student(task, spec, images, targets, config) if "d_ss" in needs else None,
-        ensemble=tuple(distil(task, spec, teacher, images, targets, other) for other in others),
-        dropout=distil(task, spec, teacher, images, targets, config, wrap=lambda net: DropoutNet(net, rate))
-        if "dropout" in needs
-        else None,
-        loss_head=distil(loss_task, spec, teacher, images, targets, config) if "predicted_loss" in needs else None,
+        ensemble=tuple(as_scored(other) for other in others),
+        dropout=as_scored(config, wrap=lambda net: DropoutNet(net, rate)) if "dropout" in needs else None,
+        loss_head=as_scored(config, loss_task) if "predicted_loss" in needs else None,
     )
 
 
@@ -94,11 +112,11 @@ def observe(
     def distributions(model: Network) -> NDArray[np.floating] | None:
         return infer(task, model, pool, device=device, distributions=True).distributions
 
-    seen = infer(task, models.distilled, pool, device=device, distributions=bool(needs & {"probabilities", "ensemble"}))
+    seen = infer(task, models.reader, pool, device=device, distributions=bool(needs & {"probabilities", "ensemble"}))
     found: dict[str, Any] = {"features": seen.features, "probabilities": seen.distributions}
-    if models.student is not None:
+    if "d_ss" in needs and models.student is not None:
         found["d_ss"] = prediction_gap(task, seen.predictions, predictions(models.student))
-    if "d_st" in needs:
+    if "d_st" in needs and models.teacher is not None:
         found["d_st"] = prediction_gap(task, seen.predictions, predictions(models.teacher))
     if models.ensemble:
         found["ensemble"] = (seen.distributions, *map(distributions, models.ensemble))
@@ -110,13 +128,13 @@ def observe(
         predicted = infer(loss_task, models.loss_head, pool, device=device).predictions
         found["predicted_loss"] = loss_task.predicted_losses(predicted)
     if "labelled_features" in needs:
-        found["labelled_features"] = infer(task, models.distilled, labelled, device=device).features
+        found["labelled_features"] = infer(task, models.reader, labelled, device=device).features
     return PoolScores(**{name: found[name] for name in needs}, seed=seed, budget=budget)
 
 
 def noise_scores(lesson: Lesson, models: Models, labelled: Tensor) -> NDArray[np.float64] | None:
-    """`label_noise` (L,) of the labelled images, where S was trained."""
-    if models.student is None:
+    """`label_noise` (L,) of the labelled images, where the trio was trained."""
+    if models.student is None or models.teacher is None or models.distilled is None:
         return None
     task, device = lesson.task, lesson.campaign.train_config(0).device
     distilled, student, teacher = (

@@ -108,8 +108,8 @@ def make_lesson(campaign: Campaign, split: Split) -> Lesson:
 def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
     """The points of an arm, one each round; rounds that the journal knows come at once.
 
-    A round: label the batch, train from scratch on all labels so far, score S-KD on the held-out images, look at the
-    unlabelled pool, choose the next batch.
+    A round: label the batch, train from scratch on all labels so far, score S-KD (or S) on the held-out images, look
+    at the unlabelled pool, choose the next batch.
     """
     campaign = setting.lesson.campaign
     fingerprint = run_fingerprint(campaign, arm, setting.seed)
@@ -174,6 +174,8 @@ def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:
     """
     settings = campaign.model_dump(mode="json", exclude={"strategies", "seeds", "rounds", "description", "baseline"})
     settings["data"].pop("root")
+    if campaign.models.scored == "distilled":  # younger than many a finished run
+        settings["models"].pop("scored")
     if campaign.task == "classification":
         for name in ("attributes", "ways", "pixels"):  # of lanes alone, and younger than many a finished run
             settings["noise"].pop(name)
@@ -190,7 +192,7 @@ def _trained(
     config = lesson.campaign.train_config(setting.config_seed(number))
     images, answers = split.pool.take(labelled).images, annotator.labels[labelled]
     models = train_models(lesson, images, answers.tolist(), config, wanted)
-    predictions = infer(lesson.task, models.distilled, split.held_out.images, device=config.device).predictions
+    predictions = infer(lesson.task, models.scored, split.held_out.images, device=config.device).predictions
     wrong = annotator.wrong(labelled)
     suspicion = noise_scores(lesson, models, images) if 0 < wrong.sum() < len(wrong) else None
     point = Point(

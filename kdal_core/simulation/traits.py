@@ -100,7 +100,7 @@ def look(
         eps: of the published uncertainty.
     """
     device = lesson.campaign.train_config(0).device
-    inferred = infer(lesson.task, models.distilled, images.images, device=device, distributions=True)
+    inferred = infer(lesson.task, models.reader, images.images, device=device, distributions=True)
     pool = PoolScores(d_ss=seen.d_ss, d_st=seen.d_st, probabilities=inferred.distributions)
     failing = errors(lesson.task, inferred.predictions, images.labels.tolist())
     return rank_correlations(scores_of(pool, eps), {**images.traits, ERROR: failing, WRONG: wrong.astype(np.float64)})

@@ -34,6 +34,7 @@ class ClassificationTask:
 
     kind = "classification"
     metric_name = "accuracy"
+    temperature = 4.0
     longest_side = 224
 
     def __post_init__(self) -> None:

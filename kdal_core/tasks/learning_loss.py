@@ -63,6 +63,11 @@ class LearningLossTask:
         return self.inner.longest_side
 
     @property
+    def temperature(self) -> float:
+        """The inner task's."""
+        return self.inner.temperature
+
+    @property
     def metric_name(self) -> str:
         """The inner task's."""
         return self.inner.metric_name

@@ -38,6 +38,10 @@ class Task(Protocol):
         """Pixels of an image's longer side that its networks see, unless somebody says otherwise."""
 
     @property
+    def temperature(self) -> float:
+        """T of the distillation loss, where nobody says otherwise."""
+
+    @property
     def metric_name(self) -> str:
         """What `score` measures, in words for people: "accuracy"."""
 

@@ -25,7 +25,7 @@ class TrainConfig:
         batch_size: images a step.
         lr: peak learning rate of AdamW; it warms up over the first tenth and falls to zero along a cosine.
         weight_decay: AdamW's.
-        temperature: T of the distillation loss.
+        temperature: T of the distillation loss; None is the task's own.
         kd_weight: w in task loss + w · distillation loss.
         seed: of the order of the images, their random views, and any dropout.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:1".
@@ -37,7 +37,7 @@ class TrainConfig:
     batch_size: int = 32
     lr: float = 2e-3
     weight_decay: float = 5e-2
-    temperature: float = 4.0
+    temperature: float | None = None
     kd_weight: float = 1.0
     seed: int = 0
     device: str = "auto"
@@ -51,7 +51,7 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}.")
         for name in ("lr", "temperature"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+            if getattr(self, name) is not None and not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(f"{name} must be a positive finite number, not {getattr(self, name)!r}.")
         for name in ("weight_decay", "kd_weight"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):

@@ -80,10 +80,16 @@ def train_student(
     targets: Sequence[Any],
     config: TrainConfig,
     *,
+    wrap: Callable[[Network], Network] | None = None,
     progress: Progress | None = None,
 ) -> Network:
-    """S: a fresh student, trained on the labels alone."""
+    """S: a fresh student, trained on the labels alone.
+
+    `wrap` may put something around the fresh student before it is trained, dropout or a head of its own.
+    """
     student = task.build(spec.student, spec.image_size, weights=spec.student_weights, seed=_seed(config, 0))
+    if wrap is not None:
+        student = wrap(student)
     train(task, student, images, targets, replace(config, seed=_seed(config, 0)), progress=progress)
     return student
 
@@ -119,10 +125,7 @@ def distil(
     wrap: Callable[[Network], Network] | None = None,
     progress: Progress | None = None,
 ) -> Network:
-    """S-KD: a fresh student, trained on the labels and on the teacher's soft targets.
-
-    `wrap` may put something around the fresh student before it is trained, dropout or a head of its own.
-    """
+    """S-KD: a fresh student, trained on the labels and on the teacher's soft targets; `wrap` as in `train_student`."""
     student = task.build(spec.student, spec.image_size, weights=spec.student_weights, seed=_seed(config, 2))
     if wrap is not None:
         student = wrap(student)
