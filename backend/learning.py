@@ -50,13 +50,13 @@ def trio_spec(policy: Policy, task: Task, image_size: tuple[int, int]) -> TrioSp
     )
 
 
-def train_config(policy: Policy, device: str) -> TrainConfig:
-    """How a policy asks to train, with the core's defaults."""
+def train_config(policy: Policy, task: Task, device: str) -> TrainConfig:
+    """How a policy asks to train, with the task's defaults."""
     names = ("epochs", "batch_size", "lr", "temperature", "kd_weight")
     chosen: Json = {name: value for name in names if (value := getattr(policy, name)) is not None}
     # An owner who names a number of epochs gets that many, not the least number of steps.
     bounds: Json = {"min_steps": 1, "max_steps": 10_000_000} if policy.epochs is not None else {}
-    return TrainConfig(**chosen, **bounds, seed=policy.seed, device=device)
+    return TrainConfig.suited(task, **chosen, **bounds, seed=policy.seed, device=device)
 
 
 def train_student_and_teacher(
@@ -146,7 +146,7 @@ def load_model(resources: Resources, uid: str, number: int, role: str) -> tuple[
 def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:
     task = snapshot.format.task()
     spec = trio_spec(snapshot.policy, task, snapshot.image_size)
-    return task, spec, train_config(snapshot.policy, resources.settings.device)
+    return task, spec, train_config(snapshot.policy, task, resources.settings.device)
 
 
 def _training_set(

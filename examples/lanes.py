@@ -33,7 +33,7 @@ class Lanes:
     <Label value="lane" background="#00b8d9"/>
   </VectorLabels>
 </View>"""
-    # Small networks and half the pixels either way: a round takes about a minute on a laptop without a GPU.
+    # Small networks and half the pixels either way: a round takes two or three minutes on a laptop without a GPU.
     policy: Json = {  # noqa: RUF012
         "budget": 30,
         "image_size": 200,
@@ -41,8 +41,8 @@ class Lanes:
         "teacher": "mid_rows",
         "batch_size": 16,
     }
-    rounds = 4
-    draws = 2
+    rounds = 3
+    draws = 1
     suffix = "jpg"
 
     def __len__(self) -> int:

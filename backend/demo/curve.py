@@ -103,7 +103,7 @@ def _random_model(
     """Predictions for all images of an S-KD trained on randomly chosen labels, as a round trains it."""
     policy = snapshot.policy.model_copy(update={"seed": snapshot.policy.seed + draw})
     used = [i for i in chosen.tolist() if not held_out(snapshot.policy, refs[i].task_id)]
-    config = train_config(policy, resources.settings.device)
+    config = train_config(policy, task, resources.settings.device)
     spec = trio_spec(policy, task, snapshot.image_size)
     targets = [answers[i] for i in used]
     teacher = train_teacher(task, spec, images[used], targets, config)  # S takes no part in what serves

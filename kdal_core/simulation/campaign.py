@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from kdal_core.acquisition import Strategy, strategy, strategy_names
 from kdal_core.errors import ConfigError
 from kdal_core.metrics import ClassGap
+from kdal_core.tasks import get_task
 from kdal_core.training import TrainConfig
 
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
@@ -199,7 +200,7 @@ class Campaign(Part):
     def train_config(self, seed: int) -> TrainConfig:
         """How to train, with this seed."""
         try:
-            return TrainConfig(**{**self.training, "seed": seed})
+            return TrainConfig.suited(get_task(self.task, ("any",)), **{**self.training, "seed": seed})
         except TypeError as error:
             raise ConfigError(f"training: {error}") from error
 

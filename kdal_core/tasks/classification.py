@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class ClassificationTask:
 
     kind = "classification"
     metric_name = "accuracy"
-    temperature = 4.0
+    training: ClassVar[dict[str, Any]] = {}
     longest_side = 224
 
     def __post_init__(self) -> None:

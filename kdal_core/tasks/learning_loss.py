@@ -63,9 +63,9 @@ class LearningLossTask:
         return self.inner.longest_side
 
     @property
-    def temperature(self) -> float:
+    def training(self) -> Mapping[str, Any]:
         """The inner task's."""
-        return self.inner.temperature
+        return self.inner.training
 
     @property
     def metric_name(self) -> str:

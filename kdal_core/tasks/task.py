@@ -38,8 +38,8 @@ class Task(Protocol):
         """Pixels of an image's longer side that its networks see, unless somebody says otherwise."""
 
     @property
-    def temperature(self) -> float:
-        """T of the distillation loss, where nobody says otherwise."""
+    def training(self) -> Mapping[str, Any]:
+        """Settings of `TrainConfig` in which its defaults do not suit the task."""
 
     @property
     def metric_name(self) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from kdal_core.errors import ConfigError
+from kdal_core.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class TrainConfig:
 
     The length is counted in optimiser steps: `epochs` passes over the labels, but at least `min_steps` (so
     that 50 labels are learnt well) and at most `max_steps` (so that a round stays bounded in time).
-    Where the defaults come from: methods.md, section 2 (kd_weight), and docs/results.md (the others).
+    Where the defaults come from: methods.md, section 2 (kd_weight), and docs/results.md (the others). They suit
+    classes of images; `TrainConfig.suited` has what suits a task.
 
     Attributes:
         epochs: passes over the labelled images.
@@ -25,7 +27,7 @@ class TrainConfig:
         batch_size: images a step.
         lr: peak learning rate of AdamW; it warms up over the first tenth and falls to zero along a cosine.
         weight_decay: AdamW's.
-        temperature: T of the distillation loss; None is the task's own.
+        temperature: T of the distillation loss.
         kd_weight: w in task loss + w · distillation loss.
         seed: of the order of the images, their random views, and any dropout.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:1".
@@ -37,7 +39,7 @@ class TrainConfig:
     batch_size: int = 32
     lr: float = 2e-3
     weight_decay: float = 5e-2
-    temperature: float | None = None
+    temperature: float = 4.0
     kd_weight: float = 1.0
     seed: int = 0
     device: str = "auto"
@@ -51,7 +53,7 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}.")
         for name in ("lr", "temperature"):
-            if getattr(self, name) is not None and not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(f"{name} must be a positive finite number, not {getattr(self, name)!r}.")
         for name in ("weight_decay", "kd_weight"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
@@ -60,6 +62,17 @@ class TrainConfig:
             raise ConfigError("batch_size must be at least 2: batch normalisation needs more than one image.")
         if self.amp not in ("auto", "on", "off"):
             raise ConfigError(f"amp must be 'auto', 'on' or 'off', not {self.amp!r}.")
+
+    @classmethod
+    def suited(cls, task: Task, **settings: Any) -> TrainConfig:
+        """The defaults, but those that the task would have otherwise, and over both the settings that are given.
+
+        >>> from kdal_core.tasks import LaneTask
+        >>> config = TrainConfig.suited(LaneTask(("lane",)), epochs=50)
+        >>> config.epochs, config.temperature
+        (50, 1.0)
+        """
+        return cls(**{**task.training, **settings})
 
     def steps(self, images: int) -> int:
         """Optimiser steps for this many labelled images.

@@ -75,7 +75,6 @@ def train(
     # A tenth of ten steps would be a phase of no length, by which torch divides.
     warm_up = 0.1 if steps != 10 else 0.2
     schedule = OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps, pct_start=warm_up)
-    temperature = task.temperature if config.temperature is None else config.temperature
     losses: list[float] = []
 
     with seeded(config.seed, device), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
@@ -91,7 +90,7 @@ def train(
                 if teacher is not None:
                     with torch.no_grad():
                         taught = teacher(x)
-                    loss = loss + config.kd_weight * task.distillation_loss(outputs, taught, temperature)
+                    loss = loss + config.kd_weight * task.distillation_loss(outputs, taught, config.temperature)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()

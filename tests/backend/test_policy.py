@@ -10,6 +10,7 @@ from backend.policy import Policy
 from backend.scoring import SCORED, chosen_strategy
 from kdal_core.acquisition import strategy
 from kdal_core.errors import ConfigError
+from kdal_core.tasks import ClassificationTask, LaneTask
 from tests.backend.values import json_values, outcome, scalars
 
 
@@ -139,6 +140,7 @@ def test_any_values_under_the_known_keys_give_a_policy_or_name_a_key(params):
         assert found.budget >= 1
 
 
+@pytest.mark.parametrize("task", [ClassificationTask(("cat", "dog")), LaneTask(("lane",))], ids=lambda task: task.kind)
 @given(
     st.fixed_dictionaries(
         {},
@@ -151,11 +153,11 @@ def test_any_values_under_the_known_keys_give_a_policy_or_name_a_key(params):
         },
     )
 )
-def test_whatever_a_policy_allows_the_training_accepts(params):
+def test_whatever_a_policy_allows_the_training_accepts(task, params):
     """Refused at once, where the owner sees it, rather than in the middle of a round."""
     policy = outcome(ConfigError, lambda: Policy.parse(params))
     if isinstance(policy, Policy):
-        config = train_config(policy, "cpu")
+        config = train_config(policy, task, "cpu")
         assert {name: getattr(config, name) for name in params} == params
 
 

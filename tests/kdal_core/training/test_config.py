@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from kdal_core.errors import ConfigError
+from kdal_core.tasks import ClassificationTask, LaneTask
 from kdal_core.training import TrainConfig, resolve_device
 from kdal_core.training.config import use_amp
 
@@ -52,3 +53,11 @@ def test_mixed_precision_is_for_cuda_unless_asked_for():
     assert use_amp("auto", cuda)
     assert use_amp("on", cpu)
     assert not use_amp("off", cuda)
+
+
+def test_a_task_has_defaults_of_its_own_and_settings_win_over_both():
+    classes, lanes = ClassificationTask(("cat", "dog")), LaneTask(("lane",))
+    assert TrainConfig.suited(classes) == TrainConfig()
+    assert TrainConfig.suited(classes, lr=0.5) == TrainConfig(lr=0.5)
+    assert TrainConfig.suited(lanes) == TrainConfig(**lanes.training) != TrainConfig()
+    assert TrainConfig.suited(lanes, temperature=3.0) == TrainConfig(**{**lanes.training, "temperature": 3.0})
