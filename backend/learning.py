@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from backend.assets import MissingAssetError
@@ -32,6 +33,10 @@ STUDENT, TEACHER, DISTILLED = "student", "teacher", "distilled"
 """The trio's roles; the distilled student is the one that serves."""
 
 
+WITHOUT_LABELS = 4000
+"""Images without a label at most that a round shows S-KD: it sees about as many in a short training."""
+
+
 class DamagedModelError(AssetError):
     """A checkpoint that cannot be used."""
 
@@ -52,7 +57,7 @@ def trio_spec(policy: Policy, task: Task, image_size: tuple[int, int]) -> TrioSp
 
 def train_config(policy: Policy, task: Task, device: str) -> TrainConfig:
     """How a policy asks to train, with the task's defaults."""
-    names = ("epochs", "batch_size", "lr", "temperature", "kd_weight")
+    names = ("epochs", "batch_size", "lr", "temperature", "kd_weight", "unlabelled")
     chosen: Json = {name: value for name in names if (value := getattr(policy, name)) is not None}
     # An owner who names a number of epochs gets that many, not the least number of steps.
     bounds: Json = {"min_steps": 1, "max_steps": 10_000_000} if policy.epochs is not None else {}
@@ -83,12 +88,13 @@ def train_student_and_teacher(
 
 
 def train_distilled(resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress) -> Json:
-    """Train S-KD on the labels and on T; write its checkpoint."""
+    """Train S-KD on the labels and on T, and on images that T alone has seen; write its checkpoint."""
     torch.set_num_threads(resources.settings.torch_threads)
     task, spec, config = _plan(resources, snapshot)
     images, targets = _training_set(resources, project, snapshot, number)
     teacher, _ = load_model(resources, snapshot.uid, number, TEACHER)
-    distilled = distil(task, spec, teacher, images, targets, config, progress=progress)
+    others = _without_labels(resources, snapshot) if config.unlabelled else None
+    distilled = distil(task, spec, teacher, images, targets, config, unlabelled=others, progress=progress)
     _save(resources, snapshot, number, DISTILLED, distilled, spec.model_spec(task, DISTILLED))
     return {}
 
@@ -158,6 +164,12 @@ def _training_set(
     if items and not loaded.kept:
         raise AssetError(f"none of the {len(items)} labelled images can be read, for example {loaded.reasons[0]}")
     return loaded.images, [items[i].target for i in loaded.kept]
+
+
+def _without_labels(resources: Resources, snapshot: Snapshot) -> Sequence[torch.Tensor] | torch.Tensor:
+    """Images of the pool, `WITHOUT_LABELS` at most; those that cannot be read are left out, to be named by scoring."""
+    order = np.random.default_rng(snapshot.policy.seed).permutation(len(snapshot.pool))[:WITHOUT_LABELS]
+    return resources.images.load([snapshot.pool[i] for i in np.sort(order)], snapshot.image_size).images
 
 
 def _score(

@@ -53,6 +53,8 @@ class Policy(BaseModel):
     """Of the soft targets."""
     kd_weight: Annotated[float, Field(ge=0, le=100)] | None = None
     """Of the distillation loss beside the labels' loss."""
+    unlabelled: bool | None = None
+    """Whether the distilled student hears from its teacher about images without a label, too; null: for lanes."""
 
     holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Share of the labels never trained on, which decide whether a new model may serve."""

@@ -107,7 +107,8 @@ def _random_model(
     spec = trio_spec(policy, task, snapshot.image_size)
     targets = [answers[i] for i in used]
     teacher = train_teacher(task, spec, images[used], targets, config)  # S takes no part in what serves
-    student = distil(task, spec, teacher, images[used], targets, config)
+    others = np.setdiff1d(np.arange(len(images)), chosen)
+    student = distil(task, spec, teacher, images[used], targets, config, unlabelled=images[others])
     return infer(task, student, images).predictions
 
 

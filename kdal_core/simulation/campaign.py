@@ -18,6 +18,7 @@ from kdal_core.training import TrainConfig
 
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Scored = Literal["distilled", "student"]
 WAYS: tuple[Literal["shifted", "cut", "missing"], ...] = ("shifted", "cut", "missing")
 SHIPPED = resources.files("kdal_core.simulation") / "campaigns"
 
@@ -59,7 +60,7 @@ class ModelSettings(Part):
     teacher: str | None = None
     weights: str = "none"
     """Where training starts: "none", "default" (torchvision's, downloaded) or a .safetensors file."""
-    scored: Literal["distilled", "student"] = "distilled"
+    scored: Scored = "distilled"
     """The model whose score the curves show and that the rivals read. student: S, which has nothing but the labels, so
     that their worth alone is compared, and no rival waits for a teacher."""
 
@@ -108,6 +109,8 @@ class Arm(Part):
     start: Literal["random", "cold_start", "own"] | None = None
     """The first batch: random, kdal's cold start (diversity alone), or the strategy's own on features of thumbnails.
     null: cold_start for kd_gap, own for strategies that can, random for all others."""
+    scored: Scored | None = None
+    """The model whose score the curve shows; null: the campaign's."""
     gap: ClassGap | None = None
     """How two models' class probabilities are compared, for strategies that need gaps; null: the task's own choice."""
 

@@ -14,7 +14,7 @@ from kdal_core.acquisition import PoolScores, label_noise, prediction_gap
 from kdal_core.errors import ConfigError
 from kdal_core.metrics import ClassGap
 from kdal_core.models import DropoutNet, Network
-from kdal_core.simulation.campaign import Campaign
+from kdal_core.simulation.campaign import Arm, Campaign
 from kdal_core.tasks import ClassificationTask, LearningLossTask, Task
 from kdal_core.training import TrainConfig, TrioSpec, distil, infer, train_student, train_teacher
 from kdal_core.training.stochastic import dropout_samples
@@ -52,6 +52,18 @@ class Lesson:
     task: Task
     spec: TrioSpec
 
+    def of_arm(self, arm: Arm) -> Lesson:
+        """The same with what the arm would have otherwise.
+
+        Raises:
+            ConfigError: it compares class probabilities, and the task is about no classes of images.
+        """
+        lesson = self.with_gap(arm.gap)
+        if arm.scored is None:
+            return lesson
+        models = self.campaign.models.model_copy(update={"scored": arm.scored})
+        return replace(lesson, campaign=self.campaign.model_copy(update={"models": models}))
+
     def with_gap(self, kind: ClassGap | None) -> Lesson:
         """The same with another comparison of class probabilities; None: as it is.
 
@@ -66,7 +78,12 @@ class Lesson:
 
 
 def train_models(
-    lesson: Lesson, images: Tensor, targets: Sequence[Any], config: TrainConfig, needs: frozenset[str]
+    lesson: Lesson,
+    images: Tensor,
+    targets: Sequence[Any],
+    config: TrainConfig,
+    needs: frozenset[str],
+    unlabelled: Tensor | None = None,
 ) -> Models:
     """All models that these needs ask for, from fresh parameters; none depends on what else is asked for.
 
@@ -76,14 +93,16 @@ def train_models(
     task, spec = lesson.task, lesson.spec
     distils, gaps = lesson.campaign.models.scored == "distilled", bool(needs & {"d_ss", "d_st"})
     teacher = train_teacher(task, spec, images, targets, config) if distils or gaps else None
-    distilled = None if teacher is None else distil(task, spec, teacher, images, targets, config)
+    distilled = None
+    if teacher is not None:
+        distilled = distil(task, spec, teacher, images, targets, config, unlabelled=unlabelled)
     student = train_student(task, spec, images, targets, config) if "d_ss" in needs or not distils else None
     scored = distilled if distils else student
     assert scored is not None
 
     def as_scored(settings: TrainConfig, to_learn: Task = task, wrap: Wrap | None = None) -> Network:
         if teacher is not None and distils:
-            return distil(to_learn, spec, teacher, images, targets, settings, wrap=wrap)
+            return distil(to_learn, spec, teacher, images, targets, settings, unlabelled=unlabelled, wrap=wrap)
         return train_student(to_learn, spec, images, targets, settings, wrap=wrap)
 
     members = lesson.campaign.ensemble - 1 if "ensemble" in needs else 0

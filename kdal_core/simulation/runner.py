@@ -113,7 +113,7 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
     """
     campaign = setting.lesson.campaign
     fingerprint = run_fingerprint(campaign, arm, setting.seed)
-    setting = replace(setting, lesson=setting.lesson.with_gap(arm.gap))
+    setting = replace(setting, lesson=setting.lesson.of_arm(arm))
     state = Journal.load(journal, fingerprint)
     if state is None:
         first = _first_order(setting, arm)
@@ -182,6 +182,8 @@ def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:
     chosen: dict[str, Any] = (
         {} if arm is None else {"strategy": arm.strategy, "parameters": arm.parameters, "gap": arm.gap}
     )
+    if arm is not None and arm.scored is not None:
+        chosen["scored"] = arm.scored
     return json.dumps({**settings, **chosen, "start": None if arm is None else arm.first, "seed": seed}, sort_keys=True)
 
 
@@ -191,7 +193,8 @@ def _trained(
     lesson, split, annotator = setting.lesson, setting.split, setting.annotator
     config = lesson.campaign.train_config(setting.config_seed(number))
     images, answers = split.pool.take(labelled).images, annotator.labels[labelled]
-    models = train_models(lesson, images, answers.tolist(), config, wanted)
+    others = split.pool.take(np.setdiff1d(np.arange(len(split.pool)), labelled)).images if config.unlabelled else None
+    models = train_models(lesson, images, answers.tolist(), config, wanted, others)
     predictions = infer(lesson.task, models.scored, split.held_out.images, device=config.device).predictions
     wrong = annotator.wrong(labelled)
     suspicion = noise_scores(lesson, models, images) if 0 < wrong.sum() < len(wrong) else None

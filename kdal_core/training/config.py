@@ -29,6 +29,7 @@ class TrainConfig:
         weight_decay: AdamW's.
         temperature: T of the distillation loss.
         kd_weight: w in task loss + w · distillation loss.
+        unlabelled: whether S-KD hears from its teacher about images without a label, too.
         seed: of the order of the images, their random views, and any dropout.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:1".
         amp: "auto" (bfloat16 on CUDA, float32 on a CPU), "on" or "off".
@@ -41,6 +42,7 @@ class TrainConfig:
     weight_decay: float = 5e-2
     temperature: float = 4.0
     kd_weight: float = 1.0
+    unlabelled: bool = False
     seed: int = 0
     device: str = "auto"
     amp: Literal["auto", "on", "off"] = "auto"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from kdal_core.errors import ConfigError
@@ -40,11 +41,13 @@ def train(
     config: TrainConfig,
     *,
     teacher: Network | None = None,
+    unlabelled: ImageSource | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a model in place, from the parameters it comes with; it comes back on the CPU, in eval mode.
 
-    Loss: task loss + `kd_weight` · distillation loss on the same random views, when a teacher is given.
+    Loss: task loss + `kd_weight` · distillation loss on the same random views, when a teacher is given. With images
+    without a label, each step has as many of these, and the distillation loss is the mean of both halves'.
     The last step's model is the result: no checkpoint is chosen, so no held-out label is looked at.
 
     Args:
@@ -54,6 +57,7 @@ def train(
         targets: N targets of the task.
         config: how; the result is a function of it, the data and the model's initial parameters.
         teacher: trained network, left as it is.
+        unlabelled: M uint8 images of the same form, M >= 0, of which the teacher alone says what they show.
         progress: called with the share done, in [0, 1].
 
     Raises:
@@ -68,6 +72,7 @@ def train(
     device = resolve_device(config.device)
     amp = use_amp(config.amp, device)
     generator = torch.Generator().manual_seed(config.seed)
+    others = torch.Generator().manual_seed(config.seed)
     images, steps = in_memory(images), config.steps(len(targets))
     model.to(device).train()
     teacher = None if teacher is None else copy.deepcopy(teacher).to(device).eval()
@@ -76,21 +81,28 @@ def train(
     warm_up = 0.1 if steps != 10 else 0.2
     schedule = OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps, pct_start=warm_up)
     losses: list[float] = []
+    more = _batches_without_labels(unlabelled if teacher is not None else None, config.batch_size, steps, others)
 
     with seeded(config.seed, device), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         for step, batch in enumerate(endless_batches(len(targets), config.batch_size, steps, generator)):
             x = to_float(fetch(images, batch), device)  # (B, 3, H, W)
             y = task.collate([targets[index] for index in batch])
+            extra = to_float(seen, device) if (seen := next(more, None)) is not None else None
             if config.augment:
+                if extra is not None:
+                    extra, _ = task.augment(extra, y, others)  # whose labels go along does not matter
                 x, y = task.augment(x, y, generator)
             y = _to(y, device)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
                 outputs = model(x)
                 loss = task.loss(outputs, y)
                 if teacher is not None:
-                    with torch.no_grad():
-                        taught = teacher(x)
-                    loss = loss + config.kd_weight * task.distillation_loss(outputs, taught, config.temperature)
+                    halves = [(outputs, x)] if extra is None else [(outputs, x), (model(extra), extra)]
+                    for student_outputs, view in halves:
+                        with torch.no_grad():
+                            taught = teacher(view)
+                        distance = task.distillation_loss(student_outputs, taught, config.temperature)
+                        loss = loss + config.kd_weight / len(halves) * distance
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
@@ -102,6 +114,17 @@ def train(
                 progress((step + 1) / steps)
     model.to("cpu").eval()
     return TrainResult(steps=steps, images=len(targets), losses=_tenths(losses))
+
+
+def _batches_without_labels(
+    images: ImageSource | None, batch_size: int, steps: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """`steps` batches (B, 3, H, W) uint8; none where there are no images."""
+    if images is None or len(images) == 0:
+        return
+    images = in_memory(images)
+    for batch in endless_batches(len(images), batch_size, steps, generator):
+        yield fetch(images, batch)
 
 
 def _to(value: Any, device: torch.device) -> Any:

@@ -122,15 +122,21 @@ def distil(
     targets: Sequence[Any],
     config: TrainConfig,
     *,
+    unlabelled: ImageSource | None = None,
     wrap: Callable[[Network], Network] | None = None,
     progress: Progress | None = None,
 ) -> Network:
-    """S-KD: a fresh student, trained on the labels and on the teacher's soft targets; `wrap` as in `train_student`."""
+    """S-KD: a fresh student, trained on the labels and on the teacher's soft targets; `wrap` as in `train_student`.
+
+    `unlabelled` are images for which there are soft targets only, as many as there may be; they are looked at where
+    `config.unlabelled` says so.
+    """
     student = task.build(spec.student, spec.image_size, weights=spec.student_weights, seed=_seed(config, 2))
     if wrap is not None:
         student = wrap(student)
     own = replace(config, seed=_seed(config, 2))
-    train(task, student, images, targets, own, teacher=teacher, progress=progress)
+    extra = unlabelled if config.unlabelled else None
+    train(task, student, images, targets, own, teacher=teacher, unlabelled=extra, progress=progress)
     return student
 
 

@@ -150,6 +150,7 @@ def test_any_values_under_the_known_keys_give_a_policy_or_name_a_key(params):
             "lr": st.floats(-1, 20),
             "temperature": st.floats(-1, 200),
             "kd_weight": st.floats(-1, 200),
+            "unlabelled": st.booleans(),
         },
     )
 )

@@ -12,6 +12,7 @@ from kdal_core.training import TrainConfig, TrioSpec, train_student
 CAMPAIGN = Campaign.parse(
     {"name": "two", "data": {"name": "digits"}, "budget": 2, "rounds": 1, "strategies": ["random"], "seeds": [0]}
 )
+OTHER_ARM = CAMPAIGN.strategies[0].model_copy(update={"scored": "student"})
 TASK = ClassificationTask(("cat", "dog"))
 
 
@@ -55,11 +56,20 @@ def test_where_the_student_is_scored_a_rival_waits_for_no_teacher_and_all_see_th
     assert not any(torch.equal(parameters(member), alone) for member in rival.ensemble)
 
 
+def test_an_arm_may_score_another_model_than_the_campaign():
+    arm = CAMPAIGN.strategies[0]
+    assert lesson(TASK).of_arm(arm).campaign.models.scored == "distilled"
+    other = lesson(TASK).of_arm(arm.model_copy(update={"scored": "student"}))
+    assert other.campaign.models.scored == "student"
+    assert other.campaign.data == CAMPAIGN.data
+
+
 def test_runs_of_before_there_was_a_choice_of_the_scored_model_are_taken_up_again():
     arm = CAMPAIGN.strategies[0]
     chosen = CAMPAIGN.model_copy(update={"models": ModelSettings(scored="student")})
     assert "scored" not in run_fingerprint(CAMPAIGN, arm, 0)
-    assert "scored" in run_fingerprint(chosen, arm, 0)
+    prints = {run_fingerprint(campaign, one, 0) for campaign in (CAMPAIGN, chosen) for one in (arm, OTHER_ARM)}
+    assert len(prints) == 4
 
 
 def parameters(model):

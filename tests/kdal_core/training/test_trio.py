@@ -31,6 +31,48 @@ def test_the_teacher_is_four_times_the_student_and_the_distilled_one_is_a_studen
     assert not same(trio.distilled, trio.student)
 
 
+def test_images_without_a_label_teach_the_distilled_student_where_the_config_says_so(task, digits, quick):
+    images, targets = digits.images[:60], digits.targets[:60]
+    teacher = train_pair(task, SPEC, images, targets, quick).teacher
+    wide = replace(quick, unlabelled=True)
+
+    def student(config, unlabelled):
+        return distil(task, SPEC, teacher, images, targets, config, unlabelled=unlabelled)
+
+    alone, taught = student(quick, None), student(wide, digits.images[60:200])
+    assert same(student(quick, digits.images[60:200]), alone)
+    assert same(student(wide, None), alone)
+    assert same(student(wide, digits.images[:0]), alone)
+    assert same(student(wide, digits.images[60:200]), taught)
+    assert not same(taught, alone)
+    assert not same(student(wide, digits.images[200:340]), taught)
+
+
+def test_what_the_teacher_says_of_images_without_a_label_makes_a_better_student_of_few_labels(task, digits):
+    """Over three choices of 30 labels, on images that neither has seen."""
+    scores = []
+    for seed in range(3):
+        order = torch.randperm(1000, generator=torch.Generator().manual_seed(seed)).tolist()
+        images, targets = digits.images[order[:30]], [digits.targets[i] for i in order[:30]]
+        config = TrainConfig(device="cpu", seed=seed)
+        teacher = train_pair(task, SPEC, images, targets, config).teacher
+        students = [
+            distil(
+                task,
+                SPEC,
+                teacher,
+                images,
+                targets,
+                replace(config, unlabelled=wide),
+                unlabelled=digits.images[order[30:]],
+            )
+            for wide in (False, True)
+        ]
+        found = [infer(task, student, digits.images[1000:], device="cpu").predictions for student in students]
+        scores.append([task.score(predictions, digits.targets[1000:]) for predictions in found])
+    assert sum(wide for _, wide in scores) > sum(alone for alone, _ in scores)
+
+
 def test_a_small_teacher_is_refused_before_any_training(task, digits, quick):
     spec = replace(SPEC, teacher="small_cnn")
     with pytest.raises(ConfigError, match="at least 4 times"):
