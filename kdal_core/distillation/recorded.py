@@ -110,5 +110,5 @@ def _read_safetensors(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32
 
 
 def _read_npz(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32], list[str]]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return arrays[KEYS], arrays[PROBABILITIES], [str(name) for name in arrays[CLASSES]]
