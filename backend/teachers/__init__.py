@@ -1,0 +1,1 @@
+"""Black-box teachers over the wire, and their ledger in the project's store."""
