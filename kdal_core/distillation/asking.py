@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor
 from kdal_core.distillation.ledger import Answers, QueryLedger, image_key
 from kdal_core.distillation.teacher import Teacher, check_answer, check_images
 from kdal_core.errors import TeacherError
-from kdal_core.validation import as_count
+from kdal_core.validation import as_count, as_nonnegative
 
 Progress = Callable[[int, int], None]
 
@@ -28,15 +29,18 @@ class Manner:
         workers: queries under way at once, each in a thread.
         attempts: how often a query is asked that fails in a way worth repeating; each is paid for unless it is certain
             that it never reached the teacher.
+        pause: seconds before the second attempt; doubles with each one.
     """
 
     batch_size: int = 256
     workers: int = 1
     attempts: int = 1
+    pause: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "workers", "attempts"):
             as_count(name, getattr(self, name), low=1, high=1_000_000)
+        as_nonnegative("pause", self.pause)
 
 
 def ask(
@@ -107,7 +111,7 @@ def _answers(
     """Answers batch by batch, already written down. After an error nothing new is begun, and what is under way ends."""
 
     def answer(batch: Sequence[int]) -> Answers:
-        return _paid(teacher, images[list(batch)], [keys[position] for position in batch], ledger, manner.attempts)
+        return _paid(teacher, images[list(batch)], [keys[position] for position in batch], ledger, manner)
 
     if manner.workers == 1:
         yield from map(answer, batches)
@@ -121,17 +125,18 @@ def _answers(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _paid(teacher: Teacher, images: Tensor, keys: Sequence[str], ledger: QueryLedger, attempts: int) -> Answers:
+def _paid(teacher: Teacher, images: Tensor, keys: Sequence[str], ledger: QueryLedger, manner: Manner) -> Answers:
     """One batch: set aside, asked, checked, written down; again if that is worth it."""
-    for attempt in range(1, attempts + 1):
+    for attempt in range(1, manner.attempts + 1):
         ledger.spend(len(images))
         try:
             answer = check_answer(teacher.query(images), len(images), teacher.classes)
         except TeacherError as error:
             if not error.charged:
                 ledger.take_back(len(images))
-            if not error.worth_repeating or attempt == attempts:
+            if not error.worth_repeating or attempt == manner.attempts:
                 raise
+            time.sleep(manner.pause * 2 ** (attempt - 1))
         else:
             answers = dict(zip(keys, answer.numpy(), strict=True))
             ledger.store.record(answers)
