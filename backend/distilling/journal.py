@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -114,7 +116,7 @@ class Journal:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return MixupSelection(arrays["pairs"], arrays["lambdas"], arrays["confidence"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise ConfigError(f"{str(path)!r} cannot be read ({error}): start anew with --fresh.") from error
 
     def _stage(self, number: int, ending: str) -> Path:

@@ -90,6 +90,7 @@ def test_a_distillation_spends_its_budget_and_writes_student_report_and_figures(
     assert (folder / "out" / "curve.png").stat().st_size > 5000
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning", "ignore:.*torch.jit.*:DeprecationWarning")
 def test_the_student_is_a_checkpoint_like_any_other_and_the_figures_are_its_own(digits):
     folder, _ = digits
     data = (folder / "out" / "student.safetensors").read_bytes()
