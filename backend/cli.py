@@ -226,6 +226,30 @@ def simulate(
         sys.exit(130)
 
 
+@app.command()
+def distill(
+    file: Annotated[Path, typer.Argument(help="A YAML file: images, teacher, budget, student.")],
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder of run and report; default artifacts/distill/<name>.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(envvar="KDAL_DATA", help="Folder of the data sets; default data.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Choose and train anew; answers that were paid for stay in the ledger.")
+    ] = False,
+) -> None:
+    """Train a compact student from a black-box teacher, asking it about few images and within a budget."""
+    from backend.distilling.showing import show_distillation
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        show_distillation(file, folder, Settings.load(), data=data, fresh=fresh, out=out)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; the same command goes on from here, and asks nothing twice.", err=True)
+        sys.exit(130)
+
+
 def main() -> None:
     """Entry point: an error of ours is a sentence on stderr and exit status 1, never a traceback."""
     for name, value in dotenv_values(".env").items():

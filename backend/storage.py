@@ -20,8 +20,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import (
     JSON,
+    BigInteger,
     ForeignKey,
     Index,
+    LargeBinary,
     Select,
     Text,
     TypeDecorator,
@@ -142,6 +144,34 @@ class SetAside(Base):
     task_id: Mapped[int] = mapped_column(primary_key=True)
     round: Mapped[int]
     reason: Mapped[str]
+
+
+class TeacherAccount(Base):
+    """What a black-box teacher has cost so far, see `backend.teachers.ledger`."""
+
+    __tablename__ = "teacher_accounts"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    teacher: Mapped[str]
+    """Who answers: answers of another teacher are not mixed with its own."""
+    classes: Mapped[list[str]] = mapped_column(JSON)
+    images: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Images set aside: answered, under way, or lost in a crash."""
+    nanos: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Money for them, in billionths of its unit."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class TeacherAnswer(Base):
+    """An answer that was paid for."""
+
+    __tablename__ = "teacher_answers"
+
+    account: Mapped[str] = mapped_column(ForeignKey("teacher_accounts.name"), primary_key=True)
+    image: Mapped[str] = mapped_column(primary_key=True)
+    """`kdal_core.distillation.image_key`."""
+    probabilities: Mapped[bytes] = mapped_column(LargeBinary)
+    """float32, little-endian, one for each class."""
 
 
 class Storage:

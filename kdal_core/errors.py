@@ -21,3 +21,17 @@ class AssetError(KdalError):
 
 class BudgetExceeded(KdalError):
     """A black-box teacher would have been asked more often than its budget allows."""
+
+
+class TeacherError(KdalError):
+    """A black-box teacher that gave no usable answer.
+
+    Attributes:
+        charged: whether the images may have reached the teacher. Only when it is certain that they did not, the
+            query does not count in the budget.
+        worth_repeating: whether the same query may well succeed if it is asked again.
+    """
+
+    def __init__(self, message: str, *, charged: bool = True, worth_repeating: bool = False) -> None:
+        super().__init__(message)
+        self.charged, self.worth_repeating = charged, worth_repeating

@@ -26,6 +26,30 @@ class Network(nn.Module):
         return self.forward_with_features(images)[1]
 
 
+class StagedNetwork(Network):
+    """A network in three parts, for those who look at many mixes of few images (`kdal_core.distillation`).
+
+    The outputs are `tail(trunk(stem(images)))`. In eval mode `stem` is affine in the images, so the stem of a mix is
+    the mix of the stems; `tail` is cheap beside the other two.
+    """
+
+    def stem(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> maps (B, ...), affine in the images in eval mode."""
+        raise NotImplementedError
+
+    def trunk(self, maps: Tensor) -> Tensor:
+        """Maps (B, ...) of `stem`, which may be overwritten -> hidden values (B, D), not yet rectified."""
+        raise NotImplementedError
+
+    def tail(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) of `trunk` -> outputs (B, C), features (B, F)."""
+        raise NotImplementedError
+
+    def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) in [0, 1] -> logits (B, C), features (B, F)."""
+        return self.tail(self.trunk(self.stem(images)))
+
+
 class Normalize(nn.Module):
     """Images in [0, 1] -> (images - mean) / std for each of the three channels."""
 

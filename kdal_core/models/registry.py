@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kdal_core.errors import ConfigError
 from kdal_core.models.building import Family
+from kdal_core.models.lenet import LENET, LeNet5
 from kdal_core.models.network import Network
 from kdal_core.models.pretrained import TorchvisionNet, torchvision_names
 from kdal_core.models.small import LARGEST_SIDE, SHAPES, SmallNet
@@ -15,7 +16,7 @@ def model_names() -> list[str]:
     >>> model_names()[:4], "resnet50" in model_names()
     (['tiny_cnn', 'small_cnn', 'mid_cnn', 'wide_cnn'], True)
     """
-    return [*SHAPES, *torchvision_names()]
+    return [*SHAPES, LENET, *torchvision_names()]
 
 
 def build_model(
@@ -69,6 +70,8 @@ def _classifiers(num_classes: int, image_size: tuple[int, int]) -> Family:
     def construct(name: str, pretrained: bool) -> Network:
         if name in SHAPES:
             return SmallNet(SHAPES[name], num_classes, image_size)
+        if name == LENET:
+            return LeNet5(num_classes, image_size)
         return TorchvisionNet(name, num_classes, image_size=image_size, pretrained=pretrained)
 
-    return Family(tuple(SHAPES), torchvision_names(), image_size, construct)
+    return Family((*SHAPES, LENET), torchvision_names(), image_size, construct)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from kdal_core.models.network import Network, Normalize
+from kdal_core.models.network import Normalize, StagedNetwork
 
 LARGEST_SIDE = 64
 
@@ -33,7 +33,7 @@ SHAPES: dict[str, SmallShape] = {
 }
 
 
-class SmallNet(Network):
+class SmallNet(StagedNetwork):
     """Stages of convolutions, halving the image until its short side is about 4, then 2x2 pooled features."""
 
     def __init__(self, shape: SmallShape, num_classes: int, image_size: tuple[int, int]) -> None:
@@ -58,7 +58,17 @@ class SmallNet(Network):
         )
         self.head = nn.Linear(shape.features, num_classes)
 
-    def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) in [0, 1] -> logits (B, C), features (B, D)."""
-        features: Tensor = self.embed(self.body(images))  # (B, D)
+    def stem(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, width, H, W): normalised, convolved, batch-normalised."""
+        maps: Tensor = self.body[:3](images)
+        return maps
+
+    def trunk(self, maps: Tensor) -> Tensor:
+        """(B, width, H, W) -> (B, D) before the last rectifier."""
+        hidden: Tensor = self.embed[:2](self.body[3:](maps))
+        return hidden
+
+    def tail(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) -> logits (B, C), features (B, D)."""
+        features: Tensor = self.embed[2](hidden)
         return self.head(features), features

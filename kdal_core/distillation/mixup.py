@@ -1,0 +1,174 @@
+"""Active Mixup: a student from a black-box teacher, a few real images and few queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from torch import Tensor
+
+from kdal_core.distillation.coarse_to_fine import Precision
+from kdal_core.distillation.ledger import QueryLedger
+from kdal_core.distillation.pairs import DEFAULT_LAMBDAS, Mode, PairPool, mix_images, pool_of_images
+from kdal_core.distillation.selection import MEMORY, MixupSelection, random_pairs, select_pairs
+from kdal_core.distillation.stages import (
+    Distilled,
+    Proposal,
+    Stage,
+    StageConfig,
+    as_ledger,
+    asked_pairs,
+    distil_in_stages,
+)
+from kdal_core.distillation.teacher import Teacher
+from kdal_core.models import Network
+from kdal_core.validation import InvalidInput
+
+
+@dataclass(frozen=True)
+class MixupConfig:
+    """Which mixes to ask about, over how many stages, and how to train. The defaults are the published rule.
+
+    Attributes:
+        stages, lambdas, mode, exact, memory, max_uses, random_share, candidates, precision: see `StageConfig` and
+            `select_pairs`.
+        training: stages, training of the students, seed.
+        mixed_colours: whether grey and colour images may be mixed.
+    """
+
+    training: StageConfig = field(default_factory=StageConfig)
+    lambdas: tuple[float, ...] = DEFAULT_LAMBDAS
+    mode: Mode = "all"
+    exact: bool | None = None
+    memory: int = MEMORY
+    max_uses: int | None = None
+    random_share: float = 0.0
+    candidates: int | None = None
+    precision: Precision = "float32"
+    mixed_colours: bool = False
+
+
+def active_mixup(
+    teacher: Teacher,
+    images: Tensor | Sequence[Tensor],
+    student: str,
+    ledger: QueryLedger | int,
+    config: MixupConfig | None = None,
+    *,
+    replay: Sequence[MixupSelection] = (),
+    on_stage: Callable[[Stage, Network], None] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Distilled:
+    """Distil a black-box teacher into a student with mixes of pairs that the student is least sure of.
+
+    Stage 0: ask about the real images, train. Then per stage: C2 of all pairs by the last student, ask about the
+    lowest, each at its own lambda, merge, train a new student from scratch on soft labels. A pair is mixed at most
+    once in a run.
+
+    Args:
+        teacher: whom to ask; `teacher.classes` names the student's classes.
+        images: unlabelled, uint8 (N, 3, H, W), or a sequence of (C, H, W) with C 1 or 3. They need not come from the
+            teacher's domain.
+        student: architecture: a name that `build_model` knows ("lenet5", "small_cnn", "resnet18").
+        ledger: budget and memory of the answers; or a budget in images, real ones included.
+        config: None: the published rule, ten stages.
+        replay: selections of an earlier run's stages, to go on after them; the ledger must know their answers.
+        on_stage: called after each training with the stage and its student, for reports and for `replay`.
+        progress: called with what is being done ("ask", "train", "select") and the share of it that is done.
+
+    Returns:
+        The student, its spec, the ledger and the history.
+
+    Raises:
+        InvalidInput: fewer than two images, sizes or colours that do not fit: before any query.
+        BudgetExceeded: a budget below the number of real images: before any query.
+        ConfigError: a student that cannot be built for these images: before any query.
+        TeacherError: no usable answer; the ledger keeps those that came before it.
+
+    Source: Active Mixup paper (CVPR 2020), algorithm 1; methods.md, section 3.
+    """
+    config = config or MixupConfig()
+    pool = pool_of_images(images, mixed_colours=config.mixed_colours)
+    choose = partial(_lowest, pool, config)
+    return _mixed_in_stages(teacher, pool, student, ledger, config, choose, replay, on_stage, progress)
+
+
+def random_search(
+    teacher: Teacher,
+    images: Tensor | Sequence[Tensor],
+    student: str,
+    ledger: QueryLedger | int,
+    config: MixupConfig | None = None,
+    *,
+    replay: Sequence[MixupSelection] = (),
+    on_stage: Callable[[Stage, Network], None] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Distilled:
+    """The paper's random search: the same stages with pairs at random, all at lambda = 1/2."""
+    config = config or MixupConfig()
+    pool = pool_of_images(images, mixed_colours=config.mixed_colours)
+    choose = partial(_any, pool, config)
+    return _mixed_in_stages(teacher, pool, student, ledger, config, choose, replay, on_stage, progress)
+
+
+Choose = Callable[[Network, int, Sequence[Stage]], MixupSelection]
+
+
+def _mixed_in_stages(
+    teacher: Teacher,
+    pool: Tensor,
+    architecture: str,
+    ledger: QueryLedger | int,
+    config: MixupConfig,
+    choose: Choose,
+    replay: Sequence[MixupSelection],
+    on_stage: Callable[[Stage, Network], None] | None,
+    progress: Callable[[str, float], None] | None,
+) -> Distilled:
+    def propose(student: Network | None, k: int, history: Sequence[Stage]) -> Proposal:
+        if len(history) <= len(replay):
+            selection = replay[len(history) - 1]
+            if len(selection) > k:
+                raise InvalidInput(f"replay has {len(selection)} mixes for stage {len(history)}, the plan {k}.")
+        else:
+            assert student is not None  # one is trained after the last replayed stage
+            selection = choose(student, k, history)
+        return Proposal(mix_images(pool, selection.pairs, selection.lambdas), selection)
+
+    return distil_in_stages(
+        teacher,
+        pool,
+        architecture,
+        as_ledger(ledger),
+        propose,
+        config.training,
+        most=len(PairPool(len(pool), config.mode)),
+        replayed=len(replay),
+        on_stage=on_stage,
+        progress=progress,
+    )
+
+
+def _lowest(pool: Tensor, config: MixupConfig, model: Network, k: int, history: Sequence[Stage]) -> MixupSelection:
+    return select_pairs(
+        model,
+        pool,
+        k,
+        config.lambdas,
+        asked_pairs(history),
+        exact=config.exact,
+        memory=config.memory,
+        mode=config.mode,
+        max_uses=config.max_uses,
+        random_share=config.random_share,
+        candidates=config.candidates,
+        seed=config.training.seed * 10_007 + len(history),
+        precision=config.precision,
+    )
+
+
+def _any(pool: Tensor, config: MixupConfig, model: Network, k: int, history: Sequence[Stage]) -> MixupSelection:
+    seed = int(np.random.SeedSequence([config.training.seed, len(history)]).generate_state(1)[0])
+    return random_pairs(len(pool), k, excluded=asked_pairs(history), mode=config.mode, seed=seed)

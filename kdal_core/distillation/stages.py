@@ -1,0 +1,220 @@
+"""Distillation in stages: ask, train, let the student say what to ask next, train a new one from scratch.
+
+Active Mixup and its rivals differ only in what they propose to ask.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdal_core.distillation.asking import ask, unasked
+from kdal_core.distillation.ledger import QueryLedger
+from kdal_core.distillation.selection import MixupSelection
+from kdal_core.distillation.soft_labels import SoftLabelTask
+from kdal_core.distillation.teacher import Teacher
+from kdal_core.models import Network
+from kdal_core.training import ModelSpec, TrainConfig, TrainResult, resolve_device, train
+from kdal_core.validation import InvalidInput, as_count
+
+STAGE_TRAINING = TrainConfig(epochs=20, batch_size=128, lr=4e-3, min_steps=500, max_steps=6000)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """How the queries are spread and the students trained.
+
+    Attributes:
+        stages: how often the student says what to ask next; the queries that are left after the real images are
+            spread evenly.
+        train: of every student. Random views are the student's alone: the teacher is asked about plain images.
+        seed: of the students' initial parameters, of their training and of all draws.
+    """
+
+    stages: int = 10
+    train: TrainConfig = field(default=STAGE_TRAINING)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        as_count("stages", self.stages, low=0, high=10_000)
+        as_count("seed", self.seed, low=0, high=2**31)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to ask next.
+
+    Attributes:
+        images: uint8 (k, 3, H, W), as the teacher is to see them; the most wanted first.
+        selection: which mixes they are, where they are mixes.
+    """
+
+    images: Tensor
+    selection: MixupSelection | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What happened in a stage.
+
+    Attributes:
+        number: 0 is that of the real images.
+        spent: queries that the ledger counts after it.
+        images: images with answers, real and others, that its student was trained on.
+        selection: the mixes that were new in it.
+        training: of its student; None where the stage was only replayed.
+    """
+
+    number: int
+    spent: int
+    images: int
+    selection: MixupSelection | None
+    training: TrainResult | None
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What comes out.
+
+    Attributes:
+        student: the last stage's, on the CPU, in eval mode. No held-out image had a say in which one it is.
+        spec: with which `save_checkpoint` stores it like any other model.
+        ledger: what it cost.
+        history: the stages.
+    """
+
+    student: Network
+    spec: ModelSpec
+    ledger: QueryLedger
+    history: tuple[Stage, ...]
+
+
+class Propose(Protocol):
+    """The heart of a method."""
+
+    def __call__(self, student: Network | None, k: int, history: Sequence[Stage]) -> Proposal:
+        """At most k images to ask about next.
+
+        Args:
+            student: the last stage's, in eval mode; None while stages are replayed.
+            k: how many the plan allows.
+            history: the stages so far.
+        """
+
+
+def distil_in_stages(
+    teacher: Teacher,
+    images: Tensor,
+    student: str,
+    ledger: QueryLedger,
+    propose: Propose,
+    config: StageConfig,
+    *,
+    most: int | None = None,
+    replayed: int = 0,
+    on_stage: Callable[[Stage, Network], None] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Distilled:
+    """Ask about real images, train; then per stage: propose, ask, merge, train a new student from scratch.
+
+    All that can be refused is refused before the first query. What was asked stays in the ledger: the same call after
+    a crash asks nothing twice, and as everything is seeded it comes to the same end.
+
+    Args:
+        teacher: a black box.
+        images: uint8 (N, 3, H, W), unlabelled, checked.
+        student: architecture, a name that `build_model` knows.
+        ledger: its budget is spent whole; the real images count.
+        propose: what to ask next.
+        config: stages, training, seed.
+        most: images that can be proposed in all, where that is bounded.
+        replayed: stages, after that of the real images, whose proposals need no student: none is trained before them.
+        on_stage: called after each training with the stage and its student.
+        progress: called with what is being done ("ask", "train", "select") and the share of it that is done.
+
+    Raises:
+        BudgetExceeded: the real images alone exceed the budget.
+        ConfigError: no such student, or one that cannot take these images.
+        TeacherError: the teacher gave no usable answer; what it answered before is kept.
+    """
+    task = SoftLabelTask(tuple(teacher.classes))
+    size = (int(images.shape[2]), int(images.shape[3]))
+    task.build(student, size)
+    device = resolve_device(config.train.device)
+    ledger.check(unasked(images, ledger))
+    plan = stage_sizes(ledger.spent + ledger.left - len(images), config.stages, most)
+
+    def tell(what: str, share: float) -> None:
+        if progress is not None:
+            progress(what, share)
+
+    history: list[Stage] = []
+    known, answers = images, ask(teacher, images, ledger, progress=lambda done, of: tell("ask", done / of))
+    model: Network | None = None
+    selection: MixupSelection | None = None
+    for number, k in enumerate([0, *plan]):
+        if number > 0:
+            if model is not None:
+                model.to(device)
+            tell("select", 0.0)
+            proposal = affordable(propose(model, k, tuple(history)), ledger)
+            selection = proposal.selection
+            fresh = ask(teacher, proposal.images, ledger, progress=lambda done, of: tell("ask", done / max(of, 1)))
+            known, answers = torch.cat([known, proposal.images]), torch.cat([answers, fresh])
+        training = None
+        if number >= min(replayed, len(plan)):
+            seed = config.seed * 10_007 + number
+            model = task.build(student, size, seed=seed)
+            schedule = replace(config.train, seed=seed)
+            training = train(task, model, known, list(answers), schedule, progress=lambda share: tell("train", share))
+        history.append(Stage(number, ledger.spent, len(known), selection, training))
+        if on_stage is not None and model is not None:
+            on_stage(history[-1], model)
+    assert model is not None  # the last stage is never replayed alone
+    return Distilled(model, ModelSpec("classification", student, task.classes, size), ledger, tuple(history))
+
+
+def stage_sizes(queries: int, stages: int, most: int | None = None) -> list[int]:
+    """Queries of each stage, as even as can be; stages that would have none are left out.
+
+    >>> stage_sizes(10, 3), stage_sizes(10, 3, most=2), stage_sizes(0, 3)
+    ([3, 3, 4], [1, 1], [])
+    """
+    total = max(0, queries if most is None else min(queries, most))
+    edges = [total * part // max(stages, 1) for part in range(stages + 1)]
+    return [stop - start for start, stop in itertools.pairwise(edges) if stop > start]
+
+
+def affordable(proposal: Proposal, ledger: QueryLedger) -> Proposal:
+    """A proposal without its last images if the budget does not reach: answers were paid for and lost in a crash."""
+    count = len(proposal.images)
+    while count and unasked(proposal.images[:count], ledger) > ledger.left:
+        count -= max(1, unasked(proposal.images[:count], ledger) - ledger.left)
+    if count == len(proposal.images):
+        return proposal
+    chosen = proposal.selection
+    if chosen is not None:
+        chosen = MixupSelection(chosen.pairs[:count], chosen.lambdas[:count], chosen.confidence[:count])
+    return Proposal(proposal.images[:count], chosen)
+
+
+def asked_pairs(history: Sequence[Stage]) -> NDArray[np.int64]:
+    """The pairs (m, 2) that were mixed in any stage."""
+    chosen = [stage.selection.pairs for stage in history if stage.selection is not None]
+    return np.concatenate([np.empty((0, 2), np.int64), *chosen])
+
+
+def as_ledger(ledger: QueryLedger | int) -> QueryLedger:
+    """A ledger, or a new one in memory with this budget."""
+    if isinstance(ledger, QueryLedger):
+        return ledger
+    if isinstance(ledger, bool) or not isinstance(ledger, int):
+        raise InvalidInput(f"ledger must be a QueryLedger or a budget in images, not {ledger!r}.")
+    return QueryLedger(ledger)
