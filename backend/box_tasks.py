@@ -115,7 +115,9 @@ def scene_of(task: Json, form: str, drawer: RectangleLabelsFormat, actual: Size 
     path = path_of(task, drawer.image_key, IMAGE_FOLDERS[form])
     meta = told(BoxTaskMeta, task, where)
     if meta.form != form:  # it came from a folder of another form: that one's lists and keys say nothing here
-        plain = [(at, label, corners, {}) for at, label, corners, _ in meta.undrawn]
+        plain: list[tuple[int, str, Corners, Json]] = [
+            (at, label, corners, {}) for at, label, corners, _ in meta.undrawn
+        ]
         meta = BoxTaskMeta(undrawn=plain, size=meta.size)
     marks = []
     for drawing in drawings:

@@ -113,17 +113,17 @@ def _scenes(folder: Path, name: str) -> list[BoxScene]:
     except (ValueError, RecursionError) as error:
         raise LabelFormatError(f"{where}: it is no JSON ({error})") from error
     parts = {key: _records(data, key, where) for key in ("images", "annotations", "categories")}
-    labels = {}
+    labels: dict[int | str, str] = {}
     for category in parts["categories"]:
         if not isinstance(category.get("name"), str) or category["name"] in labels.values():
             raise LabelFormatError(f"{where}: categories must have distinct names, found {category.get('name')!r}")
         labels[_number(category, "id", f"{where}: category {category['name']!r}")] = category["name"]
-    of_image: dict[Any, list[tuple[int, Json]]] = {}
+    of_image: dict[int | str, list[tuple[int, Json]]] = {}
     for at, annotation in enumerate(parts["annotations"]):
         image_id = _number(annotation, "image_id", f"{where}: annotation {annotation.get('id', at + 1)}")
         of_image.setdefault(image_id, []).append((at, annotation))
     head = {key: (value if key not in ("images", "annotations") else None) for key, value in data.items()}
-    scenes = []
+    scenes: list[BoxScene] = []
     for number, image in enumerate(parts["images"]):
         if not isinstance(image.get("file_name"), str) or not isinstance(image.get("id"), int | str):
             raise LabelFormatError(f"{where}: image {number + 1} has no id and file_name")
@@ -146,7 +146,7 @@ def _scenes(folder: Path, name: str) -> list[BoxScene]:
     return scenes
 
 
-def _mark(annotation: Json, at: int, labels: dict[Any, str], size: tuple[int, int], where: str) -> Mark:
+def _mark(annotation: Json, at: int, labels: dict[int | str, str], size: tuple[int, int], where: str) -> Mark:
     label = labels.get(_number(annotation, "category_id", where))
     if label is None:
         raise LabelFormatError(f"{where}: its category {annotation.get('category_id')!r} is none")

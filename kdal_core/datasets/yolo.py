@@ -56,7 +56,7 @@ def read_yolo(folder: Path, lists: Sequence[str] = ()) -> list[BoxScene]:
         found = {path: {} for path in _images(folder, ".", str(folder))}
     if not found:
         raise ConfigError(f"{folder}: there are no images here")
-    scenes = []
+    scenes: list[BoxScene] = []
     for path, where in found.items():
         extra = {"files": files} if not scenes else {}
         scenes.append(BoxScene(path, _marks(folder, label_file(path), names), extra, where))

@@ -133,9 +133,8 @@ class BoxNet(Network):
         self.measure = nn.Conv2d(joined, 5, 3, padding=1)
         for layer in (self.classify, self.measure):
             nn.init.normal_(layer.weight, std=0.01)
-        nn.init.constant_(self.classify.bias, -math.log((1 - PRIOR) / PRIOR))
-        with torch.no_grad():
-            self.measure.bias.copy_(torch.tensor([FIRST_REACH] * 4 + [0.0]))
+        self.classify.bias = nn.Parameter(torch.full((classes,), -math.log((1 - PRIOR) / PRIOR)))
+        self.measure.bias = nn.Parameter(torch.tensor([FIRST_REACH] * 4 + [0.0]))
         self.register_buffer("grid", place_grid(image_size, self.levels), persistent=False)
         self.to(memory_format=torch.channels_last)  # a CPU's convolutions are a quarter faster so, with bfloat16 more
 

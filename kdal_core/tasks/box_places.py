@@ -168,10 +168,10 @@ def probability_maps(outputs: BoxOutputs) -> Tensor:
 
     A coarser level's place speaks for all cells in it; levels join as if they were independent.
     """
-    parts = outputs.logits.float().sigmoid().split([math.prod(level) for level in outputs.levels], dim=1)
+    parts = torch.split(outputs.logits.float().sigmoid(), [math.prod(level) for level in outputs.levels], dim=1)
     absent: Tensor | None = None
     for number, (part, (rows, columns)) in enumerate(zip(parts, outputs.levels, strict=True)):
-        map_ = part.transpose(1, 2).unflatten(2, (rows, columns))  # (B, C, rows, columns)
+        map_ = part.transpose(1, 2).reshape(len(part), -1, rows, columns)  # (B, C, rows, columns)
         wide = map_.repeat_interleave(2**number, dim=2).repeat_interleave(2**number, dim=3)
         here = 1 - wide[:, :, : outputs.levels[0][0], : outputs.levels[0][1]]
         absent = here if absent is None else absent * here

@@ -123,7 +123,7 @@ class BoxTask:
         Nothing is turned: the box around a turned box is larger than the object.
         """
         matrices = random_matrices(images, generator, degrees=0.0, shift=0.15, zoom=0.3, mirrored=True)
-        corners = targets["corners"].unflatten(-1, (2, 2))  # (B, M, 2, 2): two points
+        corners = targets["corners"].reshape(len(images), -1, 2, 2)  # (B, M, 2, 2): two points
         views = seen(moved(corners, matrices.to(corners.device)).flatten(2))
         return random_colours(warped(images, matrices), generator), {**targets, "corners": views}
 
@@ -147,7 +147,8 @@ class BoxTask:
         centre = F.binary_cross_entropy_with_logits(
             outputs.centre.float()[found.image, found.place], centreness(reach), reduction="none"
         )
-        return what.index_add(0, found.image, where + centre) / found.counts.clamp(min=1)
+        losses: Tensor = what.index_add(0, found.image, where + centre) / found.counts.clamp(min=1)
+        return losses
 
     def loss(self, outputs: BoxOutputs, targets: dict[str, Tensor]) -> Tensor:
         """The mean of `losses`."""
@@ -176,7 +177,8 @@ class BoxTask:
             teacher_outputs.centre.detach().float()[sure].sigmoid(),
             reduction="none",
         )
-        return (what + (weight * (where + centre)).sum()) / count
+        loss: Tensor = (what + (weight * (where + centre)).sum()) / count
+        return loss
 
     def decode(self, outputs: BoxOutputs) -> NDArray[np.float32]:
         """Predictions (B, K, 6) float32; of boxes of a class that overlap by `OVERLAP`, the best alone."""

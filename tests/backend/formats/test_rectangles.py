@@ -158,7 +158,7 @@ def test_boxes_that_are_sure_become_regions_with_their_scores_that_label_studio_
     assert (regions[0]["original_width"], regions[0]["original_height"]) == (400, 200)
     assert len({r["id"] for r in regions}) == 2
     interface = LabelInterface(CONFIG)
-    interface.validate_prediction({"result": regions, "model_version": "kdal-r1", "score": 0.5})
+    assert interface.validate_prediction({"result": regions, "score": 0.5}, return_errors=True) == []
     assert form.result(prediction(), (400, 200)) == []
 
 
