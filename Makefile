@@ -11,7 +11,7 @@ export AUTOPILOT ONCE
 
 .PHONY: demo test check bench venv venv-test clean
 
-demo: venv ## Label Studio, kdal and 1,797 digits (PROJECT=lanes: rendered roads); AUTOPILOT=1 lets a program label, ONCE=1 ends after that
+demo: venv ## Label Studio, kdal and 1,797 digits (PROJECT=lanes: rendered roads, PROJECT=boxes: blood cells); AUTOPILOT=1 lets a program label, ONCE=1 ends after that
 	$(BIN)/kdal demo $(PROJECT)
 
 test: venv-test check ## everything that CI runs
@@ -31,6 +31,7 @@ bench: venv-test .venv-peers/ready $(DATA)/ready ## the slow campaigns: figures 
 	$(BIN)/python -m benchmarks.lane_metrics
 	.venv-peers/bin/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.lane_speed
+	$(BIN)/python -m benchmarks.box_speed
 	$(BIN)/kdal simulate digits
 	$(BIN)/kdal simulate mnist --data $(DATA)
 	$(BIN)/kdal simulate mnist_noise --data $(DATA)

@@ -139,7 +139,7 @@ def show_status(
 
 @app.command()
 def demo(
-    project: Annotated[str, typer.Argument(help="What is labelled: digits or lanes.")] = "digits",
+    project: Annotated[str, typer.Argument(help="What is labelled: digits, lanes or boxes.")] = "digits",
     folder: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".kdal-demo"),
     autopilot: Annotated[
         bool, typer.Option(envvar="AUTOPILOT", help="Let a program label, through Label Studio's API.")
@@ -150,7 +150,7 @@ def demo(
     params: Annotated[str, typer.Option(help="More of the project's policy as JSON, as `kdal connect` takes it.")] = "",
     images: Annotated[int | None, typer.Option(help="Take so many of the images only.", min=1)] = None,
 ) -> None:
-    """Label Studio, kdal and 1,797 handwritten digits or 600 rendered roads, all in one."""
+    """Label Studio, kdal and 1,797 handwritten digits, 600 rendered roads or 400 rendered blood cells, all in one."""
     from backend.demo import run
     from backend.demo.example import example
     from backend.policy import Policy
@@ -161,10 +161,12 @@ def demo(
 
 
 @app.command("import")
-def import_lanes(
-    folder: Annotated[Path, typer.Argument(help="A folder of lanes in TuSimple's or CULane's form.")],
+def import_labels(
+    folder: Annotated[Path, typer.Argument(help="A folder of lanes (TuSimple, CULane) or boxes (COCO, VOC, YOLO).")],
     project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
-    form: Annotated[str | None, typer.Option("--format", help="tusimple or culane; found out by default.")] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="tusimple, culane, coco, voc or yolo; found out by default.")
+    ] = None,
     lists: Annotated[
         list[str] | None, typer.Option("--list", help="Take this label or list file of the folder alone; repeatable.")
     ] = None,
@@ -173,25 +175,25 @@ def import_lanes(
         typer.Option("--images", help="Where Label Studio reads the folder itself, s3://bucket/prefix for one."),
     ] = None,
     labels: Annotated[
-        str, typer.Option("--as", help="What becomes of the lanes: annotations, predictions or none.")
+        str, typer.Option("--as", help="What becomes of its labels: annotations, predictions or none.")
     ] = "annotations",
     label: Annotated[str | None, typer.Option(help="Label of the lanes; the config's first by default.")] = None,
 ) -> None:
-    """Make a labelled folder of lanes a Label Studio project's tasks. What is there already is left as it is."""
+    """Make a labelled folder a Label Studio project's tasks. What is there already is left as it is."""
     from backend.folders import run_import
 
     run_import(Settings.load(), project, folder, form, out, labels, lists=lists or [], address=address, label=label)
 
 
 @app.command("export")
-def export_lanes(
+def export_labels(
     folder: Annotated[Path, typer.Argument(help="Where to; it must be empty or not there.")],
     project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
-    form: Annotated[str, typer.Option("--format", help="tusimple or culane.")],
+    form: Annotated[str, typer.Option("--format", help="tusimple, culane, coco, voc or yolo.")],
     images: Annotated[bool, typer.Option(help="Write the images too.")] = True,
-    decimals: Annotated[int, typer.Option(help="Digits behind the point of a pixel.", min=0, max=12)] = 6,
+    decimals: Annotated[int, typer.Option(help="Digits behind the point of a lane's pixel.", min=0, max=12)] = 6,
 ) -> None:
-    """Write the lanes of a Label Studio project's annotations as a folder in TuSimple's or CULane's form."""
+    """Write a Label Studio project's annotations as a folder of lanes or boxes in one of the usual forms."""
     from backend.folders import run_export
 
     run_export(Settings.load(), project, folder, form, out, with_images=images, decimals=decimals)

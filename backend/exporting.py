@@ -1,4 +1,4 @@
-"""`kdal export`: a Label Studio project's lanes as a TuSimple or CULane folder, with the images."""
+"""`kdal export`: a Label Studio project's lanes or boxes as a folder, with the images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 
 from PIL import Image
 
+from backend import box_tasks, lane_tasks
 from backend.formats import format_for
 from backend.formats.lanes import LaneFormat
+from backend.formats.rectangles import RectangleLabelsFormat
+from backend.formats.regions import RegionFormat
 from backend.images import ImageLoader, ImageRef, upright_size
 from backend.labelstudio import LabelStudioClient
-from backend.lane_tasks import path_of, scene_of
-from kdal_core.datasets import LANE_FOLDERS, LaneScene
+from backend.lane_tasks import path_of
+from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS, BoxScene, LaneScene
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 from kdal_core.validation import InvalidInput
 
@@ -54,42 +57,64 @@ def export_folder(
         images: reads the images.
         project: number of the project.
         folder: where to; it must be empty or not there.
-        form: "tusimple" or "culane".
+        form: one of `LANE_FOLDERS` or `BOX_FOLDERS`, whichever fits the project's labels.
         with_images: write the images too, as files they are.
-        decimals: digits behind the point of a pixel.
+        decimals: digits behind the point of a lane's pixel.
         progress: told how many tasks of how many are done.
 
     Raises:
-        ConfigError: a folder that holds something, or a project whose regions are no lanes.
+        ConfigError: a folder that holds something, or a project whose regions are no lanes, or no boxes.
         LabelStudioError: Label Studio cannot be reached.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: it is not empty, and an export writes over nothing")
     row = client.project(project)
     drawer = format_for(str(row["label_config"]))
-    if not isinstance(drawer, LaneFormat):
+    if form in LANE_FOLDERS and not isinstance(drawer, LaneFormat):
         raise ConfigError(f"project {project}: its labels are no lanes")
+    if form in BOX_FOLDERS and not isinstance(drawer, RectangleLabelsFormat):
+        raise ConfigError(f"project {project}: its labels are no boxes")
+    assert isinstance(drawer, RegionFormat)
     done = Exported()
-    scenes: dict[str, LaneScene] = {}
+    scenes: dict[str, LaneScene | BoxScene] = {}
     for task in client.tasks(project, labelled=True, full=True):
         try:
-            path = path_of(task, drawer.image_key)
+            path = path_of(task, drawer.image_key, box_tasks.IMAGE_FOLDERS.get(form, "images"))
             if path in scenes:
                 raise LabelFormatError(f"task {task['id']}: another task is {path} too")
-            unsized = any(drawing.size is None for drawing in drawer.drawings(task))
+            drawings = drawer.drawings(task)
+            unsized = any(drawing.size is None for drawing in drawings)
+            if form in BOX_FOLDERS and not drawings:
+                unsized = True  # an image without boxes: its label says how large it is all the same
             data = _image(images, task, drawer.image_key, done) if with_images or unsized else None
-            scenes[path] = scene_of(task, form, drawer, _size(data), decimals, len(scenes))
+            scenes[path] = _scene(task, form, drawer, _size(data), decimals, len(scenes))
             if data is not None and with_images:
                 _write(folder / path, data)
         except (LabelFormatError, InvalidInput) as error:
             done.left_out.append(str(error))
         progress(len(scenes) + len(done.left_out), int(row.get("num_tasks_with_annotations") or 0))
     try:
-        LANE_FOLDERS[form].write(scenes.values(), folder)
+        _write_labels(form, list(scenes.values()), folder)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error})") from error
     done.written = len(scenes)
     return done
+
+
+def _scene(
+    task: Json, form: str, drawer: RegionFormat, actual: tuple[int, int] | None, decimals: int, number: int
+) -> LaneScene | BoxScene:
+    if isinstance(drawer, RectangleLabelsFormat):
+        return box_tasks.scene_of(task, form, drawer, actual, number)
+    assert isinstance(drawer, LaneFormat)
+    return lane_tasks.scene_of(task, form, drawer, actual, decimals, number)
+
+
+def _write_labels(form: str, scenes: list[LaneScene | BoxScene], folder: Path) -> None:
+    if form in BOX_FOLDERS:
+        BOX_FOLDERS[form].write([scene for scene in scenes if isinstance(scene, BoxScene)], folder)
+    else:
+        LANE_FOLDERS[form].write([scene for scene in scenes if isinstance(scene, LaneScene)], folder)
 
 
 def _image(images: ImageLoader, task: Json, image_key: str, done: Exported) -> bytes | None:

@@ -15,7 +15,7 @@ from backend.importing import import_folder
 from backend.labelstudio import LabelStudioClient
 from backend.lane_tasks import Labels
 from backend.settings import Settings
-from kdal_core.datasets import LANE_FOLDERS, detect
+from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS, detect
 from kdal_core.errors import ConfigError
 
 SHOWN = 20
@@ -28,7 +28,7 @@ def run_import(
     """Import a folder; `options` are more of `import_folder`'s."""
     chosen = _form(form) if form is not None else detect(folder)
     if labels not in list(Labels):
-        raise ConfigError(f"lanes can become {', '.join(Labels)}, not {labels!r}")
+        raise ConfigError(f"labels can become {', '.join(Labels)}, not {labels!r}")
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
     with Progress(console=out, transient=True) as bar:
         row = bar.add_task("Importing", total=None)
@@ -68,8 +68,8 @@ def run_export(settings: Settings, project: int, folder: Path, form: str, out: C
 
 
 def _form(name: str) -> str:
-    if name not in LANE_FOLDERS:
-        raise ConfigError(f"there is no format {name!r}, only {' and '.join(LANE_FOLDERS)}")
+    if name not in {**LANE_FOLDERS, **BOX_FOLDERS}:
+        raise ConfigError(f"there is no format {name!r}, only {', '.join([*LANE_FOLDERS, *BOX_FOLDERS])}")
     return name
 
 

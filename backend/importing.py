@@ -1,4 +1,4 @@
-"""`kdal import`: the images of a TuSimple or CULane folder become tasks of a Label Studio project."""
+"""`kdal import`: the images of a folder of lanes or boxes become tasks of a Label Studio project."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 from PIL import Image
 
-from backend.formats import format_for
+from backend import box_tasks, lane_tasks
+from backend.formats import Format, format_for
+from backend.formats.rectangles import RectangleLabelsFormat
 from backend.formats.vectors import VectorLabelsFormat
 from backend.images import ImageLoader, ImageRef, upright_size
 from backend.labelstudio import FILE_BYTES, FILES, LabelStudioClient
-from backend.lane_tasks import PATH, Labels, task_of
-from kdal_core.datasets import LANE_FOLDERS, LaneScene
-from kdal_core.errors import AssetError, ConfigError
+from backend.lane_tasks import PATH, Labels
+from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS, BoxScene, LaneScene
+from kdal_core.datasets.box_scene import class_names
+from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 
 Json = dict[str, Any]
 
@@ -24,7 +28,9 @@ LANE_CONFIG = (
     '<VectorLabels name="lane" toName="image" closable="false" curves="false" minPoints="2">'
     '<Label value="lane"/></VectorLabels></View>'
 )
-"""What a project gets that has no labelling config yet."""
+"""What a project gets that has no labelling config yet and is to hold lanes."""
+
+Scene = LaneScene | BoxScene
 
 
 @dataclass
@@ -58,32 +64,34 @@ def import_folder(
         images: reads the size of images that are not in the folder.
         project: number of the project.
         folder: the data set.
-        form: "tusimple" or "culane".
-        lists: names of the label or list files to take; all of them by default.
+        form: one of `LANE_FOLDERS` or `BOX_FOLDERS`.
+        lists: names of the label or list files, or of YOLO's splits, to take; all of them by default.
         address: what the folder is called where Label Studio reads images itself, ``s3://bucket/prefix`` for one;
             images are uploaded to Label Studio when it is not given.
-        labels: what becomes of the lanes.
-        label: name of the label that lanes get; the first of the labelling config by default.
+        labels: what becomes of the lanes or boxes.
+        label: name of the label that lanes get; the first of the labelling config by default. Boxes have their own.
         progress: told how many images of how many are done.
 
     Raises:
-        ConfigError: no such data, or a project whose regions are no polylines.
+        ConfigError: no such data, or a project whose regions are no polylines, or no rectangles.
         LabelFormatError: a damaged label; names file and line.
         LabelStudioError: Label Studio cannot be reached, or refuses what it gets.
     """
-    scenes = LANE_FOLDERS[form].read(folder, lists)
-    drawer = _drawer(client, project)
+    scenes: Sequence[Scene] = _read(form, folder, lists)
+    drawer = _drawer(client, project, form, scenes)
     number = _class_number(drawer, label)
     present = {task["data"].get(PATH) for task in client.tasks(project)}
     new = [scene for scene in scenes if scene.path not in present]
     done = Imported(present=len(scenes) - len(new))
     progress(done.present, len(scenes))
     for batch in _batches(folder, new, uploaded=address is None):
-        sized: list[tuple[LaneScene, tuple[int, int]]] = []
+        sized: list[tuple[Scene, tuple[int, int]]] = []
         for scene in batch:
             try:
-                sized.append((scene, _size(folder, scene, address, images)))
-            except AssetError as error:
+                size = _size(folder, scene, address, images)
+                _task(scene, form, drawer, "", size, number, labels)  # before its image is uploaded
+                sized.append((scene, size))
+            except (AssetError, LabelFormatError) as error:
                 done.left_out.append(str(error))
         if address is None:
             files = [(Path(scene.path).name, (folder / scene.path).read_bytes()) for scene, _ in sized]
@@ -91,7 +99,7 @@ def import_folder(
         else:
             addresses = [f"{address.rstrip('/')}/{scene.path}" for scene, _ in sized]
         tasks = [
-            task_of(scene, form, drawer, where, size, number, labels)
+            _task(scene, form, drawer, where, size, number, labels)
             for (scene, size), where in zip(sized, addresses, strict=True)
         ]
         done.created += client.import_tasks(project, tasks) if tasks else 0
@@ -99,20 +107,54 @@ def import_folder(
     return done
 
 
-def _drawer(client: LabelStudioClient, project: int) -> VectorLabelsFormat:
+def box_config(classes: Sequence[str]) -> str:
+    """What a project gets that has no labelling config yet and is to hold boxes of these classes."""
+    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in classes)
+    return (
+        '<View><Image name="image" value="$image" zoom="true"/>'
+        f'<RectangleLabels name="box" toName="image">{labels}</RectangleLabels></View>'
+    )
+
+
+def _read(form: str, folder: Path, lists: Sequence[str]) -> Sequence[Scene]:
+    return BOX_FOLDERS[form].read(folder, lists) if form in BOX_FOLDERS else LANE_FOLDERS[form].read(folder, lists)
+
+
+def _task(
+    scene: Scene, form: str, drawer: Format, address: str, size: tuple[int, int], label: int, labels: Labels
+) -> Json:
+    """The scene as a task; `LabelFormatError` when it has a label that the project does not have."""
+    if isinstance(scene, BoxScene):
+        assert isinstance(drawer, RectangleLabelsFormat)
+        return box_tasks.task_of(scene, form, drawer, address, size, labels)
+    assert isinstance(drawer, VectorLabelsFormat)
+    return lane_tasks.task_of(scene, form, drawer, address, size, label, labels)
+
+
+def _drawer(
+    client: LabelStudioClient, project: int, form: str, scenes: Sequence[Scene]
+) -> VectorLabelsFormat | RectangleLabelsFormat:
     row = client.project(project)
+    boxes = [scene for scene in scenes if isinstance(scene, BoxScene)]
     if not row.get("parsed_label_config"):  # a new project: <View></View>
-        row = client.update_project(project, label_config=LANE_CONFIG)
+        row = client.update_project(project, label_config=box_config(class_names(boxes)) if boxes else LANE_CONFIG)
     drawer = format_for(str(row["label_config"]))
-    if not isinstance(drawer, VectorLabelsFormat):
-        raise ConfigError(
-            f"project {project}: lanes are imported into <VectorLabels> or <Vector>; make a project of its own for "
-            "them (one without a labelling config gets the right one)"
-        )
-    return drawer
+    if form in BOX_FOLDERS and isinstance(drawer, RectangleLabelsFormat):
+        return drawer
+    if form in LANE_FOLDERS and isinstance(drawer, VectorLabelsFormat):
+        return drawer
+    into = (
+        "boxes are imported into <RectangleLabels>" if boxes else "lanes are imported into <VectorLabels> or <Vector>"
+    )
+    raise ConfigError(
+        f"project {project}: {into}; make a project of its own for them (one without a labelling config gets the "
+        "right one)"
+    )
 
 
-def _class_number(drawer: VectorLabelsFormat, label: str | None) -> int:
+def _class_number(drawer: VectorLabelsFormat | RectangleLabelsFormat, label: str | None) -> int:
+    if label is not None and isinstance(drawer, RectangleLabelsFormat):
+        raise ConfigError("boxes keep the labels that their data set gives them: leave --label out")
     if label is not None and label not in drawer.classes:
         raise ConfigError(
             f"there is no label {label!r} in the labelling config, which has: {', '.join(drawer.classes)}"
@@ -120,9 +162,9 @@ def _class_number(drawer: VectorLabelsFormat, label: str | None) -> int:
     return 0 if label is None else drawer.classes.index(label)
 
 
-def _batches(folder: Path, scenes: Sequence[LaneScene], *, uploaded: bool) -> Iterator[list[LaneScene]]:
+def _batches(folder: Path, scenes: Sequence[Scene], *, uploaded: bool) -> Iterator[list[Scene]]:
     """As many scenes as Label Studio takes at once."""
-    batch: list[LaneScene] = []
+    batch: list[Scene] = []
     held = 0
     for scene in scenes:
         path = folder / scene.path
@@ -136,7 +178,7 @@ def _batches(folder: Path, scenes: Sequence[LaneScene], *, uploaded: bool) -> It
         yield batch
 
 
-def _size(folder: Path, scene: LaneScene, address: str | None, images: ImageLoader) -> tuple[int, int]:
+def _size(folder: Path, scene: Scene, address: str | None, images: ImageLoader) -> tuple[int, int]:
     """(width, height) of an image as people see it."""
     path = folder / scene.path
     if address is not None and not path.is_file():

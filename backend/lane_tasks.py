@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from backend.formats.lanes import Drawing, LaneFormat, same_shape
+from backend.formats.lanes import LaneFormat
+from backend.formats.regions import Drawing, same_shape
 from backend.formats.vectors import VectorLabelsFormat
 from kdal_core.datasets import LaneScene
 from kdal_core.datasets.culane import LISTS
@@ -91,7 +92,7 @@ def task_of(
         gaps = gaps_of(lane, scene.extra["h_samples"]) if form == "tusimple" else []
         ours = {"meta": {META: {"gaps": gaps}}} if gaps else {}
         regions += [region | ours for region in drawer.draw(lane / size, label, f"{IMPORTED}{number}", size)]
-    told = TaskMeta(form=form, extra=scene.extra, lists=scene.lists)
+    meta = TaskMeta(form=form, extra=scene.extra, lists=scene.lists)
     task: Json = {"data": {drawer.image_key: address, PATH: scene.path}}
     if scene.lanes is not None and labels is Labels.annotations:
         # No ground truth, which Label Studio takes imported annotations for: a correction must count more.
@@ -99,8 +100,8 @@ def task_of(
     elif scene.lanes is not None and labels is Labels.predictions:
         task["predictions"] = [{"result": regions, "model_version": "import"}]
     if labels is not Labels.none:
-        told.undrawn = undrawn
-    return task | {"meta": {META: told.model_dump(mode="json")}}
+        meta.undrawn = undrawn
+    return task | {"meta": {META: meta.model_dump(mode="json")}}
 
 
 def scene_of(task: Json, form: str, drawer: LaneFormat, actual: Size | None, decimals: int, number: int) -> LaneScene:
@@ -120,21 +121,21 @@ def scene_of(task: Json, form: str, drawer: LaneFormat, actual: Size | None, dec
     """
     drawings = drawer.drawings(task)
     where = f"task {task['id']}"
-    size = _size(drawings, actual, where)
+    size = drawn_size(drawings, actual, where)
     path = path_of(task, drawer.image_key)
-    told = _told(TaskMeta, task, where)
-    if told.form != form:  # it came from a folder of another form: that one's lists and keys say nothing here
-        told = TaskMeta()
+    meta = told(TaskMeta, task, where)
+    if meta.form != form:  # it came from a folder of another form: that one's lists and keys say nothing here
+        meta = TaskMeta()
     lanes = [_lane(drawing, drawer, size, decimals, where) for drawing in drawings]
     if form == "tusimple":
-        rows = told.extra.setdefault("h_samples", rows_of(size[1]))
-        gaps = [_told(RegionMeta, {"meta": drawing.meta}, where).gaps for drawing in drawings]
+        rows = meta.extra.setdefault("h_samples", rows_of(size[1]))
+        gaps = [told(RegionMeta, {"meta": drawing.meta}, where).gaps for drawing in drawings]
         on_rows = [at_rows(lane, rows, gap) for lane, gap in zip(lanes, gaps, strict=True)]
         lanes = [np.round(lane, decimals) for lane in on_rows if len(lane)]  # one between two rows cannot be told
-    for position, points in told.undrawn:
+    for position, points in meta.undrawn:
         lanes.insert(position, np.array(points, dtype=np.float64).reshape(-1, 2))
     text = f"/{path}" if form == "culane" else ""
-    scene = LaneScene(path, tuple(lanes), told.extra, told.lists or {DEFAULT_LISTS[form]: (number, text)})
+    scene = LaneScene(path, tuple(lanes), meta.extra, meta.lists or {DEFAULT_LISTS[form]: (number, text)})
     for name in scene.lists:
         safe_path(name, where)
     if form == "tusimple":
@@ -142,13 +143,13 @@ def scene_of(task: Json, form: str, drawer: LaneFormat, actual: Size | None, dec
     return scene
 
 
-def path_of(task: Json, image_key: str) -> str:
-    """Where a task's image is put in a folder: where it came from, else by its number and name."""
+def path_of(task: Json, image_key: str, folder: str = "images") -> str:
+    """Where a task's image is put in a folder: where it came from, else in this one by its number and name."""
     said = task["data"].get(PATH)
     if isinstance(said, str):
         return safe_path(said, f"task {task['id']}")
     name = PurePosixPath(unquote(urlsplit(str(task["data"].get(image_key))).path)).name
-    return safe_path(f"images/{task['id']}-{name or 'image'}", f"task {task['id']}")
+    return safe_path(f"{folder}/{task['id']}-{name or 'image'}", f"task {task['id']}")
 
 
 def _lane(drawing: Drawing, drawer: LaneFormat, size: Size, decimals: int, where: str) -> Floats:
@@ -167,8 +168,12 @@ def _lane(drawing: Drawing, drawer: LaneFormat, size: Size, decimals: int, where
     return pixels
 
 
-def _size(drawings: Sequence[Drawing], actual: Size | None, where: str) -> Size:
-    """(width, height) in pixels; the image's own counts more than what a region says of it."""
+def drawn_size(drawings: Sequence[Drawing], actual: Size | None, where: str) -> Size:
+    """(width, height) in pixels; the image's own counts more than what a region says of it.
+
+    Raises:
+        LabelFormatError: regions of another shape than the image, or nobody says how large it is; names the task.
+    """
     for drawing in drawings:
         if drawing.size is not None and actual is not None and not same_shape(drawing.size, actual):
             raise LabelFormatError(
@@ -181,8 +186,12 @@ def _size(drawings: Sequence[Drawing], actual: Size | None, where: str) -> Size:
     return said or (1280, 720)
 
 
-def _told(kind: type[Model], item: Json, where: str) -> Model:
-    """What the meta of a task or region says to us."""
+def told(kind: type[Model], item: Json, where: str) -> Model:
+    """What the meta of a task or region says to us.
+
+    Raises:
+        LabelFormatError: it is damaged; says where.
+    """
     meta = item.get("meta")
     try:
         return kind.model_validate(meta.get(META, {}) if isinstance(meta, dict) else {})

@@ -42,7 +42,8 @@ class Policy(BaseModel):
     weights: str = "none"
     """Where training starts: "none", "default" (torchvision's, downloaded) or a local .safetensors file."""
     image_size: Annotated[int, Field(ge=8, le=2048)] | None = None
-    """Longer side in pixels that the networks see; null: the images' own, at most 224, for lanes at most 400."""
+    """Longer side in pixels that the networks see; null: the images' own, at most 224, for lanes at
+    most 400, for boxes at most 512."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Passes over the labels; null: as many as few labels need."""
     batch_size: Annotated[int, Field(ge=2, le=4096)] | None = None

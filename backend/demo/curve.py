@@ -24,6 +24,7 @@ from backend.images import ImageRef
 from backend.learning import DISTILLED, load_model, train_config, trio_spec
 from backend.resources import Resources
 from backend.snapshots import Snapshot, held_out
+from kdal_core.simulation.words import capital
 from kdal_core.tasks import Task
 from kdal_core.training import distil, infer
 from kdal_core.training.trio import train_teacher
@@ -42,7 +43,7 @@ def show(shown: Example, resources: Resources, project: int, *, rounds: int, fol
     """Print the curve as a table and write it as a picture."""
     points = measure(shown, resources, project, rounds)
     what = f"{format_for(shown.label_config).task().metric_name} on images nobody labelled"
-    table = Table(title=what[:1].upper() + what[1:])
+    table = Table(title=capital(what))
     for column in ("labels", "kdal", "random labels", "difference"):
         table.add_column(column, justify="right")
     for point in points:

@@ -10,6 +10,7 @@ from rich.progress import track
 
 from backend.formats import Format
 from backend.labelstudio import FILES, LabelStudioClient
+from examples.boxes import Boxes
 from examples.digits import Digits
 from examples.lanes import Lanes
 from kdal_core.errors import ConfigError
@@ -49,7 +50,7 @@ class Example(Protocol):
         """What somebody submits who labels the image: nearly the truth."""
 
 
-EXAMPLES: dict[str, Callable[[], Example]] = {"digits": Digits, "lanes": Lanes}
+EXAMPLES: dict[str, Callable[[], Example]] = {"digits": Digits, "lanes": Lanes, "boxes": Boxes}
 
 
 def example(name: str) -> Example:
@@ -59,7 +60,7 @@ def example(name: str) -> Example:
         ConfigError: there is none.
     """
     if name not in EXAMPLES:
-        raise ConfigError(f"there is no demo {name!r}, only {' and '.join(EXAMPLES)}")
+        raise ConfigError(f"there is no demo {name!r}, only {', '.join(EXAMPLES)}")
     return EXAMPLES[name]()
 
 

@@ -10,6 +10,7 @@ from backend.formats.brushes import BrushLabelsFormat
 from backend.formats.choices import ChoicesFormat
 from backend.formats.keypoints import KeyPointLabelsFormat
 from backend.formats.polygons import PolygonLabelsFormat
+from backend.formats.rectangles import RectangleLabelsFormat
 from backend.formats.vectors import VectorFormat, VectorLabelsFormat
 from kdal_core.errors import ConfigError
 
@@ -20,6 +21,7 @@ FORMATS: dict[str, type[Format]] = {
     "KeyPointLabels": KeyPointLabelsFormat,
     "PolygonLabels": PolygonLabelsFormat,
     "BrushLabels": BrushLabelsFormat,
+    "RectangleLabels": RectangleLabelsFormat,
 }
 """Control tag -> how its regions are read and written."""
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from backend.formats.base import Json
 from backend.formats.centre_lines import centre_of_mask
-from backend.formats.lanes import LaneFormat, size_of
+from backend.formats.lanes import LaneFormat
+from backend.formats.regions import size_of
 from kdal_core.errors import LabelFormatError
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.formats.base import Json
-from backend.formats.lanes import Drawing, LaneFormat, as_point, naming, value_of
+from backend.formats.lanes import LaneFormat, as_point
+from backend.formats.regions import Drawing, naming, value_of
 from kdal_core.errors import LabelFormatError
 
 Floats = NDArray[np.float64]

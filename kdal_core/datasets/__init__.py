@@ -1,58 +1,86 @@
-"""Lane data sets as folders: TuSimple's form and CULane's, read and written."""
+"""Labelled data sets as folders: lanes in TuSimple's and CULane's form, boxes in COCO's, Pascal VOC's and YOLO's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
+from kdal_core.datasets.box_scene import BoxScene, Mark
+from kdal_core.datasets.coco import coco_files, read_coco, write_coco
 from kdal_core.datasets.culane import LABEL_SUFFIX, list_files, read_culane, write_culane
 from kdal_core.datasets.scene import LaneScene
 from kdal_core.datasets.tusimple import label_files, read_tusimple, write_tusimple
+from kdal_core.datasets.voc import read_voc, write_voc
+from kdal_core.datasets.yolo import is_yolo, read_yolo, write_yolo
 from kdal_core.errors import ConfigError
+
+Scene = TypeVar("Scene")
 
 
 @dataclass(frozen=True)
-class LaneFolder:
-    """A form of lane data sets."""
+class Folder(Generic[Scene]):
+    """A form of data sets."""
 
-    read: Callable[[Path, Sequence[str]], list[LaneScene]]
-    """`read_tusimple`, `read_culane`."""
-    write: Callable[[Iterable[LaneScene], Path], None]
-    """`write_tusimple`, `write_culane`."""
+    read: Callable[[Path, Sequence[str]], list[Scene]]
+    """`read_tusimple` and the like."""
+    write: Callable[[Iterable[Scene], Path], None]
+    """`write_tusimple` and the like."""
 
 
-LANE_FOLDERS = {
-    "tusimple": LaneFolder(read_tusimple, write_tusimple),
-    "culane": LaneFolder(read_culane, write_culane),
+LANE_FOLDERS: dict[str, Folder[LaneScene]] = {
+    "tusimple": Folder(read_tusimple, write_tusimple),
+    "culane": Folder(read_culane, write_culane),
+}
+BOX_FOLDERS: dict[str, Folder[BoxScene]] = {
+    "coco": Folder(read_coco, write_coco),
+    "voc": Folder(read_voc, write_voc),
+    "yolo": Folder(read_yolo, write_yolo),
 }
 
 
 def detect(folder: Path) -> str:
-    """Which form a folder has: "tusimple" or "culane".
+    """Which form a folder has: one of `LANE_FOLDERS` or `BOX_FOLDERS`.
 
     Raises:
-        ConfigError: it is no folder, or has neither.
+        ConfigError: it is no folder, or has none of them.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder")
     if label_files(folder):
         return "tusimple"
+    if coco_files(folder):
+        return "coco"
+    if is_yolo(folder):
+        return "yolo"
+    if next(folder.rglob("*.xml"), None) is not None:
+        return "voc"
     if list_files(folder) or next(folder.rglob(f"*{LABEL_SUFFIX}"), None) is not None:
         return "culane"
     raise ConfigError(
-        f"{folder}: neither TuSimple (a .json or .jsonl file of lines with a raw_file) "
-        f"nor CULane (list/*.txt, or *{LABEL_SUFFIX} beside images)"
+        f"{folder}: neither TuSimple (a .json or .jsonl file of lines with a raw_file), CULane (list/*.txt, or "
+        f"*{LABEL_SUFFIX} beside images), COCO (a .json file with images and annotations), Pascal VOC (*.xml) "
+        "nor YOLO (data.yaml or classes.txt)"
     )
 
 
 __all__ = [
+    "BOX_FOLDERS",
     "LANE_FOLDERS",
-    "LaneFolder",
+    "BoxScene",
+    "Folder",
     "LaneScene",
+    "Mark",
     "detect",
+    "read_coco",
     "read_culane",
     "read_tusimple",
+    "read_voc",
+    "read_yolo",
+    "write_coco",
     "write_culane",
     "write_tusimple",
+    "write_voc",
+    "write_yolo",
 ]

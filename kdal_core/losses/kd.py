@@ -69,8 +69,43 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) 
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
+def binary_kd_losses(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """`kd_loss` where each logit is a distribution of its own, of there and not there: sigmoids instead of softmax.
+
+    Args:
+        student_logits: any shape; gradients flow into these.
+        teacher_logits: the same shape; treated as constants.
+        temperature: T > 0.
+
+    Returns:
+        T² · KL(teacher || student) of each logit, >= 0, in nats · T².
+
+    Raises:
+        InvalidInput: shapes that differ, or a temperature <= 0.
+
+    >>> import torch
+    >>> both = torch.tensor([2.0, -1.0]), torch.tensor([-1.0, 1.0])
+    >>> pairs = [torch.stack([logits, torch.zeros(2)], dim=1) for logits in both]
+    >>> torch.testing.assert_close(binary_kd_losses(*both, 3.0).mean(), kd_loss(*pairs, 3.0))
+    """
+    if student_logits.shape != teacher_logits.shape:
+        raise InvalidInput(
+            f"student_logits {tuple(student_logits.shape)} and teacher_logits {tuple(teacher_logits.shape)} "
+            "must have the same shape: both models must be built for the same classes and places."
+        )
+    _check_temperature(temperature)
+    student, teacher = student_logits / temperature, teacher_logits.detach() / temperature
+    there = teacher.sigmoid()
+    own = F.binary_cross_entropy_with_logits(teacher, there, reduction="none")  # the teacher's entropy
+    return (F.binary_cross_entropy_with_logits(student, there, reduction="none") - own) * temperature**2
+
+
 def _check(logits: Tensor, temperature: float) -> None:
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise InvalidInput(f"logits must have the shape (N, C) with C >= 1, not {tuple(logits.shape)}.")
+    _check_temperature(temperature)
+
+
+def _check_temperature(temperature: float) -> None:
     if not (math.isfinite(temperature) and temperature > 0):
         raise InvalidInput(f"temperature must be a positive finite number, not {temperature!r}.")

@@ -1,6 +1,7 @@
 """Held-out metrics and distances between predictions, one file each."""
 
 from kdal_core.metrics.accuracy import accuracy
+from kdal_core.metrics.average_precision import mean_average_precision
 from kdal_core.metrics.culane import CULane, culane, f1_score
 from kdal_core.metrics.lane_distance import lane_distance
 from kdal_core.metrics.prediction_gaps import ClassGap, box_gap, class_gap, lane_gap, row_gap
@@ -17,6 +18,7 @@ __all__ = [
     "f1_score",
     "lane_distance",
     "lane_gap",
+    "mean_average_precision",
     "row_gap",
     "tusimple",
 ]

@@ -177,8 +177,8 @@ def box_gap(a: Sequence[Boxes], b: Sequence[Boxes], *, score: float = 0.5) -> Fl
     score = as_nonnegative("score", score)
     gaps = np.empty(len(a))
     for image in range(len(a)):
-        boxes, labels = _sure(f"a[{image}]", a[image], score)
-        others, other_labels = _sure(f"b[{image}]", b[image], score)
+        boxes, labels, _ = sure_boxes(f"a[{image}]", a[image], score)
+        others, other_labels, _ = sure_boxes(f"b[{image}]", b[image], score)
         if set(labels) != set(other_labels):
             gaps[image] = 1.0
         elif len(labels):
@@ -198,8 +198,17 @@ def _lanes(name: str, lanes: Lanes) -> list[Floats]:
     return [as_lane(f"{name}[{number}]", lane) for number, lane in enumerate(lanes)]
 
 
-def _sure(name: str, found: Boxes, score: float) -> tuple[Floats, NDArray[np.int64]]:
-    """Boxes (n, 4) and labels (n,) of one image that reach the score."""
+def sure_boxes(name: str, found: Boxes, score: float) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """Boxes (n, 4), labels (n,) and scores (n,) of those of one image that reach the score.
+
+    Args:
+        name: of the image, for errors.
+        found: "boxes", "labels" and "scores".
+        score: the least that counts.
+
+    Raises:
+        InvalidInput: boxes that are none.
+    """
     missing = [key for key in ("boxes", "labels", "scores") if not isinstance(found, Mapping) or key not in found]
     if missing:
         raise InvalidInput(f"{name} must map boxes, labels and scores to arrays; it lacks {', '.join(missing)}.")
@@ -215,7 +224,7 @@ def _sure(name: str, found: Boxes, score: float) -> tuple[Floats, NDArray[np.int
     if (labels != np.floor(labels)).any():
         raise InvalidInput(f"{name}['labels'] must be class numbers.")
     kept = scores >= score
-    return boxes[kept], labels[kept].astype(np.int64)
+    return boxes[kept], labels[kept].astype(np.int64), scores[kept]
 
 
 def _iou(a: Floats, b: Floats) -> Floats:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from kdal_core.models.bodies import BACKBONES, SmallBody, TorchvisionBody
 from kdal_core.models.building import Family
 from kdal_core.models.network import Network
 from kdal_core.models.pretrained import torchvision_names
-from kdal_core.models.row_anchor import BACKBONES, ROW_SHAPES, RowAnchorNet, SmallBody, TorchvisionBody
+from kdal_core.models.row_anchor import ROW_SHAPES, RowAnchorNet
 
 LARGEST_SMALL_SIDE = 512
 TORCHVISION_JOINED, TORCHVISION_CONTEXT = 64, 256
@@ -37,7 +38,8 @@ def lane_networks(image_size: tuple[int, int], *, slots: int, rows: int, columns
         sizes = {"slots": slots, "rows": rows, "columns": columns, "classes": classes}
         if name in ROW_SHAPES:
             shape = ROW_SHAPES[name]
-            return RowAnchorNet(SmallBody(shape), image_size, **sizes, joined=shape.joined, context=shape.context)
+            small = SmallBody(shape.stages, shape.convolutions)
+            return RowAnchorNet(small, image_size, **sizes, joined=shape.joined, context=shape.context)
         body = TorchvisionBody(name, image_size, pretrained=pretrained)
         return RowAnchorNet(body, image_size, **sizes, joined=TORCHVISION_JOINED, context=TORCHVISION_CONTEXT)
 

@@ -10,25 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdal_core.errors import ConfigError
-from kdal_core.models.network import Network, Normalize
-from kdal_core.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, torchvision_model
+from kdal_core.models.bodies import convolution, map_shapes
+from kdal_core.models.network import Network
 
 SQUEEZED = 8  # channels of the deepest map that the slots' presence is read from
 MOST_CELLS = 1024  # of that map; larger ones are averaged down, or the layer that reads them would outgrow the network
-BACKBONES = (
-    "alexnet",
-    "convnext",
-    "densenet",
-    "efficientnet",
-    "mobilenet",
-    "resnet",
-    "resnext",
-    "squeezenet",
-    "vgg",
-    "wide_resnet",
-)
-"""How the names of torchvision's networks begin whose maps can be read: a list of layers, channels first."""
 
 
 class LaneOutputs(NamedTuple):
@@ -100,12 +86,12 @@ class RowAnchorNet(Network):
         super().__init__()
         self.slots, self.rows, self.columns = slots, rows, columns
         self.body = body
-        maps = _probe(body, image_size)
+        maps = map_shapes(body, image_size)
         self.laterals = nn.ModuleList(nn.Conv2d(size[1], joined, 1) for size in maps)
         # A lane is long and thin: context along rows first, then along columns; of the finest map but one, where a
         # convolution costs a quarter.
         self.join = nn.Sequential(
-            _convolution(joined, joined, (1, 9)), _convolution(joined, joined, (7, 1)), _convolution(joined, joined, 3)
+            convolution(joined, joined, (1, 9)), convolution(joined, joined, (7, 1)), convolution(joined, joined, 3)
         )
         self.where = nn.Conv2d(joined, slots, 1)
         _, channels, height, width = maps[-1]
@@ -138,85 +124,3 @@ class RowAnchorNet(Network):
         absent = absent + torch.logsumexp(where.float(), dim=-1, keepdim=True).to(absent.dtype)
         outputs = LaneOutputs(torch.cat([where, absent], dim=-1), self.kinds(context).view(len(images), self.slots, -1))
         return outputs, torch.cat([context, joined.mean(dim=(2, 3))], dim=1)
-
-
-class SmallBody(nn.Module):
-    """Stages of convolutions, each halving the image; all maps but the first stage's."""
-
-    def __init__(self, shape: RowShape) -> None:
-        super().__init__()
-        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-        stages, channels = [], 3
-        for number, width in enumerate(shape.stages):
-            layers = [_convolution(channels, width, 3, stride=2)]
-            layers += [
-                _convolution(width, width, 3)
-                for _ in range(shape.convolutions if number > 1 else shape.convolutions - 1)
-            ]
-            stages.append(nn.Sequential(*layers))
-            channels = width
-        self.stages = nn.ModuleList(stages)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> maps, shallow to deep."""
-        x, maps = self.normalize(images), []
-        for stage in self.stages:
-            x = stage(x)
-            maps.append(x)
-        return maps[1:]
-
-
-class TorchvisionBody(nn.Module):
-    """The convolutional part of a torchvision network: its last map at each resolution from a quarter on.
-
-    Its layers have torchvision's own names, so that files of torchvision's weights fit.
-
-    Raises:
-        ConfigError: a network that is none of `BACKBONES`.
-    """
-
-    def __init__(self, name: str, image_size: tuple[int, int], *, pretrained: bool) -> None:
-        super().__init__()
-        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-        if not name.startswith(BACKBONES):
-            known = ", ".join(BACKBONES)
-            raise ConfigError(
-                f"{name!r} cannot detect lanes: of torchvision's networks kdal reads those named {known}."
-            )
-        model = torchvision_model(name, image_size, pretrained)
-        if isinstance(features := getattr(model, "features", None), nn.Sequential):
-            self.features = features
-            self.layers = [f"features.{layer}" for layer, _ in features.named_children()]
-        else:
-            self.layers = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"]
-            for layer in self.layers:
-                self.add_module(layer, model.get_submodule(layer))
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> maps, shallow to deep."""
-        x, maps = self.normalize(images), {}
-        for layer in self.layers:
-            x = self.get_submodule(layer)(x)
-            maps[x.shape[2:]] = x
-        coarse = [value for size, value in maps.items() if 4 * size[0] <= images.shape[2] + 3]
-        return coarse or [x]
-
-
-def _convolution(channels: int, width: int, kernel: int | tuple[int, int], stride: int = 1) -> nn.Sequential:
-    height, breadth = (kernel, kernel) if isinstance(kernel, int) else kernel
-    padding = ((height - 1) // 2, (breadth - 1) // 2)
-    return nn.Sequential(
-        nn.Conv2d(channels, width, (height, breadth), stride, padding, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-    )
-
-
-def _probe(body: nn.Module, image_size: tuple[int, int]) -> list[torch.Size]:
-    """Shapes of a body's maps for one image; in eval mode, since batch norm cannot take one image otherwise."""
-    body.eval()
-    with torch.no_grad():
-        parameter = next(body.parameters())
-        shapes = [found.shape for found in body(parameter.new_zeros(1, 3, *image_size))]
-    body.train()
-    return shapes

@@ -145,7 +145,7 @@ class Campaign(Part):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     description: str = ""
-    task: Literal["classification", "lanes"] = "classification"
+    task: Literal["classification", "lanes", "boxes"] = "classification"
     data: DataSettings
     initial: InitialSettings = InitialSettings()
     budget: Count
@@ -189,15 +189,21 @@ class Campaign(Part):
 
     def _suits_the_task(self) -> None:
         """Refuse noise and strategies that the task has no meaning for."""
+        if self.task == "boxes" and self.noise.kind != "none":
+            raise ConfigError(
+                f"noise.kind is {self.noise.kind}, but boxes are drawn right: there is no noise for them."
+            )
         kind = "attribute" if self.task == "classification" else "difficulty"
         if self.noise.kind == kind:
             raise ConfigError(f"noise.kind is {kind}, which task: {self.task} has no meaning for.")
         if (self.noise.kind == "attribute") != bool(self.noise.attributes):
             raise ConfigError("noise.attributes must name what noise.kind: attribute is bound to, and nothing else.")
-        if self.task == "lanes" and (deaf := [arm.name for arm in self.strategies if "dropout" in arm.bound().needs]):
+        if self.task != "classification" and (
+            deaf := [arm.name for arm in self.strategies if "dropout" in arm.bound().needs]
+        ):
             raise ConfigError(
-                f"{', '.join(deaf)} asks a network many times with dropout in front of its head; a lane network has no "
-                "head over its features. Ask an ensemble instead."
+                f"{', '.join(deaf)} asks a network many times with dropout in front of its head; a network for "
+                f"{self.task} has no head over its features. Ask an ensemble instead."
             )
 
     def train_config(self, seed: int) -> TrainConfig:

@@ -18,6 +18,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from kdal_core.errors import ConfigError
+from kdal_core.simulation.box_folders import read_box_folder
 from kdal_core.simulation.campaign import Campaign, DataSettings
 from kdal_core.simulation.images import SPLIT_SEED, Dataset, LabelledImages, split_off
 from kdal_core.simulation.lane_folders import read_lane_folder
@@ -91,7 +92,7 @@ def dataset_names() -> list[str]:
     """Every name that `data.name` of a campaign may have.
 
     >>> dataset_names()
-    ['digits', 'mnist', 'fashion_mnist', 'folder', 'tusimple', 'culane']
+    ['digits', 'mnist', 'fashion_mnist', 'folder', 'tusimple', 'culane', 'coco', 'voc', 'yolo']
     """
     return list(DATASETS)
 
@@ -162,4 +163,7 @@ DATASETS: dict[str, Callable[[Path], Dataset]] = {
     "folder": _folder,
     "tusimple": partial(read_lane_folder, "tusimple"),
     "culane": partial(read_lane_folder, "culane"),
+    "coco": partial(read_box_folder, "coco"),
+    "voc": partial(read_box_folder, "voc"),
+    "yolo": partial(read_box_folder, "yolo"),
 }

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
+
+from kdal_core.errors import ConfigError
 
 SPLIT_SEED = 20261122
 TEST_SHARE = 0.2
@@ -39,7 +43,7 @@ class LabelledImages:
 
     Attributes:
         images: (N, 3, H, W) uint8.
-        labels: (N,) true targets: class numbers, or tuples of lanes (dtype object).
+        labels: (N,) true targets: class numbers, or tuples of lanes or boxes (dtype object).
         attributes: {name: (N,) tuples}, a number for each lane of an image; classes have none.
         traits: {name: (N,)} numbers by which images are compared, NaN where an image has none; classes have none.
     """
@@ -97,6 +101,36 @@ def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     """
     longer = max(size)
     return max(1, round(size[0] * side / longer)), max(1, round(size[1] * side / longer))
+
+
+def own_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file.
+
+    Raises:
+        ConfigError: it is not there, or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, UnidentifiedImageError) as error:
+        raise ConfigError(f"The image {str(path)!r} cannot be read: {error}") from error
+
+
+def decoded(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """An image (3, H, W) uint8 of this size, and its own (height, width).
+
+    Raises:
+        ConfigError: it is not there, or no image.
+    """
+    height, width = size
+    try:
+        with Image.open(path) as image:
+            own = image.height, image.width
+            image.draft("RGB", (2 * width, 2 * height))  # a JPEG is not decoded finer than is needed
+            pixels = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    except (OSError, UnidentifiedImageError) as error:
+        raise ConfigError(f"The image {str(path)!r} cannot be read: {error}") from error
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1), own
 
 
 def split_off(everything: Part) -> tuple[Part, Part]:

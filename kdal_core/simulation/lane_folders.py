@@ -18,14 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from kdal_core.datasets import LANE_FOLDERS, LaneScene
 from kdal_core.datasets.culane import list_files
 from kdal_core.datasets.tusimple import label_files
 from kdal_core.errors import ConfigError, LabelFormatError
-from kdal_core.simulation.images import Dataset, LabelledImages, fitted, split_off
+from kdal_core.simulation.images import Dataset, LabelledImages, decoded, fitted, own_size, split_off
 from kdal_core.tasks.lane import Lane, clean_lane
 
 CLASSES = ("lane",)
@@ -66,7 +64,7 @@ class LaneFiles:
         names = attribute_names(self.scenes)
         attributes = {name: np.empty(len(self), dtype=object) for name in names}
         for number, scene in enumerate(self.scenes):
-            images[number], own = _decoded(self.folder / scene.path, size)
+            images[number], own = decoded(self.folder / scene.path, size)
             kept = _lanes(scene, own)
             labels[number] = tuple(kept.values())
             for name in names:
@@ -96,7 +94,7 @@ def read_lane_folder(form: str, root: Path) -> Dataset:
     training = _labelled(read(root, train_names))  # of CULane, no list at all means every image with a label
     if not training:
         raise ConfigError(f"No image of {str(root)!r} has a label.")
-    whole = LaneFiles(root, training, _own_size(root / training[0].path))
+    whole = LaneFiles(root, training, own_size(root / training[0].path))
     if test_names and (test := _labelled(read(root, test_names))):
         return Dataset(CLASSES, whole, LaneFiles(root, test, whole.size), task="lanes")
     return Dataset(CLASSES, *split_off(whole), task="lanes")
@@ -152,25 +150,3 @@ def _lanes(scene: LaneScene, size: tuple[int, int]) -> dict[int, Lane]:
         except LabelFormatError:
             continue
     return found
-
-
-def _own_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, UnidentifiedImageError) as error:
-        raise ConfigError(f"The image {str(path)!r} cannot be read: {error}") from error
-
-
-def _decoded(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """An image (3, H, W) uint8 of this size, and its own (height, width)."""
-    height, width = size
-    try:
-        with Image.open(path) as image:
-            own = image.height, image.width
-            image.draft("RGB", (2 * width, 2 * height))  # a JPEG is not decoded finer than is needed
-            pixels = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError) as error:
-        raise ConfigError(f"The image {str(path)!r} cannot be read: {error}") from error
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1), own

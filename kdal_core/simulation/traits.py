@@ -36,17 +36,18 @@ def means(traits: Mapping[str, Floats], indices: NDArray[np.int64]) -> dict[str,
     return {name: float(values.mean()) for name, values in found.items() if len(values)}
 
 
-def scores_of(pool: PoolScores, eps: float = EPS) -> dict[str, Floats]:
+def scores_of(pool: PoolScores, eps: float = EPS, objects: str = "lanes") -> dict[str, Floats]:
     """What orders go by, side by side for one pool: each (N,), the larger the sooner it is picked.
 
     Args:
         pool: with d_ss, d_st and dense probabilities.
         eps: of `uncertainty`.
+        objects: what images show, "lanes" or "boxes".
     """
     d_ss, d_st = pool.vector("d_ss"), pool.vector("d_st")
     return {
         "entropy": _scores(strategy("entropy"), pool),
-        "entropy of lanes": _scores(strategy("entropy", over="lanes"), pool),
+        f"entropy of {objects}": _scores(strategy("entropy", over=objects), pool),
         "D_SS + D_ST": d_ss + d_st,
         "Uncr, published": uncertainty(d_ss, d_st, eps),
         "Uncr, four cases": four_case_uncertainty(d_ss, d_st),
@@ -103,4 +104,6 @@ def look(
     inferred = infer(lesson.task, models.reader, images.images, device=device, distributions=True)
     pool = PoolScores(d_ss=seen.d_ss, d_st=seen.d_st, probabilities=inferred.distributions)
     failing = errors(lesson.task, inferred.predictions, images.labels.tolist())
-    return rank_correlations(scores_of(pool, eps), {**images.traits, ERROR: failing, WRONG: wrong.astype(np.float64)})
+    return rank_correlations(
+        scores_of(pool, eps, lesson.task.kind), {**images.traits, ERROR: failing, WRONG: wrong.astype(np.float64)}
+    )

@@ -71,8 +71,12 @@ def verdict(difference: Interval | None) -> str:
 
 
 def capital(text: str) -> str:
-    """The text with a capital first letter."""
-    return text[:1].upper() + text[1:]
+    """The text with a capital first letter; names like mAP keep theirs.
+
+    >>> capital("lane F1"), capital("mAP@.5")
+    ('Lane F1', 'mAP@.5')
+    """
+    return text if text[1:2].isupper() else text[:1].upper() + text[1:]
 
 
 def seed_count(count: int) -> str:

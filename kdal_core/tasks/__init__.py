@@ -1,5 +1,7 @@
 """What is labelled, one file for each kind of task, behind the one `Task` protocol."""
 
+from kdal_core.tasks.box import Box
+from kdal_core.tasks.boxes import BoxTask
 from kdal_core.tasks.classification import ClassificationTask
 from kdal_core.tasks.lane import Lane
 from kdal_core.tasks.lanes import LaneTask
@@ -7,4 +9,14 @@ from kdal_core.tasks.learning_loss import LearningLossTask
 from kdal_core.tasks.registry import get_task, task_kinds
 from kdal_core.tasks.task import Task
 
-__all__ = ["ClassificationTask", "Lane", "LaneTask", "LearningLossTask", "Task", "get_task", "task_kinds"]
+__all__ = [
+    "Box",
+    "BoxTask",
+    "ClassificationTask",
+    "Lane",
+    "LaneTask",
+    "LearningLossTask",
+    "Task",
+    "get_task",
+    "task_kinds",
+]

@@ -7,13 +7,15 @@ from dataclasses import fields
 from typing import Any
 
 from kdal_core.errors import ConfigError
+from kdal_core.tasks.boxes import BoxTask
 from kdal_core.tasks.classification import ClassificationTask
 from kdal_core.tasks.lanes import LaneTask
 from kdal_core.tasks.task import Task
 
-TASKS: dict[str, type[ClassificationTask] | type[LaneTask]] = {
+TASKS: dict[str, type[ClassificationTask] | type[LaneTask] | type[BoxTask]] = {
     "classification": ClassificationTask,
     "lanes": LaneTask,
+    "boxes": BoxTask,
 }
 
 
@@ -21,7 +23,7 @@ def task_kinds() -> list[str]:
     """Names of the kinds of task that `get_task` knows.
 
     >>> task_kinds()
-    ['classification', 'lanes']
+    ['classification', 'lanes', 'boxes']
     """
     return list(TASKS)
 

@@ -28,8 +28,8 @@ def out():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"form": "coco"}, "there is no format 'coco', only tusimple and culane"),
-        ({"labels": "everything"}, "lanes can become annotations, predictions, none, not 'everything'"),
+        ({"form": "kitti"}, "there is no format 'kitti', only tusimple, culane, coco, voc, yolo"),
+        ({"labels": "everything"}, "labels can become annotations, predictions, none, not 'everything'"),
         ({"folder": "nothing"}, "nothing: no such folder"),
         ({"form": "tusimple"}, "no TuSimple labels here"),
         ({"lists": ["list/absent.txt"]}, "cannot be read"),
@@ -51,5 +51,5 @@ def test_a_damaged_label_is_told_by_its_file_and_line_before_anything_is_importe
 def test_an_export_writes_over_nothing(make_settings, culane, out):
     with pytest.raises(ConfigError, match="it is not empty"):
         run_export(make_settings(label_studio_url="http://127.0.0.1:1"), 3, culane, "culane", out)
-    with pytest.raises(ConfigError, match="there is no format 'coco'"):
-        run_export(make_settings(), 3, culane, "coco", out)
+    with pytest.raises(ConfigError, match="there is no format 'kitti'"):
+        run_export(make_settings(), 3, culane, "kitti", out)

@@ -74,20 +74,23 @@ def test_the_demo_labels_learns_shows_its_curve_and_a_second_start_goes_on(folde
 
 
 @pytest.mark.timeout(1800)
-def test_the_demo_of_lanes_draws_roads_and_learns_them_in_a_project_of_its_own(folder: Path, tmp_path: Path) -> None:
-    command = [*DEMO, "lanes", "--folder", str(folder), "--autopilot", "--once", "--images", "24", "--rounds", "2"]
+@pytest.mark.parametrize(("name", "title"), [("lanes", "Lane F1"), ("boxes", "mAP@.5")])
+def test_the_demos_of_rendered_images_learn_them_in_projects_of_their_own(
+    name: str, title: str, folder: Path, tmp_path: Path
+) -> None:
+    command = [*DEMO, name, "--folder", str(folder), "--autopilot", "--once", "--images", "24", "--rounds", "2"]
     command += ["--budget", "8", "--params", '{"epochs": 2, "image_size": 100}']
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Lane F1 on images nobody labelled" in done.stdout
+    assert f"{title} on images nobody labelled" in done.stdout
     rows = re.findall(r"│\s*(\d+) │\s*[\d.]+% │\s*[\d.]+% │\s*[+-][\d.]+ │", done.stdout)
     assert rows == ["8", "16"]
-    assert (folder / "lanes-curve.png").stat().st_size > 10_000
-    assert "lanes" in json.loads((folder / "demo.json").read_text())["projects"]
+    assert (folder / f"{name}-curve.png").stat().st_size > 10_000
+    assert name in json.loads((folder / "demo.json").read_text())["projects"]
     assert processes_of(folder) == []
 
 
 def test_an_unknown_demo_is_refused_with_those_there_are(tmp_path: Path) -> None:
     done = subprocess.run([*DEMO, "cats"], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "kdal: there is no demo 'cats', only digits and lanes\n"
+    assert done.stderr == "kdal: there is no demo 'cats', only digits, lanes, boxes\n"

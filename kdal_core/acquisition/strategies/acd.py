@@ -16,18 +16,21 @@ from kdal_core.acquisition.strategies.ranking import ranked, settled
 from kdal_core.validation import as_count
 
 ANY = np.iinfo(np.int64).max
+CELL = 2
+"""Places of a distribution that tells of one cell: there and absent. A row of lanes has more."""
 
 
 def acd(pool: PoolScores, *, k: int = 10, window: int = 4) -> Selection:
     """Highest divergence of the predictions in a neighbourhood first; scores in nats.
 
-    Dense predictions (lanes) are read as in the paper: the map of how probable a lane is at each cell, the divergence
-    in each cell's 3 x 3 neighbourhood, of which the largest of each square of `window` x `window` cells counts, and the
-    mean of these. A cell's probability joins the slots as if they were independent.
+    Dense predictions are read as in the paper: maps of how probable an object is at each cell, the divergence in each
+    cell's 3 x 3 neighbourhood, of which the largest of each square of `window` x `window` cells counts, and the mean of
+    these. Lanes make one map: a cell's probability joins the slots as if they were independent. Boxes make one for each
+    class, which count alike.
 
     Args:
-        pool: with probabilities (N, C) and features (N, D); or with dense probabilities (N, ..., R, G + 1), whose
-            last place is "absent", and any features.
+        pool: with probabilities (N, C) and features (N, D); or with any features and dense probabilities whose last
+            place is "absent": (N, ..., R, G + 1), R rows of G places; or (N, ..., R, G, 2), each cell for itself.
         k: neighbours, where an image has one distribution; a pool of N <= k images uses N - 1.
         window: cells, where it has a map.
 
@@ -40,10 +43,20 @@ def acd(pool: PoolScores, *, k: int = 10, window: int = 4) -> Selection:
     """
     k, window = as_count("k", k, low=1, high=ANY), as_count("window", window, low=1, high=ANY)
     if len(pool.layout("probabilities")) > 1:
-        parts = [map_divergence(lane_map(block), window) for _, block in pool.blocks("probabilities")]
+        parts = [_of_maps(block, window) for _, block in pool.blocks("probabilities")]
     else:
         parts = _among_images(pool, k)
     return ranked(settled(np.concatenate([np.zeros(0), *parts])))
+
+
+def _of_maps(probabilities: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """The divergence (n,) of a block of dense predictions."""
+    if probabilities.shape[-1] > CELL:
+        return map_divergence(lane_map(probabilities), window)
+    maps = probabilities[..., 0]  # (n, ..., R, G)
+    each = map_divergence(maps.reshape(-1, *maps.shape[-2:]), window)
+    result: NDArray[np.float64] = each.reshape(len(maps), -1).mean(axis=1)
+    return result
 
 
 def _among_images(pool: PoolScores, k: int) -> list[NDArray[np.float64]]:

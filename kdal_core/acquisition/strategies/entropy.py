@@ -17,8 +17,8 @@ def entropy(pool: PoolScores, *, over: str = "all") -> Selection:
     Args:
         pool: with probabilities; of a dense prediction, the mean entropy.
         over: of dense predictions whose last place is "absent": "all" distributions alike, so that an image gains by
-            each uncertain lane that it shows; or "lanes", each weighed by the probability that a lane is there, so that
-            the number of lanes does not count.
+            each uncertain lane or box that it shows; or "lanes" or "boxes", each weighed by the probability that one is
+            there, so that their number does not count.
 
     Raises:
         InvalidInput: no probabilities, NaN, rows that are none, or "lanes" where an image has one distribution.
@@ -26,11 +26,13 @@ def entropy(pool: PoolScores, *, over: str = "all") -> Selection:
     Source: Shannon 1948; as a query strategy Settles, Active Learning Literature Survey, 2009, section 3.1:
     argmax -sum_y P(y|x) log P(y|x). P: equal but for rounding (1e-12) is equal.
     """
-    if over not in ("all", "lanes"):
-        raise InvalidInput(f"over must be all or lanes, not {over!r}.")
-    if over == "lanes" and len(pool.layout("probabilities")) == 1:
-        raise InvalidInput("over: lanes needs predictions with a distribution for each row of each lane.")
-    return ranked(settled(pool.averaged("probabilities", shannon_entropy, present if over == "lanes" else None)))
+    if over not in ("all", "lanes", "boxes"):
+        raise InvalidInput(f"over must be all, lanes or boxes, not {over!r}.")
+    if over != "all" and len(pool.layout("probabilities")) == 1:
+        raise InvalidInput(
+            f"over: {over} needs predictions with a distribution for each row of each lane, or each cell."
+        )
+    return ranked(settled(pool.averaged("probabilities", shannon_entropy, None if over == "all" else present)))
 
 
 def present(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,8 +25,9 @@ class PoolScores:
     """The unlabelled pool as the models see it: N images in the pool's order. Only what a strategy needs is given.
 
     A prediction is one distribution over C classes, or a dense one: many distributions, laid out as the task likes
-    (lanes: S slots of R rows, each over G columns and "absent", the last). Strategies that read predictions score each
-    distribution as they would a class's, and an image by the mean over its distributions.
+    (lanes: S slots of R rows, each over G columns and "absent", the last; boxes: C classes at each cell of a map, each
+    "there" or "absent"). Strategies that read predictions score each distribution as they would a class's, and an image
+    by the mean over its distributions.
 
     Attributes:
         d_ss: (N,) gap between S-KD and S.

@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 
 from kdal_core.errors import ConfigError
 from kdal_core.models import build_model, parameter_count
+from kdal_core.models.bodies import BACKBONES
 from kdal_core.models.lane_registry import default_lane_pair, lane_model_names, lane_networks
-from kdal_core.models.row_anchor import BACKBONES, MOST_CELLS, ROW_SHAPES
+from kdal_core.models.row_anchor import MOST_CELLS, ROW_SHAPES
 from kdal_core.tasks import LaneTask
 from kdal_core.training import TrioSpec, infer, load_checkpoint, save_checkpoint
 
@@ -95,7 +96,7 @@ def test_the_maps_that_are_joined_run_from_a_quarter_of_the_image_to_the_deepest
 def test_networks_whose_maps_cannot_be_read_are_refused_by_name_whatever_the_size(name):
     assert name not in lane_model_names()
     for size in ((144, 400), (224, 224)):
-        with pytest.raises(ConfigError, match=f"'{name}' cannot detect lanes"):
+        with pytest.raises(ConfigError, match=f"'{name}' gives no maps to detect with"):
             built(name, size)
 
 

@@ -110,7 +110,7 @@ def test_an_ensemble_is_seen_as_members_of_half_precision(lanes_campaign, roads)
         ({"noise": {"kind": "uniform", "rate": 0.1, "ways": []}}, "noise.ways"),
         ({"strategies": ["random", "bald"]}, "bald asks a network many times with dropout"),
         ({"task": "classification", "noise": NOISE}, "attribute, which task: classification"),
-        ({"task": "boxes"}, "task"),
+        ({"task": "keypoints"}, "task"),
     ],
 )
 def test_what_lanes_have_no_meaning_for_is_refused_by_name(change, message, lanes_campaign):

@@ -60,7 +60,7 @@ def test_entropy_over_lanes_does_not_hang_on_how_many_there_are():
     assert by_index(strategy("entropy", over="lanes")(pools)) == pytest.approx([np.log(2), np.log(2), 0])
     with pytest.raises(KdalError, match="each row of each lane"):
         strategy("entropy", over="lanes")(PoolScores(probabilities=images[:, 0, 0]))
-    with pytest.raises(KdalError, match="all or lanes"):
+    with pytest.raises(KdalError, match="all, lanes or boxes"):
         strategy("entropy", over="roads")(pools)
 
 
@@ -133,6 +133,24 @@ def test_acd_reads_a_map_cell_by_cell_as_its_paper_does(seed, window):
     expected = [brute_force_divergence(image, window) for image in heat]
     found = by_index(strategy("acd", window=window)(replace(given_pool, features=None)))
     np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@given(SEEDS, st.integers(1, 4))
+@settings(max_examples=15)
+def test_acd_reads_each_classs_map_of_boxes_for_itself(seed, window):
+    there = np.round(np.random.default_rng(seed).random((3, 2, 5, 6)), 6)  # N, classes, rows, columns
+    expected = [np.mean([brute_force_divergence(map_, window) for map_ in image]) for image in there]
+    given_pool = PoolScores(probabilities=np.stack([there, 1 - there], axis=-1))
+    np.testing.assert_allclose(by_index(strategy("acd", window=window)(given_pool)), expected, atol=1e-9)
+
+
+def test_entropy_over_boxes_weighs_cells_by_how_probable_a_box_is():
+    unsure, empty = [0.5, 0.5], [0.0, 1.0]
+    images = np.array(
+        [[[[unsure, empty]]], [[[unsure, unsure]]], [[[empty, empty]]]]
+    )  # one class, one row, two columns
+    pools = PoolScores(probabilities=images)
+    assert by_index(strategy("entropy", over="boxes")(pools)) == pytest.approx([np.log(2) / 2, np.log(2), 0])
 
 
 def test_a_map_without_a_difference_diverges_nowhere_and_a_speckle_does():
