@@ -153,9 +153,10 @@ class LaneTask:
 
     def decode(self, outputs: LaneOutputs) -> NDArray[np.float32]:
         """Predictions (B, S, R + 2) float32. A slot in which fewer than two rows have a lane is empty."""
-        x, probability = from_distributions(self.distributions(outputs))  # (B, S, R) each
-        there = probability >= PRESENT
+        distributions = self.distributions(outputs)
+        there = distributions[..., -1] <= 1 - PRESENT  # (B, S, R)
         there &= there.sum(dim=-1, keepdim=True) >= LEAST_ROWS
+        x, probability = from_distributions(distributions, there.any(dim=-1))  # (B, S, R) each
         score = (probability * there).sum(dim=-1) / there.sum(dim=-1).clamp(min=1)  # (B, S)
         kind = outputs.kinds.argmax(dim=-1).to(x.dtype)
         rows = torch.where(there, x, torch.nan)

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,18 @@ from hypothesis import strategies as st
 
 from kdal_core.tasks import Lane
 from kdal_core.tasks.lane import row_anchors, x_at
-from kdal_core.tasks.lane_rows import POINTS, as_distributions, as_points, from_distributions, in_slots
+from kdal_core.tasks.lane_rows import (
+    IMPOSSIBLE,
+    LEAP,
+    POINTS,
+    REACH,
+    STEP,
+    as_distributions,
+    as_points,
+    from_distributions,
+    in_slots,
+    likeliest_path,
+)
 
 SLOTS, ROWS, COLUMNS = 8, 36, 64
 FLOAT = 2e-6  # share of the width that float32 may cost
@@ -214,11 +227,11 @@ def test_a_distribution_has_the_mean_that_it_stands_for_at_most_two_columns_and_
 
 
 @given(seeds, st.integers(2, 12))
-def test_x_is_the_mean_over_the_columns_next_to_the_likeliest(seed, columns):
+def test_of_a_single_row_x_is_the_mean_over_the_columns_next_to_the_likeliest(seed, columns):
     rng = np.random.default_rng(seed)
-    probabilities = rng.dirichlet(np.full(columns + 1, 0.3), size=(2, 3)).astype(np.float32)
+    probabilities = rng.dirichlet(np.full(columns + 1, 0.3), size=(2, 3, 1)).astype(np.float32)
     x, there = from_distributions(torch.from_numpy(probabilities))
-    for place in np.ndindex(2, 3):
+    for place in np.ndindex(2, 3, 1):
         columns_only = probabilities[place][:-1]
         top = int(columns_only.argmax())
         near = np.arange(max(0, top - 2), min(columns, top + 3))
@@ -231,6 +244,47 @@ def test_x_is_the_mean_over_the_columns_next_to_the_likeliest(seed, columns):
 
 
 def test_a_row_that_is_surely_empty_has_a_finite_x():
-    x, there = from_distributions(torch.tensor([0.0, 0.0, 0.0, 1.0]))
-    assert torch.isfinite(x)
-    assert there == 0
+    x, there = from_distributions(torch.tensor([[0.0, 0.0, 0.0, 1.0]]))
+    assert torch.isfinite(x).all()
+    assert there.tolist() == [0.0]
+
+
+@given(seeds, st.integers(1, 4), st.integers(1, 6))
+def test_the_path_is_the_best_of_all(seed, rows, columns):
+    rng = np.random.default_rng(seed)
+    places = rng.dirichlet(np.full(columns, 0.2), size=rows).astype(np.float32)
+    scores = np.log(places + np.float32(IMPOSSIBLE))
+
+    def value(path):
+        moves = np.abs(np.diff(path))
+        return (
+            scores[np.arange(rows), list(path)].sum()
+            - np.where(moves <= REACH, np.minimum(STEP * moves, LEAP), LEAP).sum()
+        )
+
+    found = likeliest_path(torch.from_numpy(places)[None])[0].tolist()
+    best = max(value(path) for path in itertools.product(range(columns), repeat=rows))
+    assert value(found) == pytest.approx(best, abs=1e-4)
+
+
+def test_one_doubtful_row_does_not_throw_a_lane_across_the_image_but_a_sure_one_does():
+    places = torch.full((2, 12, COLUMNS), 1e-7)
+    places[:, torch.arange(12), torch.arange(20, 32)] = 0.45
+    places[0, 5, 60] = 0.5
+    places[1, 5] = 0.0
+    places[1, 5, 60] = 1.0
+    path = likeliest_path(places).tolist()
+    assert path[0] == list(range(20, 32))
+    assert path[1] == [*range(20, 25), 60, *range(26, 32)]
+
+
+def test_where_x_is_not_asked_for_there_is_none_and_the_others_do_not_change():
+    probabilities = torch.from_numpy(np.random.default_rng(0).dirichlet(np.full(9, 0.3), size=(2, 3, 5)))
+    wanted = torch.tensor([[True, False, True], [False, False, True]])
+    x, there = from_distributions(probabilities, wanted)
+    whole, whole_there = from_distributions(probabilities)
+    assert torch.equal(torch.isnan(x).all(dim=-1), ~wanted)
+    assert torch.equal(x[wanted], whole[wanted])
+    assert torch.equal(there, whole_there)
+    nothing, _ = from_distributions(probabilities, torch.zeros(2, 3, dtype=torch.bool))
+    assert torch.isnan(nothing).all()
