@@ -32,6 +32,9 @@ bench: venv-test .venv-peers/ready $(DATA)/ready ## the slow campaigns: figures 
 	.venv-peers/bin/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.lane_speed
 	$(BIN)/python -m benchmarks.box_speed
+	$(BIN)/python -m benchmarks.teacher_queries
+	$(BIN)/python -m benchmarks.mixup_scoring --data $(DATA)
+	$(BIN)/python -m benchmarks.mixup_curves --data $(DATA)
 	$(BIN)/kdal simulate digits
 	$(BIN)/kdal simulate mnist --data $(DATA)
 	$(BIN)/kdal simulate mnist_noise --data $(DATA)

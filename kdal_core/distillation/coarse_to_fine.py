@@ -1,8 +1,9 @@
 """The pairs of a pool that a student is least sure of, without a forward for each pair and lambda.
 
 The first level asks the student about every pair at two lambdas only and guesses the curve between; the pairs that
-look lowest are asked at a third lambda, the lowest of those at two more, and what is lowest then is measured in the
-straightforward way. Each level goes down the order of the one before it until that yields next to nothing more.
+look lowest are asked at a third lambda, the lowest of those at two more, then at all that are left, and what is lowest
+then is measured in the straightforward way. Each level goes down the order of the one before it until that yields next
+to nothing more.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ Precision = Literal["float32", "bfloat16"]
 Blocks = Callable[[], Iterator[NDArray[np.int64]]]
 Progress = Callable[[float], None]
 
-SHARE_KEPT = 0.25  # of the pairs, after the first level; the next one needs 14 % at a recall of .99
-TIMES_KEPT = 5  # at least so many times k
-LITTLE = 0.001  # share of k: when a stretch of candidates yields no more than that, the level is done
-SHORTEST = 64  # candidates of a stretch
+SHARE_KEPT = 0.35  # of the pairs, after the first level; see `levels` for how many the next one needs
+TIMES_KEPT = 8  # at least so many times k
+LITTLE = 0.001  # share of k: when a stretch of k candidates yields no more than that, the level is done
+SHORTEST = 256  # candidates of a stretch, if k is smaller: of fewer, none that counts may be among them by chance
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class _Search:
 
     def first(self, blocks: Blocks, count: int, k: int, progress: Progress | None) -> _Kept:
         """All candidates through the first level; the best of them, as many as may be needed and fit."""
-        asked, width = sum(len(level.new) for level in self.levels), self.ends.shape[1]
+        asked, width = sum(len(level.new) for level in self.levels[:-1]), self.ends.shape[1]  # the last keeps none
         each = asked * width * 4 + 64
         slots = min(count, max(int(SHARE_KEPT * count), TIMES_KEPT * k), self.memory // 2 // each)
         if slots < min(count, 2 * k):
@@ -167,7 +168,7 @@ class _Search:
         done = 0
         for positions in blocks():
             hidden, guess = self._ask(positions, [], self.levels[0])
-            kept.offer(positions, guess, hidden)
+            kept.offer(positions, guess, hidden if len(self.levels) > 1 else [])
             done += len(positions)
             if progress is not None:
                 progress(done / count)
@@ -176,15 +177,16 @@ class _Search:
     def refine(self, kept: _Kept, places: NDArray[np.int64], level: Level, k: int) -> NDArray[np.int64]:
         """Go down the candidates at these places of `kept`, best first, and order those gone through anew."""
         before = len(level.nodes) - 2 - len(level.new)
-        step = max(k // 2, SHORTEST)
+        step = max(k, SHORTEST)
         for start in range(0, len(places), step):
             stretch = places[start : start + step]
             for part in np.split(stretch, range(4096, len(stretch), 4096)):
                 rows = torch.from_numpy(part)
                 known = [kept.hidden[rows, node] for node in range(before)]
                 hidden, kept.guess[part] = self._ask(kept.positions[part], known, level)
-                for node, values in enumerate(hidden[before:], start=before):
-                    kept.hidden[rows, node] = values
+                if level is not self.levels[-1]:
+                    for node, values in enumerate(hidden[before:], start=before):
+                        kept.hidden[rows, node] = values
             seen = places[: start + step]
             limit = np.partition(kept.guess[seen], min(k, len(seen)) - 1)[min(k, len(seen)) - 1]
             if start and (kept.guess[stretch] <= limit).sum() <= LITTLE * k:
@@ -201,7 +203,7 @@ class _Search:
             found = _merged(found, Found(stretch, confidence, lambdas), k)
             if start and np.isin(stretch, found.positions).sum() <= LITTLE * k:
                 break
-            start, step = start + step, max(k // 10, SHORTEST)
+            start, step = start + step, max(k // 50, 64)  # the guesses are exact by now, but for rounding
         return found
 
     @staticmethod

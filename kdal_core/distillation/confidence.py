@@ -100,8 +100,9 @@ def logits_of(student: Student, x: Tensor) -> Tensor:
 
 
 def highest_probability(logits: Tensor) -> Tensor:
-    """C1: the largest entry of the softmax of (..., classes) logits."""
-    found = logits.float().softmax(dim=-1).amax(dim=-1)
+    """C1: the largest entry of the softmax of each row of logits (M, classes): (M,) float32."""
+    columns = logits.float().T.contiguous()  # torch works along long rows eight times as fast as along short ones
+    found = (columns - columns.amax(dim=0)).exp_().sum(dim=0).reciprocal_()  # the largest is exp(0) / sum
     if torch.isnan(found).any():
         raise InvalidInput("student gives NaN or infinite logits: its training failed; lower the learning rate.")
     return found

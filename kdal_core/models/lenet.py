@@ -39,15 +39,15 @@ class LeNet5(StagedNetwork):
         return maps
 
     def trunk(self, maps: Tensor) -> Tensor:
-        """(B, 6, H, W) -> (B, 120) before the rectifier."""
+        """(B, 6, H, W) -> (B, 84) before the last rectifier."""
         x = F.relu(_halved(maps))  # the same as rectifying first, at a quarter of the work
         x = F.relu(_halved(self.conv2(x)))  # (B, 16, h, w)
-        hidden: Tensor = self.fc1(x.flatten(1))
+        hidden: Tensor = self.fc2(F.relu(self.fc1(x.flatten(1))))
         return hidden
 
     def tail(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 120) -> logits (B, C), features (B, 84)."""
-        features = F.relu(self.fc2(F.relu(hidden)))
+        """(B, 84) -> logits (B, C), features (B, 84)."""
+        features = F.relu(hidden)
         return self.head(features), features
 
 

@@ -1,0 +1,236 @@
+"""Accuracy against queries: Active Mixup, its rivals and its variants on MNIST and Fashion-MNIST, over several seeds.
+
+The teacher is trained here, on the whole training set, and asked as a black box. The real images are drawn anew for
+each seed. Test images score the student of every stage and choose nothing. A run that is finished is kept in a JSON
+file of its own and not repeated; one that was interrupted goes on after its last stage. Run as
+`python -m benchmarks.mixup_curves mnist`; `--quick` is a small version of it that takes a minute or two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdal_core.distillation import (
+    Distilled,
+    MixupConfig,
+    MixupSelection,
+    Problem,
+    QueryLedger,
+    Stage,
+    StageConfig,
+    TorchTeacher,
+    active_mixup,
+    method,
+    random_search,
+)
+from kdal_core.models import Network
+from kdal_core.simulation.campaign import DataSettings
+from kdal_core.simulation.datasets import load_dataset
+from kdal_core.simulation.images import Dataset, LabelledImages
+from kdal_core.tasks import ClassificationTask
+from kdal_core.training import ModelSpec, TrainConfig, infer, load_checkpoint, save_checkpoint, train
+
+PUBLISHED = {
+    "mnist": {"teacher": 99.29, "zskd": 98.77, "fskd": 80.43, "vanilla_kd": 99.05, "active_mixup": 98.74},
+    "fashion_mnist": {"teacher": 90.80, "zskd": 79.62, "fskd": 68.64, "vanilla_kd": 87.79, "active_mixup": 80.90},
+}
+QUERIES = {"mnist": 24_000, "fashion_mnist": 48_000}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "active_mixup": {},
+    "random_pairs": {},  # lambda 1/2
+    "real_only": {},
+    "active_capped": {"cap": 2.0},  # an image in at most twice as many pairs as if all were used equally
+    "active_half_random": {"random_share": 0.5},
+    "vanilla_active": {},
+    "fskd": {},
+    "zskd": {},
+    "vanilla_kd": {},
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is the same for all runs.
+
+    Attributes:
+        dataset, real, queries, stages, candidates: sizes; `candidates` pairs are looked at in each stage.
+        student_steps: (epochs, max_steps) of each student.
+        teacher_steps: (epochs, max_steps) of the teacher.
+    """
+
+    dataset: str
+    real: int
+    queries: int
+    stages: int
+    candidates: int
+    student_steps: tuple[int, int]
+    teacher_steps: tuple[int, int]
+
+
+def student_training(experiment: Experiment) -> TrainConfig:
+    epochs, most = experiment.student_steps
+    return TrainConfig(epochs=epochs, batch_size=128, lr=4e-3, min_steps=min(500, most), max_steps=most, device="cpu")
+
+
+def teacher_of(experiment: Experiment, data: Dataset, folder: Path) -> tuple[Network, float]:
+    """LeNet-5 trained on all labels, from its file if it is there; and its accuracy on the test images."""
+    training, test = data.training, data.test
+    assert isinstance(training, LabelledImages)
+    assert isinstance(test, LabelledImages)
+    epochs, most = experiment.teacher_steps
+    path = folder / f"teacher-{experiment.dataset}-{epochs}-{most}.safetensors"
+    task = ClassificationTask(data.classes)
+    if path.exists():
+        model, _ = load_checkpoint(path.read_bytes())
+    else:
+        model = task.build("lenet5", (28, 28), seed=1000)
+        config = TrainConfig(epochs=epochs, batch_size=128, lr=4e-3, min_steps=1, max_steps=most, device="cpu")
+        train(task, model, training.images, training.labels.tolist(), config)
+        path.write_bytes(save_checkpoint(model, ModelSpec("classification", "lenet5", data.classes, (28, 28))))
+    return model, accuracy(model, data)
+
+
+def accuracy(model: Network, data: Dataset) -> float:
+    """Share of the test images, in percent."""
+    assert isinstance(data.test, LabelledImages)
+    task = ClassificationTask(data.classes)
+    return 100 * task.score(infer(task, model, data.test.images, device="cpu").predictions, data.test.labels.tolist())
+
+
+def run(experiment: Experiment, variant: str, seed: int, data: Dataset, teacher: Network, folder: Path) -> None:
+    """One method, one seed; the result grows stage by stage in its file."""
+    path = folder / f"{experiment.dataset}-{variant}-{seed}.json"
+    same = asdict(experiment) | {"student_steps": list(experiment.student_steps)}
+    same |= {"teacher_steps": list(experiment.teacher_steps)}
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if found.get("experiment") != same:
+        found = {"experiment": same, "curve": [], "selections": [], "done": False, "seconds": 0.0}
+    if found["done"]:
+        return
+    assert isinstance(data.training, LabelledImages)
+    rows = np.random.default_rng([20200614, seed]).permutation(len(data.training))[: experiment.real]
+    everything = variant == "vanilla_kd"
+    images = data.training.images if everything else data.training.take(rows).images
+    budget = len(images) if everything or variant == "real_only" else experiment.queries
+    box = TorchTeacher(teacher, data.classes, device="cpu")
+    cap = VARIANTS[variant].get("cap")
+    config = MixupConfig(
+        training=StageConfig(stages=experiment.stages, train=student_training(experiment), seed=seed),
+        candidates=experiment.candidates,
+        random_share=VARIANTS[variant].get("random_share", 0.0),
+        max_uses=None if cap is None else round(cap * 2 * budget / experiment.stages / experiment.real),
+    )
+    began, before = time.perf_counter(), found["seconds"]
+
+    def on_stage(stage: Stage, model: Network) -> None:
+        if stage.selection is not None:
+            found["selections"].append(
+                [stage.selection.pairs.tolist(), stage.selection.lambdas.tolist(), stage.selection.confidence.tolist()]
+            )
+        found["curve"].append([stage.images if variant == "zskd" else stage.spent, accuracy(model, data)])
+        found["seconds"] = before + time.perf_counter() - began
+        write(path, found)
+        print(f"  {experiment.dataset} {variant} seed {seed}: {found['curve'][-1]}", flush=True)
+
+    replay = [MixupSelection(np.array(p, np.int64), np.array(w), np.array(c)) for p, w, c in found["selections"]]
+    if variant in ("active_mixup", "active_capped", "active_half_random", "random_pairs"):
+        # The stages that are in the file are replayed; the last of them is trained again, so its entry is made anew.
+        found["curve"], found["selections"] = (
+            found["curve"][: len(replay)],
+            found["selections"][: max(0, len(replay) - 1)],
+        )
+        distil: Callable[..., Distilled] = random_search if variant == "random_pairs" else active_mixup
+        distil(box, images, "lenet5", QueryLedger(budget), config, replay=replay, on_stage=on_stage)
+    else:
+        found["curve"], found["selections"] = [], []
+        if variant == "vanilla_active":
+            config = replace(config, candidates=max(1, experiment.candidates // 5))
+        name = "vanilla_kd" if variant == "real_only" else variant
+        white = teacher if variant == "zskd" else None
+        method(name)(Problem(box, images, "lenet5", QueryLedger(budget), config, white, on_stage))
+    found["done"] = True
+    found.pop("selections")
+    write(path, found)
+
+
+def write(path: Path, found: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(found))
+    beside.replace(path)
+
+
+def summary(experiment: Experiment, variants: list[str], seeds: int, teacher: float, folder: Path) -> dict[str, Any]:
+    """Mean and spread of the last stage, and the queries needed to reach the published accuracy."""
+    target = PUBLISHED[experiment.dataset]["active_mixup"]
+    rows: dict[str, Any] = {}
+    for variant in variants:
+        paths = [folder / f"{experiment.dataset}-{variant}-{seed}.json" for seed in range(seeds)]
+        curves = [json.loads(path.read_text())["curve"] for path in paths]
+        last = np.array([curve[-1][1] for curve in curves])
+        reached = [next((queries for queries, score in curve if score >= target), None) for curve in curves]
+        rows[variant] = {
+            "accuracy": round(float(last.mean()), 3),
+            "spread": round(float(last.std(ddof=1)), 3) if len(last) > 1 else None,
+            "success_rate": round(100 * float(last.mean()) / teacher, 2),
+            "queries": curves[0][-1][0],
+            "queries_to_published": reached,
+            "curve": np.mean([[score for _, score in curve] for curve in curves], axis=0).round(3).tolist(),
+            "published": PUBLISHED[experiment.dataset].get(variant),
+        }
+    return {"experiment": asdict(experiment), "teacher": round(teacher, 2), "seeds": seeds, "methods": rows}
+
+
+def main() -> None:
+    """Run what is missing, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("datasets", nargs="*", default=["mnist", "fashion_mnist"])
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(VARIANTS), default=["active_mixup", "random_pairs", "real_only"]
+    )
+    parser.add_argument("--candidates", type=int, default=100_000, help="pairs looked at in each stage")
+    parser.add_argument("--stages", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=20, help="of each student")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="one seed, 100 images, 300 queries: does it run?")
+    parser.add_argument("--out", type=Path, default=Path("artifacts/mixup_curves"))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    folder: Path = options.out / "quick" if options.quick else options.out
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in options.datasets:
+        experiment = Experiment(
+            name, 2000, QUERIES[name], options.stages, options.candidates, (options.epochs, 100_000), (20, 100_000)
+        )
+        if options.quick:
+            experiment = Experiment(name, 100, 300, 2, 1000, (1, 60), (1, 300))
+        seeds = 1 if options.quick else options.seeds
+        data = load_dataset(DataSettings(name=name), options.data)
+        teacher, score = teacher_of(experiment, data, folder)
+        print(f"{name}: teacher {score:.2f}", flush=True)
+        for seed in range(seeds):
+            for variant in options.methods:
+                run(experiment, variant, seed, data, teacher, folder)
+        report = summary(experiment, options.methods, seeds, score, folder)
+        (folder / f"{name}.json").write_text(json.dumps(report, indent=2))
+        print(f"\n| {name} | queries | accuracy | spread | success rate | published |\n|---|---|---|---|---|---|")
+        print(f"| teacher | | {score:.2f} | | | {PUBLISHED[name]['teacher']} |")
+        for variant, row in report["methods"].items():
+            figures = f"{row['queries']:,} | {row['accuracy']:.2f} | {row['spread']} | {row['success_rate']:.2f}"
+            print(f"| {variant} | {figures} | {row['published'] or ''} |")
+        print()
+
+
+if __name__ == "__main__":
+    main()
