@@ -150,9 +150,11 @@ def prediction(*rows):
 
 
 def test_boxes_that_are_sure_become_regions_with_their_scores_that_label_studio_takes(form):
-    predicted = prediction((0.1, 0.2, 0.4, 0.6, 0.875, 1), (0, 0, 1, 1, SURE, 0), (0.5, 0.5, 0.6, 0.6, SURE - 0.01, 0))
+    predicted = prediction(
+        (0.1, 0.2, 0.4, 0.6, 0.875, 1), (0, 0, 1, 1, SURE + 0.01, 0), (0.5, 0.5, 0.6, 0.6, SURE - 0.01, 0)
+    )
     regions = form.result(predicted, (400, 200))
-    assert [r["score"] for r in regions] == [0.875, SURE]
+    assert [r["score"] for r in regions] == [0.875, pytest.approx(SURE + 0.01)]
     assert [r["value"]["rectanglelabels"] for r in regions] == [["platelet"], ["cell"]]
     assert regions[0]["value"]["x"] == pytest.approx(10, abs=1e-4)
     assert (regions[0]["original_width"], regions[0]["original_height"]) == (400, 200)
