@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from kdal_core.datasets.tusimple import at_rows
 from kdal_core.metrics import tusimple
 from kdal_core.simulation import load_campaign
 from kdal_core.simulation.curves import interval
@@ -83,9 +82,16 @@ def tusimple_means(predictions: NDArray[np.float32], files: LaneFiles) -> dict[s
     for prediction, scene in zip(predictions, files.scenes, strict=True):
         rows = np.asarray(scene.extra["h_samples"], dtype=np.float64)
         found = [np.nan_to_num(x_at(lane, rows / height) * WIDTH, nan=-2.0) for lane, _ in lanes_of(prediction)]
-        labelled = [np.where((x := at_rows(lane, rows)) >= 0, x * scale, -2.0) for lane in scene.lanes or ()]
+        labelled = [on_rows(lane, rows) * scale for lane in scene.lanes or ()]
         figures.append(tusimple(found, labelled, rows * scale, run_time=0.0))
     return dict(zip(("accuracy", "FP", "FN"), np.mean(figures, axis=0).tolist(), strict=True))
+
+
+def on_rows(lane: Floats, rows: Floats) -> Floats:
+    """x (R,) of a labelled lane (n, 2), whose points are on some of the rows; -2 on the others."""
+    x = np.full(len(rows), -2.0)
+    x[np.searchsorted(rows, lane[:, 1])] = lane[:, 0]
+    return x
 
 
 def cell(values: list[float]) -> str:
