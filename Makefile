@@ -23,7 +23,7 @@ check: venv-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: venv-test .venv-peers/ready $(DATA)/ready ## the slow campaigns: figures into artifacts/
+bench: venv-test .venv-peers/ready $(DATA)/ready $(DATA)/lanes/train.jsonl ## the slow campaigns: figures into artifacts/
 	$(BIN)/python -m benchmarks.predict
 	$(BIN)/python -m benchmarks.loop
 	$(BIN)/python -m benchmarks.greedy
@@ -35,15 +35,22 @@ bench: venv-test .venv-peers/ready $(DATA)/ready ## the slow campaigns: figures 
 	$(BIN)/python -m benchmarks.teacher_queries
 	$(BIN)/python -m benchmarks.mixup_scoring --data $(DATA)
 	$(BIN)/python -m benchmarks.mixup_curves --data $(DATA)
+	$(BIN)/python -m benchmarks.lane_trio --data $(DATA)
 	$(BIN)/kdal simulate digits
 	$(BIN)/kdal simulate mnist --data $(DATA)
 	$(BIN)/kdal simulate mnist_noise --data $(DATA)
 	$(BIN)/kdal simulate fashion_mnist --data $(DATA)
+	$(BIN)/kdal simulate lanes --data $(DATA)
+	$(BIN)/kdal simulate lanes_noise --data $(DATA)
 
 # Only `make bench` fetches data; DATA=folder names one that is there, with a file `ready` in it.
 $(DATA)/ready: | .venv/ready
 	$(BIN)/python -c "from torchvision.datasets import MNIST, FashionMNIST as F; [d('$(DATA)', download=True) for d in (MNIST, F)]"
 	touch $@
+
+# Rendered, where the folder has no lanes of its own: a fixed fifth of them is for testing.
+$(DATA)/lanes/train.jsonl: | .venv/ready
+	$(BIN)/python -m examples.road_scenes $(@D) --count 3600
 
 venv: .venv/ready .venv-label-studio/ready
 

@@ -98,11 +98,8 @@ def train(
                 loss = task.loss(outputs, y)
                 if teacher is not None:
                     halves = [(outputs, x)] if extra is None else [(outputs, x), (model(extra), extra)]
-                    for student_outputs, view in halves:
-                        with torch.no_grad():
-                            taught = teacher(view)
-                        distance = task.distillation_loss(student_outputs, taught, config.temperature)
-                        loss = loss + config.kd_weight / len(halves) * distance
+                    distances = [_distance(task, told, teacher, view, config.temperature) for told, view in halves]
+                    loss = loss + config.kd_weight * sum(distances) / len(distances)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
@@ -114,6 +111,13 @@ def train(
                 progress((step + 1) / steps)
     model.to("cpu").eval()
     return TrainResult(steps=steps, images=len(targets), losses=_tenths(losses))
+
+
+def _distance(task: Task, outputs: Any, teacher: Network, views: Tensor, temperature: float) -> Tensor:
+    """The distillation loss of a student's outputs for these views (B, 3, H, W)."""
+    with torch.no_grad():
+        taught = teacher(views)
+    return task.distillation_loss(outputs, taught, temperature)
 
 
 def _batches_without_labels(

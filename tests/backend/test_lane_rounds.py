@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 
 from backend import scoring
 from backend.images import ImageRef
-from backend.learning import DISTILLED, STUDENT, TEACHER, gate
+from backend.learning import DISTILLED, STUDENT, TEACHER, gate, load_model, train_distilled, train_student_and_teacher
 from backend.policy import Policy
 from backend.resources import round_key
 from backend.snapshots import Labelled, Snapshot
@@ -115,3 +117,18 @@ def test_roads_are_pre_annotated_with_editable_lines_and_measured_by_lanes_found
         assert (lane["original_width"], lane["original_height"]) == SIZE[::-1]
         assert lane["value"]["vectorlabels"][0] in ("dashed", "solid")
         assert 2 <= len(lane["value"]["vertices"]) <= 40
+
+
+def test_the_distilled_student_of_a_round_hears_about_the_pool_unless_the_owner_says_no(resources, make_snapshot):
+    def learnt(pool, **policy):
+        found = make_snapshot(student="tiny_rows", teacher="mid_rows", epochs=1, batch_size=2, **policy)
+        labelled = [Labelled(picture(i), lanes_of(i), held_out=False) for i in range(4)]
+        snapshot = replace(found, labelled=labelled, pool=found.pool[:pool])
+        for step in (train_student_and_teacher, train_distilled):
+            step(resources, 4, snapshot, 0, lambda share: None)
+        model, _ = load_model(resources, UID, 0, DISTILLED)
+        return torch.cat([value.flatten() for value in model.parameters()])
+
+    alone = learnt(pool=0)
+    assert torch.equal(learnt(pool=14, unlabelled=False), alone)
+    assert not torch.equal(learnt(pool=14), alone)
