@@ -66,7 +66,7 @@ venv-test: venv .venv/ready-test .venv-label-studio-ml/ready
 	touch $@
 
 .venv/ready-test: .venv/ready
-	$(BIN)/pip install -q -e '.[server,dev]'
+	$(BIN)/pip install -q -e '.[server,export,dev]'
 	touch $@
 
 # Label Studio pins much, so it has an environment of its own, as any user's server has.
