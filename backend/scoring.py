@@ -110,7 +110,8 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
     order = tasks
     if len(tasks):
         if not trained:
-            selection = _cold_order(policy, np.concatenate([s["thumbnails"] for s in scored]))
+            thumbnails = np.concatenate([s["thumbnails"] for s in scored])
+            selection = _cold_order(policy, thumbnails, snapshot.format.task().even_light)
         else:
             joined = {name: np.concatenate([s[name] for s in scored]) for name in chosen.needs | {"features"}}
             selection = chosen(PoolScores(**joined, seed=policy.seed + number, budget=policy.served))
@@ -175,10 +176,10 @@ class Order:
             raise AssetError(f"{key} is damaged, it is no order: {error}") from error
 
 
-def _cold_order(policy: Policy, thumbnails: NDArray[Any]) -> Any:
+def _cold_order(policy: Policy, thumbnails: NDArray[Any], even_light: bool) -> Any:
     if policy.strategy == "random":
         return strategy("random")(PoolScores(features=thumbnails, seed=policy.seed))
-    features = cold_start_features(torch.from_numpy(thumbnails))
+    features = cold_start_features(torch.from_numpy(thumbnails), even_light=even_light)
     return cold_start(features) if policy.k is None else cold_start(features, k=policy.k)
 
 

@@ -216,7 +216,7 @@ def _first_order(setting: Setting, arm: Arm) -> Indices:
         return strategy("random")(
             PoolScores(features=np.zeros((len(setting.split.pool), 1)), seed=setting.seed)
         ).indices
-    features = cold_start_features(setting.split.pool.images)
+    features = cold_start_features(setting.split.pool.images, even_light=setting.lesson.task.even_light)
     if arm.first == "cold_start":
         return cold_start(features).indices
     campaign = setting.lesson.campaign

@@ -35,6 +35,7 @@ class ClassificationTask:
     kind = "classification"
     metric_name = "accuracy"
     training: ClassVar[dict[str, Any]] = {}
+    even_light = False
     longest_side = 224
 
     def __post_init__(self) -> None:

@@ -61,6 +61,7 @@ class LaneTask:
         "temperature": 1.0,
         "unlabelled": True,
     }
+    even_light = True  # a road is the same road at night, and pale ones, whose paint is worn, teach little
     longest_side = 400  # lanes are thin: at half of it they are one pixel wide where they begin
 
     def __post_init__(self) -> None:

@@ -57,6 +57,25 @@ def test_the_first_fifty_digits_show_every_class():
     assert set(labels[first]) == set(range(10))
 
 
+def test_light_can_be_left_out_of_account():
+    images, _ = digit_images(60)
+    dark = torch.cat([images, (images.float() * 0.4 + 30).round().to(torch.uint8)])
+    for even_light, alike in ((True, True), (False, False)):
+        features = cold_start_features(dark, even_light=even_light)
+        to_twin = np.linalg.norm(features[:60] - features[60:], axis=1)
+        to_other = np.linalg.norm(features[:60] - np.roll(features[:60], 1, axis=0), axis=1)
+        assert (to_twin.max() < 0.2 * to_other.mean()) == alike
+
+
+def test_light_that_is_left_out_of_account_makes_no_noise_of_blank_images():
+    blank = torch.full((20, 3, 16, 16), 90, dtype=torch.uint8)
+    blank[::2, :, 0, 0] += 1
+    images, _ = digit_images(20)
+    shown = torch.nn.functional.interpolate(images.float(), size=(16, 16)).to(torch.uint8)
+    features = cold_start_features(torch.cat([blank, shown]), even_light=True)
+    assert np.ptp(features[:20], axis=0).max() < 0.1 * np.ptp(features[20:], axis=0).max()
+
+
 def test_a_pool_without_images_is_refused():
     with pytest.raises(KdalError, match="no image"):
         cold_start_features(torch.zeros(0, 3, 8, 8, dtype=torch.uint8))
