@@ -63,6 +63,11 @@ class LearningLossTask:
         return self.inner.longest_side
 
     @property
+    def even_light(self) -> bool:
+        """The inner task's."""
+        return self.inner.even_light
+
+    @property
     def training(self) -> Mapping[str, Any]:
         """The inner task's."""
         return self.inner.training
