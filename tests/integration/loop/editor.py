@@ -21,7 +21,7 @@ class Editor:
     Attributes:
         page: the browser's.
         height: of the page in pixels, so that all of an image is seen.
-        pictures: folder for what is photographed; KDAL_PICTURES=docs/pictures renews the README's instead.
+        pictures: folder for what is photographed; KDAL_PICTURES=docs/pictures renews the README's.
         name: with which the pictures' names begin.
     """
 
@@ -38,7 +38,8 @@ class Editor:
         expect(self.page.get_by_role("treeitem")).to_have_count(regions, timeout=60_000)
         self.page.wait_for_function("() => [...document.images].every(image => image.complete)")
         self._resize(self.height)
-        self._photograph("preannotated")
+        pictures = Path(os.environ.get("KDAL_PICTURES") or self.pictures)
+        self.page.screenshot(path=pictures / f"{self.name}-preannotated.png")
 
     def drag(self, number: int, at: tuple[float, float], way: list[tuple[int, int]]) -> tuple[float, float]:
         """Select a region in the list, take hold of a point of it, drag it along a way; a picture before letting go.
@@ -67,7 +68,7 @@ class Editor:
         self.page.mouse.down()
         for right, down in way:
             self.page.mouse.move(x + right, y + down, steps=4)
-        self._photograph("dragged")
+        self.page.screenshot(path=self.pictures / f"{self.name}-dragged.png")
         self.page.mouse.up()
         self.page.wait_for_timeout(500)
         return way[-1][0] / width * 100, way[-1][1] / height * 100
@@ -80,7 +81,3 @@ class Editor:
     def _resize(self, height: int) -> None:
         self.page.set_viewport_size({"width": WIDTH, "height": height})
         self.page.wait_for_timeout(500)
-
-    def _photograph(self, what: str) -> None:
-        folder = Path(os.environ.get("KDAL_PICTURES") or self.pictures)
-        self.page.screenshot(path=folder / f"{self.name}-{what}.png")
