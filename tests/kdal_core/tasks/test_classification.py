@@ -10,7 +10,7 @@ TASK = ClassificationTask(("cat", "dog", "owl"))
 
 
 def test_a_kind_is_found_by_its_name():
-    assert task_kinds() == ["classification", "lanes"]
+    assert task_kinds() == ["classification", "lanes", "boxes"]
     assert get_task("classification", ["cat", "dog", "owl"]) == TASK
 
 
