@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ def run_import(
     if labels not in list(Labels):
         raise ConfigError(f"labels can become {', '.join(Labels)}, not {labels!r}")
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
-    with Progress(console=out, transient=True) as bar:
-        row = bar.add_task("Importing", total=None)
+    with _progress(out, "Importing") as progress:
         done = import_folder(
             client,
             ImageLoader(settings, client),
@@ -39,7 +39,7 @@ def run_import(
             folder,
             chosen,
             labels=Labels(labels),
-            progress=lambda count, total: bar.update(row, completed=count, total=total),
+            progress=progress,
             **options,
         )
     there = f", {done.present:,} were there already" if done.present else ""
@@ -51,16 +51,9 @@ def run_export(settings: Settings, project: int, folder: Path, form: str, out: C
     """Export a project; `options` are those of `export_folder`."""
     chosen = _form(form)
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
-    with Progress(console=out, transient=True) as bar:
-        row = bar.add_task("Exporting", total=None)
+    with _progress(out, "Exporting") as progress:
         done = export_folder(
-            client,
-            ImageLoader(settings, client),
-            project,
-            folder,
-            chosen,
-            progress=lambda count, total: bar.update(row, completed=count, total=total),
-            **options,
+            client, ImageLoader(settings, client), project, folder, chosen, progress=progress, **options
         )
     out.print(f"{done.written:,} labelled images of project {project} are in {folder} now.")
     _print_reasons(out, "written without their image", done.without_image)
@@ -71,6 +64,14 @@ def _form(name: str) -> str:
     if name not in {**LANE_FOLDERS, **BOX_FOLDERS}:
         raise ConfigError(f"there is no format {name!r}, only {', '.join([*LANE_FOLDERS, *BOX_FOLDERS])}")
     return name
+
+
+@contextmanager
+def _progress(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is there meanwhile; it is told how many of how many are done."""
+    with Progress(console=out, transient=True) as bar:
+        row = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(row, completed=done, total=total)
 
 
 def _print_reasons(out: Console, what: str, reasons: Sequence[str]) -> None:

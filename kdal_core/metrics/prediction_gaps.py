@@ -146,21 +146,26 @@ def row_gap(a: Floats, b: Floats, *, farthest: float, cap: float = CAP) -> Float
     return largest
 
 
-def box_gap(a: Sequence[Boxes], b: Sequence[Boxes], *, score: float = 0.5) -> Floats:
+def box_gap(a: Sequence[Boxes], b: Sequence[Boxes], *, score: float = 0.5, least: float | None = None) -> Floats:
     """The largest, over the classes and the boxes of a, of 1 - IoU with the best box of the same class of b.
 
-    Boxes below `score` are no predictions, in a as in b. A class that only one of the two models sees gives 1
-    (the largest distance there is, as for lanes), whichever it is; where both see a class, boxes of b that no
-    box of a overlaps do not count. A box without area overlaps nothing, itself included.
+    Boxes of a below `score` are no predictions; boxes of b are looked for down to `least`. A class that one model
+    sees for `score` and the other not even for `least` gives 1 (the largest distance there is, as for lanes),
+    whichever it is; where both see a class, boxes of b that no box of a overlaps do not count. A box without area
+    overlaps nothing, itself included.
+
+    With `least` below `score`, two scores just above and just below it are no disagreement. Young networks have many
+    such boxes: one of them makes an image's gap 1, and the gap tells little any more (docs/results.md).
 
     Args:
         a: N images, each as torchvision's detectors give it: "boxes" (n, 4) as x1, y1, x2, y2 in pixels,
             "labels" (n,) class numbers, "scores" (n,); on the CPU.
         b: the same N images, boxes of the other model.
         score: a box counts from this score on.
+        least: a box may be the counterpart of one that counts from this score on, at most `score`; None: `score`.
 
     Returns:
-        (N,) in [0, 1]. Two images without boxes give 0.
+        (N,) in [0, 1]. Two images without boxes that count give 0.
 
     Raises:
         InvalidInput: another number of images, or boxes that are none; the message names argument and image.
@@ -172,17 +177,26 @@ def box_gap(a: Sequence[Boxes], b: Sequence[Boxes], *, score: float = 0.5) -> Fl
     >>> other = {"boxes": [[0, 0, 4, 4]], "labels": [2], "scores": [0.9]}
     >>> box_gap([one, one, one], [one, half, other]).tolist()
     [0.0, 0.5, 1.0]
+    >>> unsure = {"boxes": [[0, 0, 4, 4]], "labels": [1], "scores": [0.4]}
+    >>> box_gap([one, unsure], [unsure, one]).tolist(), box_gap([one, unsure], [unsure, one], least=0.1).tolist()
+    ([1.0, 1.0], [0.0, 0.0])
     """
     _check_images(a, b)
     score = as_nonnegative("score", score)
+    least = score if least is None else as_nonnegative("least", least)
+    if least > score:
+        raise InvalidInput(f"least must be at most score, {score}, not {least}.")
     gaps = np.empty(len(a))
     for image in range(len(a)):
-        boxes, labels, _ = sure_boxes(f"a[{image}]", a[image], score)
-        others, other_labels, _ = sure_boxes(f"b[{image}]", b[image], score)
-        if set(labels) != set(other_labels):
+        boxes, labels, scores = sure_boxes(f"a[{image}]", a[image], least)
+        others, other_labels, other_scores = sure_boxes(f"b[{image}]", b[image], least)
+        sure = scores >= score
+        classes, other_classes = set(labels[sure]), set(other_labels[other_scores >= score])
+        if not classes <= set(other_labels) or not other_classes <= set(labels):
             gaps[image] = 1.0
-        elif len(labels):
-            overlap = np.where(labels[:, None] == other_labels, _iou(boxes, others), 0.0)  # (n, m)
+        elif len(classes):
+            same = labels[sure][:, None] == other_labels
+            overlap = np.where(same, _iou(boxes[sure], others), 0.0)  # (n, m)
             gaps[image] = 1 - overlap.max(axis=1).min()
         else:
             gaps[image] = 0.0

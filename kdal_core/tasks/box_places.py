@@ -95,20 +95,28 @@ def match(corners: Tensor, grid: Tensor, levels: Levels) -> Matches:
     step = max(1, PAIRS // max(1, images * len(grid)))
     for start in range(0, most, step):
         part = corners[:, None, start : start + step]  # (B, 1, m, 4)
-        middle, half = (part[..., :2] + part[..., 2:]) / 2, (part[..., 2:] - part[..., :2]) / 2
-        stride = grid[:, None, 2:]  # (A, 1, 2)
-        beside = ((grid[:, None, :2] - middle) / stride).abs()  # (B, A, m, 2) in strides
-        extent = half / stride
-        inside = (beside <= torch.maximum(extent, extent.new_tensor(0.5))) & (beside <= RADIUS)
-        farthest = (beside + extent).amax(dim=-1)  # (B, A, m)
-        learns = inside.all(dim=-1) & (farthest > nearest_border) & (farthest <= farthest_border)
-        area = torch.where(learns, (4 * half.prod(dim=-1)).expand_as(farthest), torch.inf)
+        x, width = _beside(grid[:, 0], grid[:, 2], part[..., 0], part[..., 2])  # (B, A, m)
+        y, height = _beside(grid[:, 1], grid[:, 3], part[..., 1], part[..., 3])
+        inside = (x <= width.clamp(0.5, RADIUS)) & (y <= height.clamp(0.5, RADIUS))
+        farthest = torch.maximum(x + width, y + height)
+        learns = inside & (farthest > nearest_border) & (farthest <= farthest_border)
+        area = (part[..., 2] - part[..., 0]) * (part[..., 3] - part[..., 1])  # (B, 1, m)
+        area = torch.where(learns, area, torch.inf)
         least, which = area.min(dim=-1)  # (B, A)
         better = least < smallest
         chosen = torch.where(better, which + start, chosen)
         smallest = torch.where(better, least, smallest)
     image, place = torch.nonzero(chosen >= 0, as_tuple=True)
     return Matches(image, place, chosen[image, place], (chosen >= 0).sum(dim=1))
+
+
+def _beside(places: Tensor, strides: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+    """Along x or y, in strides: how far places (A,) lie beside boxes' (B, 1, m) middles, and half their sizes.
+
+    Each direction on its own: a last dimension of two would cost as much time again.
+    """
+    stride = strides[:, None]
+    return ((places[:, None] - (near + far) / 2) / stride).abs(), (far - near) / 2 / stride
 
 
 def reach_of(corners: Tensor, places: Tensor) -> Tensor:

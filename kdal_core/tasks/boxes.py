@@ -197,8 +197,8 @@ class BoxTask:
         return torch.stack([there, 1 - there], dim=-1)
 
     def gap(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-        """`box_gap` (N,) in [0, 1] between the boxes of two predictions that are `SURE`."""
-        return box_gap(self._arrays("a", a), self._arrays("b", b), score=SURE)
+        """`box_gap` (N,) in [0, 1]: how far boxes that are `SURE` are from any that the other model predicts."""
+        return box_gap(self._arrays("a", a), self._arrays("b", b), score=SURE, least=LEAST)
 
     def score(self, predictions: NDArray[np.float32], targets: Sequence[Sequence[Box]]) -> float:
         """`mean_average_precision` at an IoU of 0.5, in [0, 1]; without any box labelled, the share of images for

@@ -175,3 +175,10 @@ def drain(
         served.append(task)
         project.annotate(task, choose(task), api=api)
     return served
+
+
+def unlabelled(project: Project) -> dict[int, dict[str, Any]]:
+    """The prediction of each task that nobody has labelled."""
+    found = {task["id"]: task["predictions"] for task in project.tasks() if not task["annotations"]}
+    assert {len(predictions) for predictions in found.values()} == {1}
+    return {task: predictions[0] for task, predictions in found.items()}

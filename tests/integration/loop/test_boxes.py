@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from backend.formats import format_for
 from examples.blood_cells import KINDS, SIZE
@@ -20,7 +19,8 @@ from kdal_core.tasks.box import boxes_from_json
 from kdal_core.tasks.boxes import SURE
 from tests.integration import harness
 from tests.integration.harness import Api, Project
-from tests.integration.loop.running import RunningKdal, drain
+from tests.integration.loop.editor import Editor
+from tests.integration.loop.running import RunningKdal, drain, unlabelled
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -68,13 +68,6 @@ def blood(kdal: RunningKdal, ls_api: Api) -> Iterator[Blood]:
     kdal.wait_open(project, 1, timeout=PATIENCE)
     yield Blood(project, answer, cold, labelled)
     ls_api.delete(project.path)
-
-
-def unlabelled(project: Project) -> dict[int, dict[str, Any]]:
-    """The prediction of each task that nobody has labelled."""
-    found = {task["id"]: task["predictions"] for task in project.tasks() if not task["annotations"]}
-    assert {len(predictions) for predictions in found.values()} == {1}
-    return {task: predictions[0] for task, predictions in found.items()}
 
 
 def test_a_full_batch_of_pictures_trains_and_serves_the_rest_in_a_new_order(kdal: RunningKdal, blood: Blood) -> None:
@@ -137,27 +130,22 @@ def test_a_person_drags_a_pre_annotated_box_and_submits_and_that_is_learnt_and_s
     project = blood.project
     while not (boxes := unlabelled(project)[task := kdal.wait(project.next_task, "a task")]["result"]):
         project.annotate(task, blood.answer(task))  # a picture in which the model sees no cells
-    page.set_viewport_size({"width": 1280, "height": 720})
-    page.goto(f"/projects/{project.id}/data")
-    page.get_by_role("button", name="Label All Tasks").click(timeout=120_000)
-    expect(page.get_by_role("treeitem")).to_have_count(len(boxes), timeout=60_000)
-    page.wait_for_function("() => [...document.images].every(image => image.complete)")
-    page.wait_for_timeout(500)
-    pictures = Path(os.environ.get("KDAL_PICTURES") or tmp_path)  # =docs/pictures renews the README's
-    page.screenshot(path=pictures / "boxes-preannotated.png")
+    editor = Editor(page, 880, tmp_path, "boxes")
+    editor.open_next(project, len(boxes))
 
     number = most_alone(boxes)
-    right, down = drag(page, number, boxes[number]["value"], pictures / "boxes-dragged.png")
-    with page.expect_response(lambda answer: answer.request.method == "POST" and "/annotations" in answer.url):
-        page.locator("button", has_text="Submit").first.click()
+    value = boxes[number]["value"]
+    middle = value["x"] + value["width"] / 2, value["y"] + value["height"] / 2
+    right, down = editor.drag(number, middle, [(15, 0), (30, 8)])
+    editor.submit()
 
     (annotation,) = next(t for t in project.tasks() if t["id"] == task)["annotations"]
     assert [region["id"] for region in annotation["result"]] == [box["id"] for box in boxes]
     for i, (before, after) in enumerate(zip(boxes, annotation["result"], strict=True)):
         old, new = before["value"], after["value"]
         moved = (new["x"] - old["x"], new["y"] - old["y"])
-        # per cent: a hand's width of some pixels
-        assert moved == pytest.approx((right, down) if i == number else (0, 0), abs=2 if i == number else 0.01)
+        # per cent: the mouse's pixel, rounded
+        assert moved == pytest.approx((right, down) if i == number else (0, 0), abs=0.5 if i == number else 0.01)
         assert (new["width"], new["height"]) == pytest.approx((old["width"], old["height"]), abs=0.01)
 
     # What the person made of it is what the next models learn, and the queue is ordered and suggested anew.
@@ -185,21 +173,3 @@ def most_alone(boxes: list[dict[str, Any]]) -> int:
     free = within.sum(axis=1) == 1
     inner = (middles > 12).all(axis=1) & (middles < 75).all(axis=1)  # so that it can be moved without being cut
     return int(np.where(free & inner, apart.min(axis=1).clip(max=1e6), -1).argmax())
-
-
-def drag(page: Page, number: int, value: dict[str, Any], picture: Path) -> tuple[float, float]:
-    """Take a box by its middle to the right, and a little down; returns by how many per cent of the image."""
-    canvas = page.locator("canvas").last.bounding_box()
-    assert canvas is not None
-    x = canvas["x"] + (value["x"] + value["width"] / 2) / 100 * canvas["width"]
-    y = canvas["y"] + (value["y"] + value["height"] / 2) / 100 * canvas["height"]
-    page.get_by_role("treeitem").nth(number).click()
-    page.wait_for_timeout(500)
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 15, y, steps=4)
-    page.mouse.move(x + 30, y + 8, steps=4)
-    page.screenshot(path=picture)
-    page.mouse.up()
-    page.wait_for_timeout(500)
-    return 30 / canvas["width"] * 100, 8 / canvas["height"] * 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from backend.formats import format_for
 from examples.lanes import Lanes
@@ -21,7 +20,8 @@ from examples.road_scenes import SIZE, render
 from kdal_core.tasks.lane import lanes_from_json, x_at
 from tests.integration import harness
 from tests.integration.harness import Api, Project
-from tests.integration.loop.running import RunningKdal, drain
+from tests.integration.loop.editor import Editor
+from tests.integration.loop.running import RunningKdal, drain, unlabelled
 
 ROADS = Lanes()
 SCENES, BUDGET = 56, 24
@@ -69,13 +69,6 @@ def roads(kdal: RunningKdal, ls_api: Api) -> Iterator[Roads]:
     kdal.wait_open(project, 1, timeout=500)
     yield Roads(project, answer, cold, labelled)
     ls_api.delete(project.path)
-
-
-def unlabelled(project: Project) -> dict[int, dict[str, Any]]:
-    """The prediction of each task that nobody has labelled."""
-    found = {task["id"]: task["predictions"] for task in project.tasks() if not task["annotations"]}
-    assert {len(predictions) for predictions in found.values()} == {1}
-    return {task: predictions[0] for task, predictions in found.items()}
 
 
 def test_a_full_batch_of_roads_trains_and_serves_the_rest_in_a_new_order(kdal: RunningKdal, roads: Roads) -> None:
@@ -142,19 +135,13 @@ def test_a_person_drags_a_pre_annotated_lane_and_submits_and_that_is_learnt_and_
     project = roads.project
     while not (lines := unlabelled(project)[task := kdal.wait(project.next_task, "a task")]["result"]):
         project.annotate(task, roads.answer(task))  # a road in which the model sees no lanes
-    page.set_viewport_size({"width": 1280, "height": 560})
-    page.goto(f"/projects/{project.id}/data")
-    page.get_by_role("button", name="Label All Tasks").click(timeout=120_000)
-    expect(page.get_by_role("treeitem")).to_have_count(len(lines), timeout=60_000)
-    page.wait_for_function("() => [...document.images].every(image => image.complete)")
-    page.wait_for_timeout(500)
-    pictures = Path(os.environ.get("KDAL_PICTURES") or tmp_path)  # =docs/pictures renews the README's
-    page.screenshot(path=pictures / "lanes-preannotated.png")
+    editor = Editor(page, 560, tmp_path, "lanes")
+    editor.open_next(project, len(lines))
 
     number, chosen = most_alone(lines)
-    right, down = drag(page, number, lines[number]["value"]["vertices"][chosen], pictures / "lanes-dragged.png")
-    with page.expect_response(lambda answer: answer.request.method == "POST" and "/annotations" in answer.url):
-        page.locator("button", has_text="Submit").first.click()
+    vertex = lines[number]["value"]["vertices"][chosen]
+    right, down = editor.drag(number, (vertex["x"], vertex["y"]), [(20, 0), (45, 4)])
+    editor.submit()
 
     (annotation,) = next(t for t in project.tasks() if t["id"] == task)["annotations"]
     assert [region["id"] for region in annotation["result"]] == [line["id"] for line in lines]
@@ -190,26 +177,3 @@ def most_alone(lines: list[dict[str, Any]]) -> tuple[int, int]:
     apart = np.linalg.norm((places[:, None] - places) * SIZE[::-1], axis=2) + np.diag([np.inf] * len(places))
     inner = [0 < j < len(lines[i]["value"]["vertices"]) - 1 for i, j in names]
     return names[int(np.where(inner, apart.min(axis=1), -1).argmax())]
-
-
-def drag(page: Page, number: int, vertex: dict[str, Any], picture: Path) -> tuple[float, float]:
-    """Take a line's vertex to the right, and a little down; returns by how many per cent of the image."""
-    # The canvas is wider than the image: that alone says where a vertex is.
-    left, top, width, height = page.evaluate(
-        """() => {
-            const image = [...document.images].sort((a, b) => b.clientWidth - a.clientWidth)[0];
-            const {x, y, width, height} = image.getBoundingClientRect();
-            return [x, y, width, height];
-        }"""
-    )
-    x, y = left + vertex["x"] / 100 * width, top + vertex["y"] / 100 * height
-    page.get_by_role("treeitem").nth(number).click()
-    page.wait_for_timeout(500)
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 20, y, steps=4)
-    page.mouse.move(x + 45, y + 4, steps=4)
-    page.screenshot(path=picture)
-    page.mouse.up()
-    page.wait_for_timeout(500)
-    return 45 / width * 100, 4 / height * 100

@@ -154,17 +154,22 @@ def test_slots_of_other_images_or_rows_are_refused():
             row_gap(np.zeros((1, 1, 3)), np.zeros((1, 1, 3)), **{"farthest": 1.0, name: -1.0})
 
 
-@given(seeds)
-def test_the_box_gap_is_that_of_its_definition_class_by_class(seed):
+@given(seeds, st.sampled_from([None, 0.0, 0.1, 0.3]))
+def test_the_box_gap_is_that_of_its_definition_class_by_class(seed, least):
     rng = np.random.default_rng(seed)
     a, b = ([random_boxes(rng) for _ in range(3)] for _ in range(2))
-    for ours, first, second in zip(box_gap(a, b, score=0.3), a, b, strict=True):
+
+    def of(found, label, score):
+        return torch.tensor(found["boxes"][(found["labels"] == label) & (found["scores"] >= score)])
+
+    low = 0.3 if least is None else least
+    for ours, first, second in zip(box_gap(a, b, score=0.3, least=least), a, b, strict=True):
         expected = 0.0
         for label in (1, 2):
-            x, y = (torch.tensor(p["boxes"][(p["labels"] == label) & (p["scores"] >= 0.3)]) for p in (first, second))
+            x, y = of(first, label, 0.3), of(second, label, low)
             if len(x) and len(y):
                 expected = max(expected, float((1 - box_iou(x, y)).min(dim=1).values.max()))
-            elif len(x) or len(y):
+            elif len(x) or (len(of(second, label, 0.3)) and not len(of(first, label, low))):
                 expected = 1.0
         assert ours == pytest.approx(expected, abs=1e-12)
 
@@ -190,6 +195,15 @@ def test_boxes_below_the_score_are_no_predictions():
     sure, unsure = boxes((0, 0, 4, 4, 1, 0.9)), boxes((0, 0, 4, 4, 1, 0.4))
     assert box_gap([sure, unsure, sure], [unsure, unsure, sure]).tolist() == [1, 0, 0]
     assert box_gap([sure], [unsure], score=0.4).tolist() == [0]
+
+
+def test_an_unsure_box_may_answer_a_sure_one_and_is_asked_for_none():
+    sure, unsure, aside = boxes((0, 0, 4, 4, 1, 0.9)), boxes((0, 0, 4, 4, 1, 0.2)), boxes((2, 0, 6, 4, 1, 0.2))
+    found = box_gap([sure, sure, unsure, unsure, boxes()], [unsure, aside, sure, boxes(), sure], least=0.1)
+    assert found.tolist() == pytest.approx([0, 2 / 3, 0, 0, 1])
+    assert box_gap([sure], [unsure], least=0.3).tolist() == [1]
+    with pytest.raises(KdalError, match="least must be at most score"):
+        box_gap([sure], [sure], score=0.3, least=0.4)
 
 
 def test_a_class_that_one_model_alone_sees_is_the_largest_gap_either_way():

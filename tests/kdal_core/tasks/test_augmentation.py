@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,15 @@ def test_points_are_moved_to_where_the_view_shows_them(seed, mirrored):
     matrices = random_matrices(images, generator(seed), **OPTIONS, mirrored=mirrored)
     expected = moved(places, matrices) * torch.tensor([WIDTH, HEIGHT])
     assert (brightest(warped(images, matrices)) - expected).abs().max() < 1.0
+
+
+@given(st.integers(0, 10_000))
+def test_views_are_those_that_torchs_own_grid_gives(seed):
+    images = torch.rand(3, 3, HEIGHT, WIDTH, generator=generator(seed))
+    matrices = random_matrices(images, generator(seed), **OPTIONS)
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    expected = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    assert torch.allclose(warped(images, matrices), expected, atol=1e-4)
 
 
 def test_about_half_of_the_views_are_mirrored_and_only_where_asked_for():
