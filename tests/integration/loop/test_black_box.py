@@ -49,7 +49,8 @@ class DigitTeacher(Endpoint):
     def describe(self, **terms: Any) -> str:
         """A file for KDAL_TEACHERS; returns its path."""
         auth = {"env": "DIGITS_TEACHER_KEY"}
-        teacher = self.settings(batch_size=BATCH, workers=WORKERS, auth=auth, timeout=60)
+        columns = {"order": list("0123456789")}
+        teacher = self.settings(batch_size=BATCH, workers=WORKERS, auth=auth, timeout=60, response=columns)
         price = {"price": PRICE, "currency": "EUR", "mixup": {"stages": 2}}
         path = self.folder / "teachers.yaml"
         path.write_text(yaml.safe_dump({"digits": {"teacher": teacher, "budget": 1000, **price, **terms}}))
