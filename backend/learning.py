@@ -78,12 +78,12 @@ def train_student_and_teacher(
     """
     torch.set_num_threads(resources.settings.torch_threads)
     task, spec, config = _plan(resources, snapshot)
-    images, targets = _training_set(resources, project, snapshot, number)
+    images, targets = training_set(resources, project, snapshot, number)
     if (reason := task.trainable(targets)) is not None:
         return {"trains": False, "why_untrained": f"of the labels whose images can be read: {reason}"}
     pair = train_pair(task, spec, images, targets, config, progress=progress)
     for role, model in ((STUDENT, pair.student), (TEACHER, pair.teacher)):
-        _save(resources, snapshot, number, role, model, spec.model_spec(task, role))
+        save_model(resources, snapshot, number, role, model, spec.model_spec(task, role))
     return {"trained_on": len(targets), "student": spec.student, "teacher": spec.teacher}
 
 
@@ -91,11 +91,11 @@ def train_distilled(resources: Resources, project: int, snapshot: Snapshot, numb
     """Train S-KD on the labels and on T, and on images that T alone has seen; write its checkpoint."""
     torch.set_num_threads(resources.settings.torch_threads)
     task, spec, config = _plan(resources, snapshot)
-    images, targets = _training_set(resources, project, snapshot, number)
+    images, targets = training_set(resources, project, snapshot, number)
     teacher, _ = load_model(resources, snapshot.uid, number, TEACHER)
     others = _without_labels(resources, snapshot) if config.unlabelled else None
     distilled = distil(task, spec, teacher, images, targets, config, unlabelled=others, progress=progress)
-    _save(resources, snapshot, number, DISTILLED, distilled, spec.model_spec(task, DISTILLED))
+    save_model(resources, snapshot, number, DISTILLED, distilled, spec.model_spec(task, DISTILLED))
     return {}
 
 
@@ -155,9 +155,14 @@ def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, Tra
     return task, spec, train_config(snapshot.policy, task, resources.settings.device)
 
 
-def _training_set(
+def training_set(
     resources: Resources, project: int, snapshot: Snapshot, number: int
 ) -> tuple[Sequence[torch.Tensor] | torch.Tensor, list[Any]]:
+    """Images and targets to train on; labels whose images cannot be read are set aside, with the reason.
+
+    Raises:
+        AssetError: there are labels, and none of their images can be read.
+    """
     items: list[Labelled] = snapshot.training
     loaded = resources.images.load([item.ref for item in items], snapshot.image_size)
     resources.storage.set_aside(project, number, {items[i].ref.task_id: why for i, why in loaded.reasons.items()})
@@ -183,7 +188,10 @@ def _score(
     return float(task.score(predictions, targets))
 
 
-def _save(resources: Resources, snapshot: Snapshot, number: int, role: str, model: Network, spec: ModelSpec) -> None:
+def save_model(
+    resources: Resources, snapshot: Snapshot, number: int, role: str, model: Network, spec: ModelSpec
+) -> None:
+    """Write a model of a round as its checkpoint."""
     resources.assets.write(_model_key(snapshot.uid, number, role), save_checkpoint(model, spec))
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kdal_core.acquisition import strategy
 from kdal_core.errors import ConfigError
+
+FOR_THREE_NETWORKS = ("teacher", "weights", "temperature", "kd_weight", "unlabelled")
+"""Keys that say how the trio is trained, and nothing about a student of a black-box teacher."""
 
 
 class Policy(BaseModel):
@@ -19,8 +23,15 @@ class Policy(BaseModel):
     """Labels of a batch: a round starts when so many tasks are labelled."""
     count_outside: bool = True
     """Count labels outside the batch too; false: only the batch's own tasks (skipped ones replaced)."""
-    strategy: Literal["kd_gap", "random", "entropy", "least_confidence", "margin", "badge", "acd"] = "kd_gap"
-    """How the queue is ordered."""
+    black_box: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")] | None = None
+    """Name of a black-box teacher that the server knows (`backend.black_box`): its answers train the student, and
+    people's labels outrank them. Null: students and teachers are trained on people's labels alone."""
+    queries: Annotated[int, Field(ge=4, le=10**9)] | None = None
+    """Images that the black-box teacher may be asked about at most; null: as many as the server allows."""
+    strategy: Literal["kd_gap", "random", "entropy", "least_confidence", "margin", "badge", "acd"] = Field(
+        default_factory=lambda data: "kd_gap" if data.get("black_box") is None else "least_confidence"
+    )
+    """How the queue is ordered; by default kd_gap, with a black-box teacher least_confidence."""
     mode: Literal["score", "marginal", "coverage", "static"] | None = None
     """How the greedy pass joins uncertainty and diversity, see `kdal_core.acquisition.greedy_select`; null: kdal's
     default."""
@@ -65,6 +76,23 @@ class Policy(BaseModel):
     when the next round replaces them, and refuses them beyond 5 s."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
+    @model_validator(mode="after")
+    def _fits_a_black_box(self) -> Policy:
+        if self.black_box is None:
+            if self.queries is not None:
+                raise ValueError('"queries" are those to a black-box teacher: name one under "black_box"')
+            return self
+        if strategy(self.strategy).needs & {"d_ss", "d_st"}:
+            raise ValueError(
+                f'"strategy": "{self.strategy}" compares three networks, and with "black_box" there is one: '
+                "leave it out, or choose one such as least_confidence, margin, entropy or random"
+            )
+        defaults = type(self).model_fields
+        for name in FOR_THREE_NETWORKS:
+            if getattr(self, name) != defaults[name].default:
+                raise ValueError(f'"{name}" is about training three networks, and with "black_box" there is one')
+        return self
+
     @property
     def served(self) -> int:
         """Tasks that are pushed in order."""
@@ -93,10 +121,14 @@ class Policy(BaseModel):
         try:
             return cls.model_validate(extra_params)
         except ValidationError as error:
-            raise ConfigError("extra params: " + "; ".join(_explain(e) for e in error.errors())) from error
+            # A default that depends on another key is not made up, and complained about, while any key is wrong.
+            wrong = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
+            raise ConfigError("extra params: " + "; ".join(_explain(e) for e in wrong)) from error
 
 
 def _explain(error: Any) -> str:
+    if error["type"] == "value_error":  # a rule of ours about several keys, which it names
+        return str(error["ctx"]["error"])
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f'unknown key "{_short(key)}" (known: {", ".join(sorted(Policy.model_fields))})'

@@ -1,10 +1,11 @@
-"""What the parts of the backend share: settings, tables, assets, Label Studio, images."""
+"""What the parts of the backend share: settings, tables, assets, Label Studio, images, teachers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from backend.assets import Assets
+from backend.black_box.catalogue import Catalogue, load_catalogue
 from backend.images import ImageLoader
 from backend.labelstudio import LabelStudioClient
 from backend.settings import Settings
@@ -20,6 +21,7 @@ class Resources:
     assets: Assets
     images: ImageLoader
     label_studio: LabelStudioClient
+    teachers: Catalogue
 
     @classmethod
     def open(cls, settings: Settings) -> Resources:
@@ -31,6 +33,7 @@ class Resources:
             assets=Assets(settings.assets_root),
             images=ImageLoader(settings, label_studio),
             label_studio=label_studio,
+            teachers=load_catalogue(settings.teachers),
         )
 
 

@@ -8,6 +8,7 @@ start of the same round is a no-op. Arguments and results are small JSON; arrays
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from dbos._error import DBOSException
 from dbos._serialization import DBOSPortableJSON
 
 from backend import learning, ordering, scoring, snapshots
+from backend.black_box import asking, lessons
 from backend.labelstudio import LabelStudioError
 from backend.ordering import StaleOrderError
 from backend.progress import step
@@ -23,12 +25,14 @@ from backend.resources import Resources
 from backend.settings import Settings
 from backend.snapshots import Snapshot, take_snapshot
 from backend.storage import Project, now
-from kdal_core.errors import AssetError, KdalError
+from kdal_core.errors import AssetError, KdalError, TeacherError
 
 Json = dict[str, Any]
 Progress = Callable[[float], None]
 
 ROUNDS, SHARDS = "kdal-rounds", "kdal-shards"
+COSTLY = timedelta(days=1)
+"""After so long a round is taken up by itself whose teacher failed in a way that may have cost money."""
 log = structlog.get_logger()
 
 
@@ -49,10 +53,16 @@ class Rounds(DBOSConfiguredInstance):
         """Compute one round of a project and open it for annotators."""
         try:
             facts = self._step("snapshot", self._snapshot, project, number)
+            if facts.get("black_box"):
+                facts |= self._step("ask", self._ask, project, number)
+                if facts["trains"]:
+                    self._step("train student", self._train_from_answers, project, number)
+            else:
+                if facts["trains"]:
+                    facts |= self._step("train S and T", self._train_student_and_teacher, project, number)
+                if facts["trains"]:
+                    self._step("train S-KD", self._train_distilled, project, number)
             if facts["trains"]:
-                facts |= self._step("train S and T", self._train_student_and_teacher, project, number)
-            if facts["trains"]:
-                self._step("train S-KD", self._train_distilled, project, number)
                 self._step("gate", self._gate, project, number)
             with_shards = [
                 DBOS.enqueue_workflow(SHARDS, self.score, project, number, shard) for shard in range(facts["shards"])
@@ -84,8 +94,21 @@ class Rounds(DBOSConfiguredInstance):
             "why_untrained": snapshot.why_untrained,
             "shards": scoring.shard_count(snapshot),
         }
+        if snapshot.policy.black_box is not None:
+            facts["black_box"] = snapshot.policy.black_box
         self._resources.storage.update_round(project.id, number, counted=0)
         return facts
+
+    def _ask(self, project: Project, number: int, progress: Progress) -> Json:
+        try:
+            return asking.ask(self._resources, project.id, self._load(project, number), number, progress)
+        except TeacherError as error:
+            if error.charged:  # taken up every few minutes, a broken teacher would cost the whole budget
+                self._resources.storage.update_round(project.id, number, retry_at=now() + COSTLY)
+            raise
+
+    def _train_from_answers(self, project: Project, number: int, progress: Progress) -> Json:
+        return lessons.train_student(self._resources, project.id, self._load(project, number), number, progress)
 
     def _train_student_and_teacher(self, project: Project, number: int, progress: Progress) -> Json:
         snapshot = self._load(project, number)
@@ -184,7 +207,7 @@ class Rounds(DBOSConfiguredInstance):
         return Snapshot.load(self._resources, project.uid, number)
 
     def _trained(self, project: Project, number: int) -> bool:
-        """Whether the round has a trio of its own; a cold start has none."""
+        """Whether the round has models of its own; a cold start has none."""
         return bool(self._resources.storage.round(project.id, number).facts["trains"])
 
     def _serving(self, project: Project, number: int) -> int | None:

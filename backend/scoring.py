@@ -1,4 +1,4 @@
-"""Steps 4 and 5 of a round: the unlabelled pool through the trio, in shards, and the order that follows.
+"""Steps 4 and 5 of a round: the unlabelled pool through the models, in shards, and the order that follows.
 
 A shard holds a fixed number of tasks, so that what is computed does not depend on how many workers there are.
 """
@@ -48,12 +48,12 @@ def score_shard(
     serving: int | None,
     progress: Progress,
 ) -> Json:
-    """Run the trio over one shard of the pool; write gaps, features and predictions, what the strategy needs besides.
+    """Run the round's models over one shard of the pool; write predictions, features, gaps, what the strategy needs.
 
-    Without a trained trio (cold start) only thumbnails are written, from which diversity is computed.
+    Without trained models (cold start) only thumbnails are written, from which diversity is computed.
 
     Args:
-        trained: whether the round has a trio.
+        trained: whether the round has models of its own.
         serving: the round whose model serves and makes the pre-annotations; none in a cold start.
     """
     torch.set_num_threads(resources.settings.torch_threads)
@@ -70,14 +70,17 @@ def score_shard(
         device = resources.settings.device
         outputs = {}
         probable = "probabilities" in chosen_strategy(snapshot.policy).needs
-        for i, role in enumerate((STUDENT, TEACHER, DISTILLED)):
+        # A student of a black-box teacher has no other networks beside it.
+        roles = (STUDENT, TEACHER, DISTILLED) if snapshot.policy.black_box is None else (DISTILLED,)
+        for i, role in enumerate(roles):
             model, _ = load_model(resources, snapshot.uid, number, role)
             dense = probable and role == DISTILLED
             outputs[role] = infer(task, model, images, device=device, distributions=dense)
-            progress(0.3 + 0.2 * (i + 1))
+            progress(0.3 + 0.6 * (i + 1) / len(roles))
         distilled = outputs[DISTILLED]
-        arrays["d_ss"] = prediction_gap(task, distilled.predictions, outputs[STUDENT].predictions)
-        arrays["d_st"] = prediction_gap(task, distilled.predictions, outputs[TEACHER].predictions)
+        for role, gap in ((STUDENT, "d_ss"), (TEACHER, "d_st")):
+            if role in outputs:
+                arrays[gap] = prediction_gap(task, distilled.predictions, outputs[role].predictions)
         arrays["features"] = distilled.features
         if distilled.distributions is not None:  # of lanes, 37 kB an image
             arrays["probabilities"] = distilled.distributions

@@ -74,7 +74,8 @@ class Service:
         try:
             task = format_for(schema).task()
             policy = Policy.parse(body.get("extra_params"))
-            if policy.student or policy.teacher:
+            self._resources.teachers.check(policy, task)
+            if policy.black_box is None and (policy.student or policy.teacher):
                 side = policy.image_size or task.longest_side
                 spec = trio_spec(policy, task, (side, side))
                 task.check_pair(spec.student, spec.teacher, spec.image_size)

@@ -85,6 +85,10 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("KDAL_LOCAL_FILES_ROOT", "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"),
         description="The only folder from which images are read as local files.",
     )
+    teachers: Path | None = Field(
+        default=None,
+        description="A YAML file with the black-box teachers that projects may name, see `backend.black_box`.",
+    )
     worker_id: str = Field(
         default="worker-1",
         pattern=r"^[A-Za-z0-9._-]{1,100}$",

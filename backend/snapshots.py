@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from statistics import median
 from typing import Any
 
+from backend.black_box.record import Asked
 from backend.formats import Format, format_for
 from backend.images import ImageRef
 from backend.policy import Policy
@@ -137,7 +138,8 @@ def take_snapshot(resources: Resources, project: Project, number: int) -> Snapsh
         uid=project.uid,
         label_config=label_config,
         policy=policy,
-        image_size=_image_size(resources, policy, task, [item.ref for item in labelled] + unlabelled),
+        image_size=_asked_size(resources, project.uid, number, policy)
+        or _image_size(resources, policy, task, [item.ref for item in labelled] + unlabelled),
         labelled=labelled,
         pool=[ref for ref in unlabelled if ref.task_id not in skipped],
         skipped=[ref.task_id for ref in unlabelled if ref.task_id in skipped],
@@ -158,6 +160,12 @@ def held_out(policy: Policy, task_id: int) -> bool:
     # A hash rather than a draw: the same tasks are held out in each round, so no model has ever seen them.
     digest = hashlib.sha256(f"{policy.seed}:{task_id}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64 < policy.holdout
+
+
+def _asked_size(resources: Resources, uid: str, number: int, policy: Policy) -> tuple[int, int] | None:
+    """(H, W) at which the project's black-box teacher saw the images: other pixels would be other questions."""
+    asked = None if policy.black_box is None else Asked.before(resources, uid, number, policy.black_box)
+    return None if asked is None else asked.image_size
 
 
 def _image_size(resources: Resources, policy: Policy, task: Task, refs: list[ImageRef]) -> tuple[int, int]:

@@ -13,8 +13,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from backend.black_box.record import account_of
 from backend.resources import Resources
 from backend.storage import Project, Round, Storage
+from kdal_core.distillation.ledger import NANO
 
 Json = dict[str, Any]
 SHOWN = 10
@@ -56,6 +58,8 @@ def _block(project: Json) -> RenderableType:
         say("serving", project["serving"])
     if last and (score := last["facts"].get("held_out_score")) is not None:
         say("held out", f"{score:.1%} {last['facts']['metric']} on {last['facts']['held_out']} labels")
+    if teacher := project["teacher"]:
+        say("teacher", f"{teacher['name']}, {_spent(teacher)}")
     if problem := project["problem"] or (last or {}).get("error"):
         say("problem", problem)
     if aside := project["set_aside"]:
@@ -65,6 +69,15 @@ def _block(project: Json) -> RenderableType:
         if len(aside) > SHOWN:
             say("", f"and {len(aside) - SHOWN} more: --json shows all")
     return block
+
+
+def _spent(teacher: Json) -> str:
+    """What a project's teacher has cost: "120 of 5,000 queries, 0.24 of 8.00 EUR"."""
+    text = f"{teacher['queries']:,} of {teacher['budget']:,} queries"
+    if teacher["cost"]:
+        most = "" if teacher["money"] is None else f" of {teacher['money']:,.2f}"
+        text += f", {teacher['cost']:,.2f}{most} {teacher['currency']}".rstrip()
+    return text
 
 
 class StatusCollector(Collector):
@@ -86,6 +99,9 @@ class StatusCollector(Collector):
             "budget": ("kdal_labels_budget", "Labels that end the open round."),
             "failed": ("kdal_round_failed", "1 while the newest round is failed."),
             "set_aside": ("kdal_tasks_set_aside", "Tasks that the newest round could not use."),
+            "queries": ("kdal_teacher_queries", "Images that count as asked to the project's black-box teacher."),
+            "query_budget": ("kdal_teacher_budget", "Images that it may be asked about at most."),
+            "cost": ("kdal_teacher_cost", "Money that counts as spent on it, in the unit of its price."),
             "seconds": ("kdal_round_seconds", "Seconds that the newest finished round took to compute."),
         }
         gauges = {name: GaugeMetricFamily(*family, labels=["project"]) for name, family in families.items()}
@@ -94,6 +110,10 @@ class StatusCollector(Collector):
             gauges["set_aside"].add_metric(labels, len(project["set_aside"]))
             gauges["counted"].add_metric(labels, project["counted"] or 0)
             gauges["budget"].add_metric(labels, project["budget"] or 0)
+            if teacher := project["teacher"]:
+                gauges["queries"].add_metric(labels, teacher["queries"])
+                gauges["query_budget"].add_metric(labels, teacher["budget"])
+                gauges["cost"].add_metric(labels, teacher["cost"])
             if project["rounds"]:
                 gauges["round"].add_metric(labels, project["rounds"][-1]["number"])
                 gauges["failed"].add_metric(labels, project["rounds"][-1]["state"] == "failed")
@@ -116,8 +136,26 @@ def _project(storage: Storage, project: Project) -> Json:
         "version": opened[-1].version if opened else None,
         "counted": opened[-1].counted if opened else None,
         "budget": opened[-1].budget if opened else None,
+        "teacher": _teacher(storage, project, rounds),
         "set_aside": [{"task": row.task_id, "reason": row.reason} for row in storage.tasks_set_aside(project.id)],
         "rounds": [_round(row) for row in rounds],
+    }
+
+
+def _teacher(storage: Storage, project: Project, rounds: list[Round]) -> Json | None:
+    """What the project's black-box teacher has cost by now, answered or not; None before it is asked."""
+    name = project.policy.get("black_box")
+    account = None if name is None else storage.teacher_account(account_of(project.uid, name))
+    limits = next((row.facts for row in reversed(rounds) if "query_budget" in row.facts), None)
+    if account is None or limits is None:
+        return None
+    return {
+        "name": name,
+        "queries": account.images,
+        "budget": limits["query_budget"],
+        "cost": account.nanos / NANO,
+        "money": limits["money"],
+        "currency": limits["currency"],
     }
 
 

@@ -371,6 +371,13 @@ class Storage:
             )
             return list(session.scalars(query.order_by(SetAside.task_id)))
 
+    # ------------------------------------------------------------------ black-box teachers
+
+    def teacher_account(self, name: str) -> TeacherAccount | None:
+        """How a teacher's account stands; None before the first question."""
+        with self.session() as session:
+            return session.get(TeacherAccount, name)
+
 
 def _without_password(url: str) -> str:
     try:

@@ -1,4 +1,4 @@
-"""What `kdal distill` reads: the YAML file of a distillation, checked."""
+"""What `kdal distill` reads: the YAML file of a distillation, checked; and what it has in common with a project's."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from backend.teachers.config import Part, TeacherSettings
+from backend.teachers.config import Part, TeacherSettings, problems
 from kdal_core.distillation import MixupConfig
 from kdal_core.distillation.stages import STAGE_TRAINING, StageConfig
 from kdal_core.errors import ConfigError
+from kdal_core.training import TrainConfig
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Export = Literal["onnx", "torch_export", "torchscript"]
@@ -51,15 +52,10 @@ class MixupSettings(Part):
     mixed_colours: bool | None = None
 
 
-class Distillation(Part):
-    """A student from a black-box teacher."""
+class Terms(Part):
+    """A black-box teacher, on what terms it may be asked, and about which mixes."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
-    description: str = ""
-    data: DataSettings
     teacher: TeacherSettings
-    student: str | None = None
-    """Network of the student; null: by image size."""
     budget: Count
     """Images that the teacher may be asked about at most, the real ones included."""
     price: Annotated[float, Field(ge=0)] = 0.0
@@ -67,12 +63,33 @@ class Distillation(Part):
     money: Annotated[float, Field(ge=0)] | None = None
     """The most that may be spent; null: whatever the budget costs."""
     currency: str = ""
-    """What it is called in the report: "EUR"."""
+    """What it is called where people read it: "EUR"."""
+    mixup: MixupSettings = MixupSettings()
+
+    @property
+    def identity(self) -> str:
+        """Tells the teacher from others."""
+        return self.teacher.identity(self.teacher.kind)
+
+    def mixes(self, train: TrainConfig, seed: int, **defaults: Any) -> MixupConfig:
+        """The core's settings; `defaults` for those that are null here."""
+        given = defaults | {name: value for name, value in self.mixup.model_dump().items() if value is not None}
+        stages = given.pop("stages", StageConfig().stages)
+        return MixupConfig(StageConfig(stages, train, seed), **given)
+
+
+class Distillation(Terms):
+    """A student from a black-box teacher."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    description: str = ""
+    data: DataSettings
+    student: str | None = None
+    """Network of the student; null: by image size."""
     ledger: str | None = None
     """Name under which the store keeps what was asked and answered; null: that of the distillation. Distillations that
     share a ledger share its answers, and its budget."""
     method: Literal["active_mixup", "random_search"] = "active_mixup"
-    mixup: MixupSettings = MixupSettings()
     training: dict[str, Any] = Field(default_factory=dict)
     """Settings of `TrainConfig`, for every student."""
     seed: Annotated[int, Field(ge=0, le=2**20)] = 0
@@ -93,23 +110,16 @@ class Distillation(Part):
 
     def mixup_config(self, device: str = "auto") -> MixupConfig:
         """The core's settings."""
-        given = {name: value for name, value in self.mixup.model_dump().items() if value is not None}
-        stages = given.pop("stages", StageConfig().stages)
         try:
             train = replace(STAGE_TRAINING, **{"device": device, **self.training})
         except TypeError as error:
             raise ConfigError(f"training: {error}") from error
-        return MixupConfig(StageConfig(stages, train, self.seed), **given)
+        return self.mixes(train, self.seed)
 
     @property
     def account(self) -> str:
         """Name of the ledger's account in the store."""
         return f"distill/{self.ledger or self.name}"
-
-    @property
-    def identity(self) -> str:
-        """Tells the teacher from others."""
-        return self.teacher.identity(self.teacher.kind)
 
     @property
     def fingerprint(self) -> str:
@@ -132,9 +142,7 @@ class Distillation(Part):
         try:
             return cls.model_validate(settings)
         except ValidationError as error:
-            problems = [(".".join(str(key) for key in part["loc"]), part["msg"]) for part in error.errors()]
-            text = "; ".join(f"{key or 'the distillation'}: {why}" for key, why in problems)
-            raise ConfigError(f"distillation: {text}") from error
+            raise ConfigError(f"distillation: {problems(error)}") from error
 
 
 def load_distillation(path: Path) -> Distillation:
@@ -143,8 +151,17 @@ def load_distillation(path: Path) -> Distillation:
     Raises:
         ConfigError: there is no such file, it is no YAML, or its settings do not fit.
     """
+    return Distillation.parse(read_yaml(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        ConfigError: there is no such file, or it is no YAML.
+    """
     try:
-        return Distillation.parse(yaml.safe_load(path.read_text()))
+        return yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigError(f"The file {str(path)!r} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

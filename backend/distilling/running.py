@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from backend.assets import Assets
@@ -20,6 +19,7 @@ from backend.distilling import portable
 from backend.distilling.config import Distillation
 from backend.distilling.journal import Journal, StageRecord
 from backend.distilling.material import Material, Tests, load_material
+from backend.distilling.mixes import Mixes
 from backend.distilling.outcome import Outcome
 from backend.distilling.report import write_report
 from backend.settings import Settings
@@ -232,20 +232,10 @@ def _register(
     """Put the student among kdal's models, with the mixes and soft labels that it learnt from."""
     key = f"models/{outcome.plan.name}"
     assets.write(f"{key}/student.safetensors", checkpoint)
-    chosen = [mix for _, mix in sorted(outcome.mixes.items())]
-    if chosen:
-        pairs = np.concatenate([mix.pairs for mix in chosen])
-        lambdas = np.concatenate([mix.lambdas for mix in chosen])
-        mixes = mix_images(material.pool, pairs, lambdas)
-        if unasked(mixes, ledger) == 0:
-            assets.write_arrays(
-                f"{key}/mixes.npz",
-                pairs=pairs,
-                lambdas=lambdas,
-                confidence=np.concatenate([mix.confidence for mix in chosen]),
-                stages=np.concatenate([np.full(len(mix), number) for number, mix in sorted(outcome.mixes.items())]),
-                probabilities=ask(teacher, mixes, ledger).numpy(),
-            )
+    chosen = sorted(outcome.mixes.items())
+    if chosen and all(unasked(mix_images(material.pool, mix.pairs, mix.lambdas), ledger) == 0 for _, mix in chosen):
+        parts = [Mixes.answered(mix, number, material.pool, teacher, ledger) for number, mix in chosen]
+        assets.write_arrays(f"{key}/mixes.npz", **Mixes.joined(parts).arrays())
     card = {
         "spec": asdict(outcome.spec) | {"options": dict(outcome.spec.options)},
         "parameters": outcome.parameters,

@@ -8,6 +8,7 @@ from backend.teachers.config import (
     MLBackendTeacherSettings,
     RecordedTeacherSettings,
     TeacherSettings,
+    WireSettings,
     parse_teacher,
 )
 from backend.teachers.endpoints import HttpTeacher, MLBackendTeacher
@@ -33,6 +34,16 @@ def open_teacher(settings: TeacherSettings, *, device: str = "auto") -> Teacher:
     return _checkpoint(settings, device)
 
 
+def classes_of(settings: TeacherSettings) -> tuple[str, ...]:
+    """The classes that a teacher knows. Nothing is asked, and no secret is needed.
+
+    Raises:
+        ConfigError: the checkpoint is no classifier.
+        AssetError: a file is missing or damaged.
+    """
+    return settings.classes if isinstance(settings, WireSettings) else open_teacher(settings, device="cpu").classes
+
+
 def _checkpoint(settings: CheckpointTeacherSettings, device: str) -> Teacher:
     try:
         model, spec = load_checkpoint(settings.path.read_bytes())
@@ -48,6 +59,7 @@ __all__ = [
     "MLBackendTeacher",
     "StoredLedger",
     "TeacherSettings",
+    "classes_of",
     "open_ledger",
     "open_teacher",
     "parse_teacher",

@@ -265,6 +265,12 @@ TeacherSettings = Annotated[
 ]
 
 
+def problems(error: ValidationError) -> str:
+    """What is wrong with a description, each thing with its key."""
+    parts = [(".".join(str(key) for key in part["loc"]), part["msg"]) for part in error.errors()]
+    return "; ".join(f"{key}: {why}" if key else why for key, why in parts)
+
+
 def parse_teacher(settings: Any) -> TeacherSettings:
     """A teacher's description from a mapping, as a YAML file holds it.
 
@@ -275,5 +281,4 @@ def parse_teacher(settings: Any) -> TeacherSettings:
     try:
         return adapter.validate_python(settings)
     except ValidationError as error:
-        problems = [(".".join(str(key) for key in part["loc"]), part["msg"]) for part in error.errors()]
-        raise ConfigError("teacher: " + "; ".join(f"{key}: {why}" if key else why for key, why in problems)) from error
+        raise ConfigError(f"teacher: {problems(error)}") from error

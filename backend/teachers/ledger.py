@@ -107,7 +107,8 @@ def open_ledger(storage: Storage, name: str, teacher: Teacher, identity: str) ->
     if found.teacher != identity or found.classes != list(teacher.classes):
         raise ConfigError(
             f"The ledger {name!r} belongs to another teacher ({found.teacher}, classes {', '.join(found.classes)}), "
-            f"not to {identity}, classes {', '.join(teacher.classes)}: give this teacher a ledger of another name."
+            f"not to {identity}, classes {', '.join(teacher.classes)}: give this teacher another name in "
+            "KDAL_TEACHERS, or the distillation another `ledger`."
         )
     return StoredLedger(storage, name)
 

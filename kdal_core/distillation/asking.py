@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 import torch
@@ -110,8 +111,16 @@ def _answers(
 ) -> Iterator[Answers]:
     """Answers batch by batch, already written down. After an error nothing new is begun, and what is under way ends."""
 
+    failed = Event()
+
     def answer(batch: Sequence[int]) -> Answers:
-        return _paid(teacher, images[list(batch)], [keys[position] for position in batch], ledger, manner)
+        if failed.is_set():  # a thread is free for its next batch before the error has reached us
+            return {}
+        try:
+            return _paid(teacher, images[list(batch)], [keys[position] for position in batch], ledger, manner)
+        except BaseException:
+            failed.set()
+            raise
 
     if manner.workers == 1:
         yield from map(answer, batches)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kdal_core.distillation.coarse_to_fine import Precision
@@ -57,6 +58,7 @@ def active_mixup(
     ledger: QueryLedger | int,
     config: MixupConfig | None = None,
     *,
+    earlier: MixupSelection | None = None,
     replay: Sequence[MixupSelection] = (),
     on_stage: Callable[[Stage, Network], None] | None = None,
     progress: Callable[[str, float], None] | None = None,
@@ -74,6 +76,8 @@ def active_mixup(
         student: architecture: a name that `build_model` knows ("lenet5", "small_cnn", "resnet18").
         ledger: budget and memory of the answers; or a budget in images, real ones included.
         config: None: the published rule, ten stages.
+        earlier: mixes of these images that runs before this one asked about: learnt from the first stage on, and not
+            chosen again. For going on when images or budget have been added.
         replay: selections of an earlier run's stages, to go on after them; the ledger must know their answers.
         on_stage: called after each training with the stage and its student, for reports and for `replay`.
         progress: called with what is being done ("ask", "train", "select") and the share of it that is done.
@@ -92,7 +96,7 @@ def active_mixup(
     config = config or MixupConfig()
     pool = pool_of_images(images, mixed_colours=config.mixed_colours)
     choose = partial(_lowest, pool, config)
-    return _mixed_in_stages(teacher, pool, student, ledger, config, choose, replay, on_stage, progress)
+    return _mixed_in_stages(teacher, pool, student, ledger, config, choose, earlier, replay, on_stage, progress)
 
 
 def random_search(
@@ -110,10 +114,11 @@ def random_search(
     config = config or MixupConfig()
     pool = pool_of_images(images, mixed_colours=config.mixed_colours)
     choose = partial(_any, pool, config)
-    return _mixed_in_stages(teacher, pool, student, ledger, config, choose, replay, on_stage, progress)
+    return _mixed_in_stages(teacher, pool, student, ledger, config, choose, None, replay, on_stage, progress)
 
 
-Choose = Callable[[Network, int, Sequence[Stage]], MixupSelection]
+Choose = Callable[[Network, int, NDArray[np.int64], int], MixupSelection]
+"""(student, k, pairs that were mixed already (m, 2), number of the stage) -> the next mixes."""
 
 
 def _mixed_in_stages(
@@ -123,10 +128,13 @@ def _mixed_in_stages(
     ledger: QueryLedger | int,
     config: MixupConfig,
     choose: Choose,
+    earlier: MixupSelection | None,
     replay: Sequence[MixupSelection],
     on_stage: Callable[[Stage, Network], None] | None,
     progress: Callable[[str, float], None] | None,
 ) -> Distilled:
+    before = np.empty((0, 2), np.int64) if earlier is None else earlier.pairs
+
     def propose(student: Network | None, k: int, history: Sequence[Stage]) -> Proposal:
         if len(history) <= len(replay):
             selection = replay[len(history) - 1]
@@ -134,7 +142,8 @@ def _mixed_in_stages(
                 raise InvalidInput(f"replay has {len(selection)} mixes for stage {len(history)}, the plan {k}.")
         else:
             assert student is not None  # one is trained after the last replayed stage
-            selection = choose(student, k, history)
+            mixed = np.concatenate([before, asked_pairs(history)])
+            selection = choose(student, k, mixed, len(history))
         return Proposal(mix_images(pool, selection.pairs, selection.lambdas), selection)
 
     return distil_in_stages(
@@ -144,31 +153,36 @@ def _mixed_in_stages(
         as_ledger(ledger),
         propose,
         config.training,
-        most=len(PairPool(len(pool), config.mode)),
+        earlier=None if earlier is None else mix_images(pool, earlier.pairs, earlier.lambdas),
+        most=len(PairPool(len(pool), config.mode)) - len(before),
         replayed=len(replay),
         on_stage=on_stage,
         progress=progress,
     )
 
 
-def _lowest(pool: Tensor, config: MixupConfig, model: Network, k: int, history: Sequence[Stage]) -> MixupSelection:
+def _lowest(
+    pool: Tensor, config: MixupConfig, model: Network, k: int, mixed: NDArray[np.int64], stage: int
+) -> MixupSelection:
     return select_pairs(
         model,
         pool,
         k,
         config.lambdas,
-        asked_pairs(history),
+        mixed,
         exact=config.exact,
         memory=config.memory,
         mode=config.mode,
         max_uses=config.max_uses,
         random_share=config.random_share,
         candidates=config.candidates,
-        seed=config.training.seed * 10_007 + len(history),
+        seed=config.training.seed * 10_007 + stage,
         precision=config.precision,
     )
 
 
-def _any(pool: Tensor, config: MixupConfig, model: Network, k: int, history: Sequence[Stage]) -> MixupSelection:
-    seed = int(np.random.SeedSequence([config.training.seed, len(history)]).generate_state(1)[0])
-    return random_pairs(len(pool), k, excluded=asked_pairs(history), mode=config.mode, seed=seed)
+def _any(
+    pool: Tensor, config: MixupConfig, model: Network, k: int, mixed: NDArray[np.int64], stage: int
+) -> MixupSelection:
+    seed = int(np.random.SeedSequence([config.training.seed, stage]).generate_state(1)[0])
+    return random_pairs(len(pool), k, excluded=mixed, mode=config.mode, seed=seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,14 @@ class SoftLabelTask(ClassificationTask):
     >>> task.loss(torch.zeros(1, 2), task.collate([torch.tensor([0.25, 0.75])])).item()  # doctest: +ELLIPSIS
     0.693147...
     """
+
+    training: ClassVar[dict[str, Any]] = {
+        "epochs": 20,
+        "batch_size": 128,
+        "lr": 4e-3,
+        "min_steps": 500,
+        "max_steps": 6000,
+    }
 
     def trainable(self, targets: Sequence[Any]) -> str | None:
         """Any answers will do, as long as there are some."""

@@ -24,7 +24,7 @@ from kdal_core.models import Network
 from kdal_core.training import ModelSpec, TrainConfig, TrainResult, resolve_device, train
 from kdal_core.validation import InvalidInput, as_count
 
-STAGE_TRAINING = TrainConfig(epochs=20, batch_size=128, lr=4e-3, min_steps=500, max_steps=6000)
+STAGE_TRAINING = TrainConfig(**SoftLabelTask.training)
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ def distil_in_stages(
     propose: Propose,
     config: StageConfig,
     *,
+    earlier: Tensor | None = None,
     most: int | None = None,
     replayed: int = 0,
     on_stage: Callable[[Stage, Network], None] | None = None,
@@ -134,13 +135,14 @@ def distil_in_stages(
         ledger: its budget is spent whole; the real images count.
         propose: what to ask next.
         config: stages, training, seed.
+        earlier: uint8 (E, 3, H, W), further images that were asked about before: learnt from the first stage on.
         most: images that can be proposed in all, where that is bounded.
         replayed: stages, after that of the real images, whose proposals need no student: none is trained before them.
         on_stage: called after each training with the stage and its student.
         progress: called with what is being done ("ask", "train", "select") and the share of it that is done.
 
     Raises:
-        BudgetExceeded: the real images alone exceed the budget.
+        BudgetExceeded: the first images alone exceed the budget.
         ConfigError: no such student, or one that cannot take these images.
         TeacherError: the teacher gave no usable answer; what it answered before is kept.
     """
@@ -148,15 +150,16 @@ def distil_in_stages(
     size = (int(images.shape[2]), int(images.shape[3]))
     task.build(student, size)
     device = resolve_device(config.train.device)
-    ledger.check(unasked(images, ledger))
-    plan = stage_sizes(ledger.spent + ledger.left - len(images), config.stages, most)
+    known = images if earlier is None else torch.cat([images, earlier])
+    ledger.check(unasked(known, ledger))
+    plan = stage_sizes(ledger.spent + ledger.left - len(known), config.stages, most)
 
     def tell(what: str, share: float) -> None:
         if progress is not None:
             progress(what, share)
 
     history: list[Stage] = []
-    known, answers = images, ask(teacher, images, ledger, progress=lambda done, of: tell("ask", done / of))
+    answers = ask(teacher, known, ledger, progress=lambda done, of: tell("ask", done / of))
     model: Network | None = None
     selection: MixupSelection | None = None
     for number, k in enumerate([0, *plan]):

@@ -3,7 +3,7 @@
 from kdal_core.models.dropout import DropoutNet
 from kdal_core.models.loss_head import LossHeadNet
 from kdal_core.models.network import Network, StagedNetwork, parameter_count
-from kdal_core.models.registry import build_model, check_pair, default_pair, model_names
+from kdal_core.models.registry import build_model, check_model, check_pair, default_pair, model_names
 
 __all__ = [
     "DropoutNet",
@@ -11,6 +11,7 @@ __all__ = [
     "Network",
     "StagedNetwork",
     "build_model",
+    "check_model",
     "check_pair",
     "default_pair",
     "model_names",

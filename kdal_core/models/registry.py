@@ -52,6 +52,17 @@ def default_pair(image_size: tuple[int, int]) -> tuple[str, str]:
     return ("small_cnn", "wide_cnn") if max(image_size) <= LARGEST_SIDE else ("mobilenet_v3_large", "resnet50")
 
 
+def check_model(name: str, num_classes: int, image_size: tuple[int, int]) -> None:
+    """Refuse a network that cannot be built for these classes and this (height, width). No memory is used for it.
+
+    Raises:
+        ConfigError: an unknown name, or a size the network cannot take.
+    """
+    family = _classifiers(num_classes, image_size)
+    family.check(name)
+    family.check_runs(name)
+
+
 def check_pair(student: str, teacher: str, num_classes: int, image_size: tuple[int, int]) -> None:
     """Refuse a teacher with less than 4 times the student's parameters. No memory is used for either.
 

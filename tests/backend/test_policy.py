@@ -33,6 +33,39 @@ def test_what_an_owner_sets_of_kd_gap_reaches_it_and_no_other_strategy():
     assert chosen_strategy(Policy.parse({**chosen, "strategy": "margin"})).parameters == {}
 
 
+@pytest.mark.parametrize("name", get_args(Policy.model_fields["strategy"].annotation))
+def test_with_a_black_box_teacher_there_is_one_network_and_a_strategy_that_needs_more_is_refused(name):
+    if name == "kd_gap":
+        with pytest.raises(ConfigError, match=r'"strategy": "kd_gap" compares three networks.*least_confidence'):
+            Policy.parse({"black_box": "pets", "strategy": name})
+    else:
+        assert Policy.parse({"black_box": "pets", "strategy": name}).strategy == name
+        assert strategy(name).needs <= {"probabilities", "features"}
+
+
+def test_with_a_black_box_teacher_the_least_sure_come_first_unless_the_owner_says_otherwise():
+    policy = Policy.parse({"black_box": "pets", "queries": 200})
+    assert policy.strategy == "least_confidence"
+    assert policy.model_dump(exclude_unset=True) == {"black_box": "pets", "queries": 200}
+    assert Policy.model_validate(policy.model_dump()) == policy
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"queries": 100},
+        {"black_box": "pets", "teacher": "resnet50"},
+        {"black_box": "pets", "weights": "default"},
+        {"black_box": "pets", "temperature": 2.0},
+        {"black_box": "pets", "kd_weight": 0.5},
+        {"black_box": "pets", "unlabelled": True},
+    ],
+)
+def test_a_key_that_would_have_no_effect_beside_a_black_box_teacher_is_refused(params):
+    with pytest.raises(ConfigError, match=f'extra params: "{[*params][-1]}"'):
+        Policy.parse(params)
+
+
 def test_a_json_text_and_an_object_say_the_same():
     params = {"budget": 20, "beta": 2, "student": "small_cnn", "count_outside": False}
     assert Policy.parse(json.dumps(params)) == Policy.parse(params)
@@ -57,6 +90,13 @@ def test_a_json_text_and_an_object_say_the_same():
         ("count_outside", "yes"),
         ("strategy", "badge!"),
         ("strategy", None),
+        ("black_box", "http://127.0.0.1:9090/"),
+        ("black_box", "../../etc/passwd"),
+        ("black_box", "two words"),
+        ("black_box", ""),
+        ("black_box", {"url": "http://127.0.0.1"}),
+        ("queries", 3),
+        ("queries", 10.5),
         ("mode", "sum"),
         ("formula", "slides"),
         ("beta", -0.1),

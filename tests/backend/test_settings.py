@@ -27,6 +27,7 @@ VALUES = {
     "KDAL_CACHE_BYTES": ("cache_bytes", "1000", 1000),
     "KDAL_MAX_IMAGE_BYTES": ("max_image_bytes", "2000", 2000),
     "KDAL_MAX_IMAGE_PIXELS": ("max_image_pixels", "3000", 3000),
+    "KDAL_TEACHERS": ("teachers", "/etc/kdal/teachers.yaml", Path("/etc/kdal/teachers.yaml")),
     "KDAL_LOCAL_FILES_ROOT": ("local_files_root", "/images", Path("/images")),
     "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": ("local_files_root", "/images", Path("/images")),
     "KDAL_WORKER_ID": ("worker_id", "gpu-2", "gpu-2"),

@@ -3,9 +3,13 @@ import json
 
 import pytest
 from rich.console import Console
+from torch import nn
 
+from backend.black_box.record import account_of
 from backend.status import status, table
 from backend.storage import now
+from backend.teachers import open_ledger
+from kdal_core.distillation import TorchTeacher
 
 UID = "3.1795301030"
 
@@ -64,6 +68,20 @@ def test_the_status_is_plain_json(storage):
     storage.set_aside(3, 0, {1: "damaged"})
     report = status(storage)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_what_a_black_box_teacher_has_cost_is_shown_while_it_is_asked_and_after(storage):
+    storage.put_project(3, UID, "<View/>", {"black_box": "pets"})
+    storage.begin_round(3, 0, "connect")
+    assert status(storage)["projects"][0]["teacher"] is None
+    ledger = open_ledger(storage, account_of(UID, "pets"), TorchTeacher(nn.Flatten(), ("cat", "dog")), "test")
+    storage.merge_round(3, 0, facts={"query_budget": 5000, "money": 8.0, "currency": "EUR"})
+    assert ledger.reserve(1200, 2_400_000_000, 5000, None)
+    report = status(storage)
+    assert report["projects"][0]["teacher"] == {
+        "name": "pets", "queries": 1200, "budget": 5000, "cost": 2.4, "money": 8.0, "currency": "EUR",
+    }  # fmt: skip
+    assert "pets, 1,200 of 5,000 queries, 2.40 of 8.00 EUR" in shown(report)
 
 
 @pytest.mark.parametrize("text", ["[/data/upload] is [bold]gone[/bold]", "[/]", "[red", "a [b] c [/b]"])

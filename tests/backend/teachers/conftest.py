@@ -14,12 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
+ROOT = str(Path(__file__).resolve().parents[3])
 SERVED = Path(__file__).with_name("served.py")
 CLASSES = ("cat", "dog", "hen")
 
 
 class Endpoint:
     """The server process; starts again on the same port after it was killed."""
+
+    script = SERVED
+    classes: tuple[str, ...] = CLASSES
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,8 +36,9 @@ class Endpoint:
         return f"http://127.0.0.1:{self.port}/classify"
 
     def start(self) -> None:
-        command = [sys.executable, str(SERVED), str(self.folder), str(self.port)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, str(self.script), str(self.folder), str(self.port)]
+        environment = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
 
@@ -61,7 +66,7 @@ class Endpoint:
     def settings(self, **fields: Any) -> dict[str, Any]:
         """Of a teacher at this address, in a hurry."""
         quick = {"timeout": 10, "pause": 0.02, "attempts": 4, "patience": 2, "batch_size": 8, "workers": 2}
-        return {"kind": "http", "url": self.url, "classes": list(CLASSES), **quick, **fields}
+        return {"kind": "http", "url": self.url, "classes": list(self.classes), **quick, **fields}
 
 
 @pytest.fixture

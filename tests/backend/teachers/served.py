@@ -79,8 +79,15 @@ def files_of(headers, body):
 
 
 class Handler(BaseHTTPRequestHandler):
+    """A teacher; another one has another `classify`: file -> (what FOLDER/asked gets of it, probabilities)."""
+
     protocol_version = "HTTP/1.1"
     lock, served, paid = threading.Lock(), 0, {}
+
+    @staticmethod
+    def classify(file):
+        value, row = probabilities(file)
+        return bytes([value]), row
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -95,11 +102,11 @@ class Handler(BaseHTTPRequestHandler):
                 mode = {}
         if mode.get("status", 200) in (429, 503, 401, 302, 404) or "body" in mode:
             return self.send(mode, mode.get("body", "no").encode())
-        rows = [probabilities(file) for file in files_of(self.headers, body)]
+        rows = [self.classify(file) for file in files_of(self.headers, body)]
         key = self.headers.get("Idempotency-Key")
         with Handler.lock, (self.folder / "asked").open("ab") as log:
             if key is None or key not in Handler.paid:
-                log.write(bytes(value for value, _ in rows))
+                log.write(b"".join(note for note, _ in rows))
             Handler.paid[key] = True
         time.sleep(mode.get("seconds", 0))
         if mode.get("break"):
@@ -129,9 +136,13 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-if __name__ == "__main__":
-    Handler.folder = Path(sys.argv[1])
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0), Handler)
+def serve(handler):
+    handler.folder = Path(sys.argv[1])
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0), handler)
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
     server.serve_forever()
+
+
+if __name__ == "__main__":
+    serve(Handler)

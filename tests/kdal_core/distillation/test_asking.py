@@ -215,6 +215,15 @@ def test_of_batches_under_way_when_one_fails_the_others_are_kept_and_no_more_beg
     assert ledger.spent == teacher.images
 
 
+@pytest.mark.parametrize("again", range(5))
+def test_a_teacher_that_fails_at_every_query_is_asked_once_by_each_thread_at_most(again):
+    teacher = Counting(fails={number: TeacherError("The teacher is broken.") for number in range(200)})
+    ledger = QueryLedger(400)
+    with pytest.raises(TeacherError, match="broken"):
+        ask(teacher, pictures(200), ledger, manner=Manner(batch_size=1, workers=3))
+    assert ledger.spent <= 3
+
+
 def test_an_answer_that_is_refused_is_paid_for_but_not_kept():
     class Wrong(Counting):
         def query(self, images):

@@ -8,6 +8,7 @@ from kdal_core.distillation import (
     Distilled,
     MemoryStore,
     MixupConfig,
+    MixupSelection,
     QueryLedger,
     SoftLabelTask,
     StageConfig,
@@ -149,6 +150,21 @@ def test_a_run_is_replayed_up_to_a_stage_without_training_before_it(teacher, ima
     assert same_weights(resumed.student, whole.student)
     assert [stage.training is None for stage in resumed.history] == [stage < done for stage in range(3)]
     assert len(teacher.asked) == 80
+
+
+def test_mixes_of_an_earlier_run_are_learnt_from_at_once_and_neither_paid_for_nor_chosen_again(teacher, images):
+    store = MemoryStore()
+    first = active_mixup(teacher, images[:20], "tiny_cnn", QueryLedger(50, store=store), CONFIG)
+    pairs, lambdas, confidence = (
+        np.concatenate([getattr(stage.selection, name) for stage in first.history[1:]])
+        for name in ("pairs", "lambdas", "confidence")
+    )
+    known = MixupSelection(pairs, lambdas, confidence)
+    more = active_mixup(teacher, images, "tiny_cnn", QueryLedger(80, store=store), CONFIG, earlier=known)
+    assert [stage.images for stage in more.history] == [60, 70, 80]  # 30 images, 30 mixes; then the 20 queries left
+    assert len(set(teacher.asked)) == len(teacher.asked) == 80
+    new = np.concatenate([stage.selection.pairs for stage in more.history[1:]])
+    assert len(np.unique(np.concatenate([pairs, new]), axis=0)) == 50
 
 
 def test_answers_that_were_paid_for_and_lost_shorten_the_last_stage(teacher, images):
