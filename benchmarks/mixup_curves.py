@@ -239,6 +239,7 @@ def main() -> None:
         "--methods", nargs="+", choices=list(VARIANTS), default=["active_mixup", "random_pairs", "real_only"]
     )
     parser.add_argument("--candidates", type=int, default=100_000, help="pairs looked at in each stage")
+    parser.add_argument("--queries", type=int, help="budget; as published if not given")
     parser.add_argument("--stages", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=20, help="of each student")
     parser.add_argument("--threads", type=int, default=1)
@@ -249,8 +250,9 @@ def main() -> None:
     folder: Path = options.out / "quick" if options.quick else options.out
     folder.mkdir(parents=True, exist_ok=True)
     for name in options.datasets:
+        queries = options.queries or QUERIES[name]
         experiment = Experiment(
-            name, 2000, QUERIES[name], options.stages, options.candidates, (options.epochs, 100_000), (20, 100_000)
+            name, 2000, queries, options.stages, options.candidates, (options.epochs, 100_000), (20, 100_000)
         )
         if options.quick:
             experiment = Experiment(name, 100, 300, 2, 1000, (1, 60), (1, 300))
