@@ -1,9 +1,11 @@
 """Accuracy against queries: Active Mixup, its rivals and its variants on MNIST and Fashion-MNIST, over several seeds.
 
 The teacher is trained here, on the whole training set, and asked as a black box. The real images are drawn anew for
-each seed. Test images score the student of every stage and choose nothing. A run that is finished is kept in a JSON
-file of its own and not repeated; one that was interrupted goes on after its last stage. Run as
-`python -m benchmarks.mixup_curves mnist`; `--quick` is a small version of it that takes a minute or two.
+each seed. Test images score the student of every stage and choose nothing: what is better is judged by the answers
+of the teacher to `JUDGES` other training images, whose labels nobody looks at and which no method gets (but
+vanilla_kd, which gets all). A run that is finished is kept in a JSON file of its own and not repeated; one that was
+interrupted goes on after its last stage. Run as `python -m benchmarks.mixup_curves mnist`; `--quick` is a small version
+of it that takes a minute or two.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from kdal_core.distillation import (
     Distilled,
@@ -30,6 +34,7 @@ from kdal_core.distillation import (
     TorchTeacher,
     active_mixup,
     method,
+    mix_images,
     random_search,
 )
 from kdal_core.models import Network
@@ -43,6 +48,7 @@ PUBLISHED = {
     "mnist": {"teacher": 99.29, "zskd": 98.77, "fskd": 80.43, "vanilla_kd": 99.05, "active_mixup": 98.74},
     "fashion_mnist": {"teacher": 90.80, "zskd": 79.62, "fskd": 68.64, "vanilla_kd": 87.79, "active_mixup": 80.90},
 }
+JUDGES = 5000
 QUERIES = {"mnist": 24_000, "fashion_mnist": 48_000}
 VARIANTS: dict[str, dict[str, Any]] = {
     "active_mixup": {},
@@ -50,6 +56,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "real_only": {},
     "active_capped": {"cap": 2.0},  # an image in at most twice as many pairs as if all were used equally
     "active_half_random": {"random_share": 0.5},
+    "active_capped_half_random": {"cap": 2.0, "random_share": 0.5},
     "vanilla_active": {},
     "fskd": {},
     "zskd": {},
@@ -106,6 +113,33 @@ def accuracy(model: Network, data: Dataset) -> float:
     return 100 * task.score(infer(task, model, data.test.images, device="cpu").predictions, data.test.labels.tolist())
 
 
+def closeness(model: Network, images: Tensor, answers: NDArray[np.float32], data: Dataset) -> dict[str, float]:
+    """How well a student says what the teacher answered: same class in percent, and cross-entropy in nats."""
+    said = infer(ClassificationTask(data.classes), model, images, device="cpu").predictions
+    return {
+        "agreement": round(100 * float((said.argmax(1) == answers.argmax(1)).mean()), 3),
+        "cross_entropy": round(float(-(answers * np.log(said.clip(1e-12))).sum(1).mean()), 5),
+    }
+
+
+def chosen(selection: MixupSelection, images: Tensor, box: TorchTeacher, model: Network) -> dict[str, float]:
+    """What mixes a stage asked about: how unsure the teacher is of them, how far the student, which was trained on
+    them, is from it in the end (KL), and how unevenly the images are used."""
+    mixes = mix_images(images, selection.pairs, selection.lambdas)
+    answers = box.query(mixes).numpy()
+    said = infer(ClassificationTask(box.classes), model, mixes, device="cpu").predictions
+    entropy = -(answers * np.log(answers.clip(1e-12))).sum(1)
+    uses = np.sort(np.bincount(selection.pairs.ravel(), minlength=len(images)))[::-1]
+    return {
+        "teacher_entropy": round(float(entropy.mean()), 4),
+        "teacher_top": round(float(answers.max(1).mean()), 4),
+        "student_kl": round(float((-(answers * np.log(said.clip(1e-12))).sum(1) - entropy).mean()), 4),
+        "uses_of_top_tenth": round(float(uses[: len(uses) // 10].sum() / uses.sum()), 4),
+        "never_used": round(float((uses == 0).mean()), 4),
+        "mean_distance_from_half": round(float(np.abs(selection.lambdas - 0.5).mean()), 4),
+    }
+
+
 def run(experiment: Experiment, variant: str, seed: int, data: Dataset, teacher: Network, folder: Path) -> None:
     """One method, one seed; the result grows stage by stage in its file."""
     path = folder / f"{experiment.dataset}-{variant}-{seed}.json"
@@ -113,15 +147,18 @@ def run(experiment: Experiment, variant: str, seed: int, data: Dataset, teacher:
     same |= {"teacher_steps": list(experiment.teacher_steps)}
     found = json.loads(path.read_text()) if path.exists() else {}
     if found.get("experiment") != same:
-        found = {"experiment": same, "curve": [], "selections": [], "done": False, "seconds": 0.0}
+        found = {"experiment": same, "curve": [], "selections": [], "stages": [], "done": False, "seconds": 0.0}
     if found["done"]:
         return
     assert isinstance(data.training, LabelledImages)
-    rows = np.random.default_rng([20200614, seed]).permutation(len(data.training))[: experiment.real]
+    rows = np.random.default_rng([20200614, seed]).permutation(len(data.training))
+    judges = data.training.take(rows[experiment.real : experiment.real + JUDGES]).images
+    rows = rows[: experiment.real]
     everything = variant == "vanilla_kd"
     images = data.training.images if everything else data.training.take(rows).images
     budget = len(images) if everything or variant == "real_only" else experiment.queries
     box = TorchTeacher(teacher, data.classes, device="cpu")
+    answers = box.query(judges).numpy()
     cap = VARIANTS[variant].get("cap")
     config = MixupConfig(
         training=StageConfig(stages=experiment.stages, train=student_training(experiment), seed=seed),
@@ -137,21 +174,23 @@ def run(experiment: Experiment, variant: str, seed: int, data: Dataset, teacher:
                 [stage.selection.pairs.tolist(), stage.selection.lambdas.tolist(), stage.selection.confidence.tolist()]
             )
         found["curve"].append([stage.images if variant == "zskd" else stage.spent, accuracy(model, data)])
+        about = {"queries": found["curve"][-1][0], **closeness(model, judges, answers, data)}
+        if stage.selection is not None:
+            about |= chosen(stage.selection, images, box, model)
+        found["stages"].append(about)
         found["seconds"] = before + time.perf_counter() - began
         write(path, found)
-        print(f"  {experiment.dataset} {variant} seed {seed}: {found['curve'][-1]}", flush=True)
+        print(f"  {experiment.dataset} {variant} seed {seed}: {found['curve'][-1]} {about}", flush=True)
 
     replay = [MixupSelection(np.array(p, np.int64), np.array(w), np.array(c)) for p, w, c in found["selections"]]
-    if variant in ("active_mixup", "active_capped", "active_half_random", "random_pairs"):
+    if variant == "random_pairs" or variant.startswith("active"):
         # The stages that are in the file are replayed; the last of them is trained again, so its entry is made anew.
-        found["curve"], found["selections"] = (
-            found["curve"][: len(replay)],
-            found["selections"][: max(0, len(replay) - 1)],
-        )
+        found["curve"], found["stages"] = found["curve"][: len(replay)], found["stages"][: len(replay)]
+        found["selections"] = found["selections"][: max(0, len(replay) - 1)]
         distil: Callable[..., Distilled] = random_search if variant == "random_pairs" else active_mixup
         distil(box, images, "lenet5", QueryLedger(budget), config, replay=replay, on_stage=on_stage)
     else:
-        found["curve"], found["selections"] = [], []
+        found["curve"], found["selections"], found["stages"] = [], [], []
         if variant == "vanilla_active":
             config = replace(config, candidates=max(1, experiment.candidates // 5))
         name = "vanilla_kd" if variant == "real_only" else variant
@@ -200,6 +239,7 @@ def main() -> None:
         "--methods", nargs="+", choices=list(VARIANTS), default=["active_mixup", "random_pairs", "real_only"]
     )
     parser.add_argument("--candidates", type=int, default=100_000, help="pairs looked at in each stage")
+    parser.add_argument("--queries", type=int, help="budget; as published if not given")
     parser.add_argument("--stages", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=20, help="of each student")
     parser.add_argument("--threads", type=int, default=1)
@@ -210,8 +250,9 @@ def main() -> None:
     folder: Path = options.out / "quick" if options.quick else options.out
     folder.mkdir(parents=True, exist_ok=True)
     for name in options.datasets:
+        queries = options.queries or QUERIES[name]
         experiment = Experiment(
-            name, 2000, QUERIES[name], options.stages, options.candidates, (options.epochs, 100_000), (20, 100_000)
+            name, 2000, queries, options.stages, options.candidates, (options.epochs, 100_000), (20, 100_000)
         )
         if options.quick:
             experiment = Experiment(name, 100, 300, 2, 1000, (1, 60), (1, 300))

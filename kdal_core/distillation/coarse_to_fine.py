@@ -1,9 +1,9 @@
 """The pairs of a pool that a student is least sure of, without a forward for each pair and lambda.
 
-The first level asks the student about every pair at two lambdas only and guesses the curve between; the pairs that
-look lowest are asked at a third lambda, the lowest of those at two more, then at all that are left, and what is lowest
-then is measured in the straightforward way. Each level goes down the order of the one before it until that yields next
-to nothing more.
+A sketch that is fitted to a few thousand pairs guesses where along lambda each pair is least sure, and the student is
+asked there: one forward a pair. That corrects the guess; the pairs that look lowest then are asked once more, where
+they look lowest now, the lowest of those again, and so on, and what is lowest in the end is measured in the
+straightforward way. Each round goes down the order of the one before it until that yields next to nothing more.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdal_core.distillation.confidence import Student, as_float, inference, pair_confidence
-from kdal_core.distillation.curves import Level, levels, lowest_on_grid
+from kdal_core.distillation.confidence import Student, as_float, highest_of_columns, inference, pair_confidence
+from kdal_core.distillation.curves import Sketch, corrected, inner, places_to_fit, sketch
 from kdal_core.distillation.pairs import PairPool
 from kdal_core.distillation.parts import Parts, parts_of
 from kdal_core.errors import ConfigError
@@ -28,9 +28,13 @@ Precision = Literal["float32", "bfloat16"]
 Blocks = Callable[[], Iterator[NDArray[np.int64]]]
 Progress = Callable[[float], None]
 
-SHARE_KEPT = 0.35  # of the pairs, after the first level; see `levels` for how many the next one needs
+ROUNDS = 6  # at most; the later ones look at few pairs
+FITTED, LEAST_FITTED = 12_000, 500  # pairs to which the sketch is fitted: a 25th of the pool, in these bounds
+LEAST_TOGETHER, TOGETHER = 64, 1024  # pairs whose curves are computed together
+SHARE_KEPT = 0.6  # of the pairs, after the first round
 TIMES_KEPT = 8  # at least so many times k
-LITTLE = 0.001  # share of k: when a stretch of k candidates yields no more than that, the level is done
+LITTLE = 0.0002  # share of k: when a stretch of k candidates yields no more than that, the round is done
+RARE = 0.005  # share of a stretch: when no more than that of the last one measured is among the lowest, all is done
 SHORTEST = 256  # candidates of a stretch, if k is smaller: of fewer, none that counts may be among them by chance
 
 
@@ -43,6 +47,23 @@ class Found:
     lambdas: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What a round has brought for B pairs.
+
+    Attributes:
+        guess: (B,) float32 C2.
+        logits: (B, C) what the student said now.
+        asked: (B,) the place in the grid where that was.
+        next: (B,) the place that looks lowest of those not asked about yet.
+    """
+
+    guess: NDArray[np.float32]
+    logits: Tensor
+    asked: Tensor
+    next: Tensor
+
+
 @dataclass
 class _Kept:
     """The best candidates so far in slots of a fixed number.
@@ -50,19 +71,22 @@ class _Kept:
     Attributes:
         positions: (M,) numbers of the pairs.
         guess: (M,) float32 guessed C2; inf in a free slot.
-        hidden: (M, asked, D) hidden values at the lambdas asked so far.
+        logits: (R, M, C) what the student said in each round.
+        places: (R + 1, M) where in the grid it was asked, and where it is to be asked next.
         filled: slots in use; they are used from the front.
     """
 
     positions: NDArray[np.int64]
     guess: NDArray[np.float32]
-    hidden: Tensor
+    logits: Tensor
+    places: Tensor
     filled: int = 0
 
-    def offer(self, positions: NDArray[np.int64], guess: NDArray[np.float32], hidden: list[Tensor]) -> None:
+    def offer(self, positions: NDArray[np.int64], told: _Told) -> None:
         """Take in what is better than the worst that is kept, by (guess, position)."""
+        guess = told.guess
         free = min(len(self.guess) - self.filled, len(guess))
-        self._write(np.arange(self.filled, self.filled + free), np.arange(free), positions, guess, hidden)
+        self._write(np.arange(self.filled, self.filled + free), np.arange(free), positions, told)
         self.filled += free
         if free == len(guess):
             return
@@ -73,20 +97,23 @@ class _Kept:
         both = np.concatenate([self.guess, guess[rest]])
         won = _lowest(both, np.concatenate([self.positions, positions[rest]]), len(self.guess))
         gone = np.flatnonzero(~won[: len(self.guess)])
-        self._write(gone, rest[won[len(self.guess) :]], positions, guess, hidden)
+        self._write(gone, rest[won[len(self.guess) :]], positions, told)
 
     def _write(
-        self,
-        slots: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        positions: NDArray[np.int64],
-        guess: NDArray[np.float32],
-        hidden: list[Tensor],
+        self, slots: NDArray[np.int64], rows: NDArray[np.int64], positions: NDArray[np.int64], told: _Told
     ) -> None:
-        self.positions[slots], self.guess[slots] = positions[rows], guess[rows]
-        where, which = torch.from_numpy(slots), torch.from_numpy(rows)
-        for node, values in enumerate(hidden):
-            self.hidden[where, node] = values[which]
+        self.positions[slots] = positions[rows]
+        self.tell(slots, 0, told, torch.from_numpy(rows))
+
+    def tell(self, slots: NDArray[np.int64], number: int, told: _Told, rows: Tensor | None = None) -> None:
+        """Keep what these rows (all, if None) have been told in a round for the pairs in these slots."""
+        rows = torch.arange(len(told.guess)) if rows is None else rows
+        where = torch.from_numpy(slots)
+        self.guess[slots] = told.guess[rows.numpy()]
+        if number < len(self.logits):
+            self.logits[number, where] = told.logits[rows.to(told.logits.device)]
+            self.places[number, where] = told.asked[rows.to(told.asked.device)].to(self.places.dtype)
+            self.places[number + 1, where] = told.next[rows.to(told.next.device)].to(self.places.dtype)
 
 
 def lowest_pairs(
@@ -122,13 +149,13 @@ def lowest_pairs(
         search = _Search(student, pixels, pool, grid, device, precision, memory)
         kept = search.first(blocks, count, k, progress)
         places = search.order(kept.guess[: kept.filled], kept.positions[: kept.filled])
-        for level in search.levels[1:]:
-            places = search.refine(kept, places, level, k)
+        for number in range(1, search.rounds):
+            places = search.refine(kept, places, number, k)
         return search.measure(kept.positions[places], k)
 
 
 class _Search:
-    """What stays the same through the levels of one call of `lowest_pairs`."""
+    """What stays the same through the rounds of one call of `lowest_pairs`."""
 
     def __init__(
         self,
@@ -143,17 +170,22 @@ class _Search:
         self.student, self.pixels, self.pool, self.grid = student, pixels, pool, grid
         self.device, self.half, self.memory = device, precision == "bfloat16", memory
         self.parts: Parts = parts_of(student)
-        self.levels: list[Level] = levels(grid)
+        self.rounds = min(ROUNDS, len(inner(grid)))
+        self.lambdas = torch.from_numpy(grid).float().to(device)
         self.size = block_size(pixels.shape[2:], device.type)
         self.stems = self._stems()
-        self.ends = torch.cat(
-            [self._trunk(self._maps(rows)) for rows in torch.split(torch.arange(len(pixels)), self.size)]
-        )
+        self.sketch = self._sketch()
+        self.classes = self.sketch.first.shape[2]
+        # Some six arrays of this size live at a time.
+        fitting = memory // 16 // (6 * 4 * len(grid) * self.classes)
+        self.together = min(max(fitting // LEAST_TOGETHER * LEAST_TOGETHER, LEAST_TOGETHER), TOGETHER)
+        self.open = torch.zeros(len(grid), dtype=torch.bool, device=device)  # places that can be asked about
+        self.open[torch.from_numpy(inner(grid))] = True
 
     def first(self, blocks: Blocks, count: int, k: int, progress: Progress | None) -> _Kept:
-        """All candidates through the first level; the best of them, as many as may be needed and fit."""
-        asked, width = sum(len(level.new) for level in self.levels[:-1]), self.ends.shape[1]  # the last keeps none
-        each = asked * width * 4 + 64
+        """All candidates through the first round; the best of them, as many as may be needed and fit."""
+        later = max(0, self.rounds - 1)  # what the last round brings is not looked at again
+        each = later * (self.classes * 4 + 4) + 64
         slots = min(count, max(int(SHARE_KEPT * count), TIMES_KEPT * k), self.memory // 2 // each)
         if slots < min(count, 2 * k):
             raise ConfigError(
@@ -163,30 +195,27 @@ class _Search:
         kept = _Kept(
             np.zeros(slots, np.int64),
             np.full(slots, np.inf, np.float32),
-            torch.empty(slots, asked, width, device=self.device),
+            torch.empty(later, slots, self.classes, device=self.device),
+            torch.zeros(later + 1, slots, dtype=torch.int16, device=self.device),
         )
         done = 0
         for positions in blocks():
-            hidden, guess = self._ask(positions, [], self.levels[0])
-            kept.offer(positions, guess, hidden if len(self.levels) > 1 else [])
+            for part in np.split(positions, range(self.together, len(positions), self.together)):
+                kept.offer(part, self._ask(part, None, None))
             done += len(positions)
             if progress is not None:
                 progress(done / count)
         return kept
 
-    def refine(self, kept: _Kept, places: NDArray[np.int64], level: Level, k: int) -> NDArray[np.int64]:
+    def refine(self, kept: _Kept, places: NDArray[np.int64], number: int, k: int) -> NDArray[np.int64]:
         """Go down the candidates at these places of `kept`, best first, and order those gone through anew."""
-        before = len(level.nodes) - 2 - len(level.new)
         step = max(k, SHORTEST)
         for start in range(0, len(places), step):
             stretch = places[start : start + step]
-            for part in np.split(stretch, range(4096, len(stretch), 4096)):
+            for part in np.split(stretch, range(self.together, len(stretch), self.together)):
                 rows = torch.from_numpy(part)
-                known = [kept.hidden[rows, node] for node in range(before)]
-                hidden, kept.guess[part] = self._ask(kept.positions[part], known, level)
-                if level is not self.levels[-1]:
-                    for node, values in enumerate(hidden[before:], start=before):
-                        kept.hidden[rows, node] = values
+                known = kept.places[: number + 1, rows].long(), kept.logits[:number, rows]
+                kept.tell(part, number, self._ask(kept.positions[part], *known))
             seen = places[: start + step]
             limit = np.partition(kept.guess[seen], min(k, len(seen)) - 1)[min(k, len(seen)) - 1]
             if start and (kept.guess[stretch] <= limit).sum() <= LITTLE * k:
@@ -201,7 +230,7 @@ class _Search:
             stretch = positions[start : start + step]
             confidence, lambdas = pair_confidence(self.student, self.pixels, self.pool.pairs(stretch), self.grid)
             found = _merged(found, Found(stretch, confidence, lambdas), k)
-            if start and np.isin(stretch, found.positions).sum() <= LITTLE * k:
+            if start and np.isin(stretch, found.positions).sum() <= RARE * len(stretch):
                 break
             start, step = start + step, max(k // 50, 64)  # the guesses are exact by now, but for rounding
         return found
@@ -212,25 +241,55 @@ class _Search:
         order: NDArray[np.int64] = np.lexsort((positions, guess))
         return order
 
-    def _ask(
-        self, positions: NDArray[np.int64], known: list[Tensor], level: Level
-    ) -> tuple[list[Tensor], NDArray[np.float32]]:
-        """Hidden values of pairs at the lambdas asked up to a level, and the C2 guessed from them."""
-        rows = torch.from_numpy(self.pool.pairs(positions))  # (m, 2)
-        lambdas = [float(self.grid[place]) for place in level.new]
-        parts: list[list[Tensor]] = [[] for _ in lambdas]
-        guesses = []
-        for start in range(0, len(rows), self.size):
-            pairs = rows[start : start + self.size]
-            first, second = self._maps(pairs[:, 0]), self._maps(pairs[:, 1])  # (B, ...)
-            new = [self._trunk(torch.lerp(second, first, weight)) for weight in lambdas]  # (B, D) each
-            old = [values[start : start + self.size] for values in known]
-            ends = [self.ends[pairs[:, 1]], self.ends[pairs[:, 0]]]  # lambda 0 is the second image, 1 the first
-            guesses.append(lowest_on_grid(self.parts.tail, [*ends, *old, *new], level))
-            for part, values in zip(parts, new, strict=True):
-                part.append(values)
-        guess: NDArray[np.float32] = torch.cat(guesses).cpu().numpy()
-        return [*known, *(torch.cat(part) for part in parts)], guess
+    def _ask(self, positions: NDArray[np.int64], places: Tensor | None, known: Tensor | None) -> _Told:
+        """Ask the student once about each of B pairs and guess their C2 from all that it said so far.
+
+        Args:
+            positions: of the pairs.
+            places: (r + 1, B) where it was asked before, and where it is to be asked now; None: never, and where the
+                sketch is lowest.
+            known: (r, B, C) what it said before.
+        """
+        pairs = torch.from_numpy(self.pool.pairs(positions)).to(self.device)  # (B, 2)
+        curves = self.sketch.curves(pairs)  # (L, C, B)
+        if self.rounds == 0:
+            guess: NDArray[np.float32] = highest_of_columns(curves).amin(dim=0).cpu().numpy()
+            nowhere = torch.zeros(len(pairs), dtype=torch.int64)
+            return _Told(guess, torch.empty(len(pairs), self.classes), nowhere, nowhere)
+        if places is None or known is None:
+            certain = highest_of_columns(curves).masked_fill_(~self.open[:, None], torch.inf)
+            places, known = certain.argmin(dim=0)[None], curves.new_empty(0, len(pairs), self.classes)
+        now = self._logits(pairs, self.lambdas[places[-1]])
+        certain = highest_of_columns(corrected(curves, self.lambdas, places, torch.cat([known, now[None]])))  # (L, B)
+        guess = certain.amin(dim=0).cpu().numpy()
+        certain.scatter_(0, places, torch.inf).masked_fill_(~self.open[:, None], torch.inf)
+        return _Told(guess, now, places[-1], certain.argmin(dim=0))
+
+    def _logits(self, pairs: Tensor, lambdas: Tensor) -> Tensor:
+        """What the student says to mixes of pairs (B, 2), each at a lambda of its own: (B, C)."""
+        found = []
+        for start in range(0, len(pairs), self.size):
+            first, second = pairs[start : start + self.size].T
+            if bool((first == first[0]).all()):
+                first = first[:1]  # most blocks of a pool are a stretch of a row
+            maps = self._maps(second)
+            weights = lambdas[start : start + self.size].view(-1, *[1] * (maps.ndim - 1))
+            found.append(self.parts.tail(self._trunk(maps.lerp_(self._maps(first), weights))))
+        return torch.cat(found).float()
+
+    def _sketch(self) -> Sketch:
+        """The sketch of all pairs, from a forward for each image and three for each of a few thousand pairs."""
+        blocks = torch.split(torch.arange(len(self.pixels), device=self.device), self.size)
+        hidden = torch.cat([self._trunk(self._maps(rows)) for rows in blocks])  # (N, D)
+        logits = self.parts.tail(hidden).float()  # (N, C)
+        places = places_to_fit(self.grid)
+        if 8 * (len(places) + 2) * logits.numel() > self.memory // 4:
+            places = []
+        count = min(max(len(self.pool) // 25, LEAST_FITTED), FITTED, self.memory // (128 * logits.shape[1]) + 1)
+        drawn = np.random.default_rng(0).integers(0, len(self.pool), count)
+        pairs = torch.from_numpy(self.pool.pairs(np.sort(drawn))).to(self.device)
+        asked = [self._logits(pairs, self.lambdas[place].expand(count)) for place in places]
+        return sketch(logits, hidden, self.grid, places, pairs, torch.stack(asked) if asked else logits[:0])
 
     def _stems(self) -> Tensor | None:
         """The stems of all images, where there are such and they take no more than a quarter of the memory."""
@@ -246,11 +305,11 @@ class _Search:
     def _maps(self, rows: Tensor) -> Tensor:
         """What is mixed, of these images, as a copy: their stems, or they themselves."""
         if self.stems is not None:
-            return self.stems.index_select(0, rows.to(self.stems.device))
-        return as_float(self.pixels.index_select(0, rows), self.device).clone()
+            return self.stems.index_select(0, rows)
+        return as_float(self.pixels.index_select(0, rows.to(self.pixels.device)), self.device)
 
     def _trunk(self, maps: Tensor) -> Tensor:
-        """Hidden values (B, D) float32 of mixed maps or images, which may be overwritten."""
+        """Hidden values (B, D) float32 of mixed maps or images, which are overwritten."""
         if self.stems is None and self.parts.stem is not None:
             maps = self.parts.stem(maps)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):

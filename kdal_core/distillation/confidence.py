@@ -101,8 +101,13 @@ def logits_of(student: Student, x: Tensor) -> Tensor:
 
 def highest_probability(logits: Tensor) -> Tensor:
     """C1: the largest entry of the softmax of each row of logits (M, classes): (M,) float32."""
-    columns = logits.float().T.contiguous()  # torch works along long rows eight times as fast as along short ones
-    found = (columns - columns.amax(dim=0)).exp_().sum(dim=0).reciprocal_()  # the largest is exp(0) / sum
+    return highest_of_columns(logits.float().T.contiguous())  # torch is eight times as fast along long rows
+
+
+def highest_of_columns(logits: Tensor) -> Tensor:
+    """C1 of logits (..., classes, M): (..., M)."""
+    # The largest is exp(0) / sum.
+    found = (logits - logits.amax(dim=-2, keepdim=True)).exp_().sum(dim=-2).reciprocal_()
     if torch.isnan(found).any():
         raise InvalidInput("student gives NaN or infinite logits: its training failed; lower the learning rate.")
     return found
