@@ -252,7 +252,7 @@ def main() -> None:
     for name in options.datasets:
         queries = options.queries or QUERIES[name]
         experiment = Experiment(
-            name, 2000, queries, options.stages, options.candidates, (options.epochs, 2000, 100_000), (20, 100_000)
+            name, 2000, queries, options.stages, options.candidates, (options.epochs, 4000, 100_000), (20, 100_000)
         )
         if options.quick:
             experiment = Experiment(name, 100, 300, 2, 1000, (1, 60, 60), (1, 300))

@@ -24,7 +24,7 @@ from kdal_core.models import Network
 from kdal_core.training import ModelSpec, TrainConfig, TrainResult, resolve_device, train
 from kdal_core.validation import InvalidInput, as_count
 
-STAGE_TRAINING = TrainConfig(epochs=20, batch_size=128, lr=4e-3, min_steps=2000, max_steps=6000)
+STAGE_TRAINING = TrainConfig(epochs=20, batch_size=128, lr=4e-3, min_steps=4000, max_steps=6000)
 """With 500 steps on 2,000 images a student is far from done: see docs/results.md."""
 
 
