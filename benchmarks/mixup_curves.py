@@ -70,7 +70,7 @@ class Experiment:
 
     Attributes:
         dataset, real, queries, stages, candidates: sizes; `candidates` pairs are looked at in each stage.
-        student_steps: (epochs, max_steps) of each student.
+        student_steps: (epochs, min_steps, max_steps) of each student.
         teacher_steps: (epochs, max_steps) of the teacher.
     """
 
@@ -79,13 +79,13 @@ class Experiment:
     queries: int
     stages: int
     candidates: int
-    student_steps: tuple[int, int]
+    student_steps: tuple[int, int, int]
     teacher_steps: tuple[int, int]
 
 
 def student_training(experiment: Experiment) -> TrainConfig:
-    epochs, most = experiment.student_steps
-    return TrainConfig(epochs=epochs, batch_size=128, lr=4e-3, min_steps=min(500, most), max_steps=most, device="cpu")
+    epochs, least, most = experiment.student_steps
+    return TrainConfig(epochs=epochs, batch_size=128, lr=4e-3, min_steps=least, max_steps=most, device="cpu")
 
 
 def teacher_of(experiment: Experiment, data: Dataset, folder: Path) -> tuple[Network, float]:
@@ -252,10 +252,10 @@ def main() -> None:
     for name in options.datasets:
         queries = options.queries or QUERIES[name]
         experiment = Experiment(
-            name, 2000, queries, options.stages, options.candidates, (options.epochs, 100_000), (20, 100_000)
+            name, 2000, queries, options.stages, options.candidates, (options.epochs, 4000, 100_000), (20, 100_000)
         )
         if options.quick:
-            experiment = Experiment(name, 100, 300, 2, 1000, (1, 60), (1, 300))
+            experiment = Experiment(name, 100, 300, 2, 1000, (1, 60, 60), (1, 300))
         seeds = 1 if options.quick else options.seeds
         data = load_dataset(DataSettings(name=name), options.data)
         teacher, score = teacher_of(experiment, data, folder)
