@@ -97,7 +97,8 @@ def as_distributions(x: Tensor, columns: int) -> Tensor:
 def from_distributions(probabilities: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Probabilities (..., R, G + 1) -> x (..., R) as shares of the width, and the probability (..., R) of a lane.
 
-    x is the mean over the columns next to that of `likeliest_path`, which is finer than a column.
+    x is the mean over the columns next to that of `likeliest_path`, which is finer than a column; where the path passes
+    a row at a place that has no probability, over those next to the row's likeliest one.
 
     Args:
         probabilities: of G columns and, last, of no lane, for R rows from top to bottom.
@@ -111,11 +112,20 @@ def from_distributions(probabilities: Tensor, wanted: Tensor | None = None) -> t
     if wanted is None:
         wanted = torch.ones(probabilities.shape[:-2], dtype=torch.bool, device=probabilities.device)
     places = probabilities[..., :columns][wanted]  # (M, R, G)
-    near = likeliest_path(places)[..., None] + torch.arange(-WINDOW, WINDOW + 1, device=places.device)  # (M, R, 5)
-    weights = places.gather(-1, near.clamp(0, columns - 1)) * ((near >= 0) & (near < columns))
+    path = likeliest_path(places)
+    near, weights = _around(path, places)
+    if (lost := weights.sum(dim=-1) < IMPOSSIBLE).any():  # two leaps cost more than to pass a row where nothing is
+        near, weights = _around(torch.where(lost, places.argmax(dim=-1), path), places)
     x = probabilities.new_full(probabilities.shape[:-1], torch.nan)
     x[wanted] = (weights * (near + 0.5)).sum(dim=-1) / weights.sum(dim=-1).clamp(min=1e-9) / columns
     return x, 1 - probabilities[..., -1]
+
+
+def _around(path: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """The columns next to those of a path (M, R), and what they weigh (both (M, R, 5)); none beyond the image."""
+    near = path[..., None] + torch.arange(-WINDOW, WINDOW + 1, device=places.device)
+    columns = places.shape[-1]
+    return near, places.gather(-1, near.clamp(0, columns - 1)) * ((near >= 0) & (near < columns))
 
 
 def likeliest_path(places: Tensor) -> Tensor:
