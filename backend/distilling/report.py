@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
@@ -21,6 +20,7 @@ from backend.distilling.material import Material
 from backend.distilling.outcome import Outcome
 from kdal_core.distillation import QueryLedger, Teacher, ask, mix_images, unasked
 from kdal_core.simulation import plots
+from kdal_core.simulation.report import templates
 
 SHOWN = 8
 """Mixes of a stage on the picture sheet: those that the student was least sure of."""
@@ -69,18 +69,19 @@ def write_report(outcome: Outcome, material: Material, ledger: QueryLedger, teac
     figure = draw(outcome)
     figure.savefig(outcome.folder / "curve.png", dpi=150)
     (outcome.folder / "summary.json").write_text(summary(outcome), encoding="utf-8")
-    environment = Environment(
-        loader=PackageLoader("backend.distilling"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("report.html").render(
-        outcome=outcome,
-        headline=headline(outcome),
-        cards=cards(outcome),
-        picture=Markup(plots.svg(figure)),  # drawn by us, its words escaped by matplotlib
-        scored=bool(curve(outcome.stages)),
-        rows=rows(outcome),
-        sheet=sheet(outcome, material, ledger, teacher),
-        settings=yaml.safe_dump(outcome.plan.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
+    page = (
+        templates("backend.distilling")
+        .get_template("report.html")
+        .render(
+            outcome=outcome,
+            headline=headline(outcome),
+            cards=cards(outcome),
+            picture=Markup(plots.svg(figure)),  # drawn by us, its words escaped by matplotlib
+            scored=bool(curve(outcome.stages)),
+            rows=rows(outcome),
+            sheet=sheet(outcome, material, ledger, teacher),
+            settings=yaml.safe_dump(outcome.plan.model_dump(mode="json", exclude_defaults=True), sort_keys=False),
+        )
     )
     path = outcome.folder / "index.html"
     path.write_text(page, encoding="utf-8")

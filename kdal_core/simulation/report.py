@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kdal_core.simulation import plots
@@ -163,32 +163,41 @@ class Row:
     seeds: int
 
 
-def page(results: Results, summary: Summary, picture: str) -> str:
-    """One self-contained HTML page; `picture` is an <svg> element, everything else is escaped."""
-    found = claims(results, summary)
-    environment = Environment(
-        loader=PackageLoader("kdal_core.simulation"),
+def templates(package: str) -> Environment:
+    """The templates of a package, which may extend `page.html`, the frame that all reports have in common."""
+    frame = PackageLoader("kdal_core.simulation")
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(package), frame]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(
-        results=results,
-        summary=summary,
-        headline=headline(results, summary),
-        cards=cards(results, summary),
-        picture=Markup(picture),
-        rows=[_row(arm, summary) for arm in summary.arms],
-        score_rows=score_rows(summary),
-        protocol=_protocol(results, summary),
-        settings=_settings(results),
-        level=f"{HEADLINE_LEVEL:.0%}",
-        metric=capital(results.metric),
-        claims=found,
-        claim_heads=claim_heads(found),
-        pick_rows=pick_rows(found),
-        correlation_rows=correlation_rows(found),
+
+
+def page(results: Results, summary: Summary, picture: str) -> str:
+    """One self-contained HTML page; `picture` is an <svg> element, everything else is escaped."""
+    found = claims(results, summary)
+    return (
+        templates("kdal_core.simulation")
+        .get_template("report.html")
+        .render(
+            results=results,
+            summary=summary,
+            headline=headline(results, summary),
+            cards=cards(results, summary),
+            picture=Markup(picture),
+            rows=[_row(arm, summary) for arm in summary.arms],
+            score_rows=score_rows(summary),
+            protocol=_protocol(results, summary),
+            settings=_settings(results),
+            level=f"{HEADLINE_LEVEL:.0%}",
+            metric=capital(results.metric),
+            claims=found,
+            claim_heads=claim_heads(found),
+            pick_rows=pick_rows(found),
+            correlation_rows=correlation_rows(found),
+        )
     )
 
 
