@@ -20,6 +20,7 @@ from backend.resources import Resources, round_key
 from backend.snapshots import Snapshot
 from kdal_core.acquisition import PoolScores, Strategy, cold_start, cold_start_features, prediction_gap, strategy
 from kdal_core.errors import AssetError
+from kdal_core.tasks import Task
 from kdal_core.training import infer
 
 Json = dict[str, Any]
@@ -69,7 +70,7 @@ def score_shard(
         task = snapshot.format.task()
         device = resources.settings.device
         outputs = {}
-        probable = "probabilities" in chosen_strategy(snapshot.policy).needs
+        probable = "probabilities" in chosen_strategy(snapshot.policy, task).needs
         # A student of a black-box teacher has no other networks beside it.
         roles = (STUDENT, TEACHER, DISTILLED) if snapshot.policy.black_box is None else (DISTILLED,)
         for i, role in enumerate(roles):
@@ -101,7 +102,8 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
     Behind the ordered pool come the tasks that people skipped, then those whose image cannot be read.
     """
     policy = snapshot.policy
-    chosen = chosen_strategy(policy)
+    task = snapshot.format.task()
+    chosen = chosen_strategy(policy, task)
     wanted = {"tasks", *(chosen.needs | {"features"} if trained else {"thumbnails"})}
     shards = [
         {name: array for name, array in resources.assets.read_arrays(key).items() if name in wanted}
@@ -114,7 +116,7 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
     if len(tasks):
         if not trained:
             thumbnails = np.concatenate([s["thumbnails"] for s in scored])
-            selection = _cold_order(policy, thumbnails, snapshot.format.task().even_light)
+            selection = _cold_order(policy, thumbnails, task.even_light)
         else:
             joined = {name: np.concatenate([s[name] for s in scored]) for name in chosen.needs | {"features"}}
             selection = chosen(PoolScores(**joined, seed=policy.seed + number, budget=policy.served))
@@ -127,12 +129,12 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
     return {"ordered": len(order), "skipped": len(snapshot.skipped), "unreadable": len(unreadable)}
 
 
-def chosen_strategy(policy: Policy) -> Strategy:
-    """The policy's strategy, with the policy's parameters where it names them and the strategy has them."""
+def chosen_strategy(policy: Policy, task: Task) -> Strategy:
+    """The policy's strategy, with the parameters that the policy names, else the task, where the strategy has them."""
     named = {
         name: value for name in ("k", "beta", "eps", "mode", "formula") if (value := getattr(policy, name)) is not None
     }
-    return strategy(policy.strategy, **(named if policy.strategy == "kd_gap" else {}))
+    return strategy(policy.strategy, **({**task.acquisition, **named} if policy.strategy == "kd_gap" else {}))
 
 
 def regions(resources: Resources, snapshot: Snapshot, number: int) -> dict[int, list[Json]]:

@@ -64,6 +64,7 @@ class BoxTask:
     kind = "boxes"
     metric_name = "mAP@.5"
     training: ClassVar[dict[str, Any]] = {"lr": 4e-3, "batch_size": 8, "min_steps": 400}  # chosen on BCCD's validation
+    acquisition: ClassVar[dict[str, Any]] = {}
     even_light = False
     longest_side = 512  # objects are small: at half of it many are smaller than the finest grid's cells
 

@@ -35,6 +35,7 @@ class ClassificationTask:
     kind = "classification"
     metric_name = "accuracy"
     training: ClassVar[dict[str, Any]] = {}
+    acquisition: ClassVar[dict[str, Any]] = {}
     even_light = False
     longest_side = 224
 

@@ -61,6 +61,8 @@ class LaneTask:
         "temperature": 1.0,
         "unlabelled": True,
     }
+    # Lanes on which both gaps are large are those whose paint is gone: they teach little, and are labelled wrong.
+    acquisition: ClassVar[dict[str, Any]] = {"formula": "four_case"}
     even_light = True  # a road is the same road at night, and pale ones, whose paint is worn, teach little
     longest_side = 400  # lanes are thin: at half of it they are one pixel wide where they begin
 

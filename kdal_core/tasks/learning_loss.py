@@ -63,6 +63,11 @@ class LearningLossTask:
         return self.inner.longest_side
 
     @property
+    def acquisition(self) -> Mapping[str, Any]:
+        """The inner task's."""
+        return self.inner.acquisition
+
+    @property
     def even_light(self) -> bool:
         """The inner task's."""
         return self.inner.even_light

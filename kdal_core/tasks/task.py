@@ -38,6 +38,10 @@ class Task(Protocol):
         """Pixels of an image's longer side that its networks see, unless somebody says otherwise."""
 
     @property
+    def acquisition(self) -> Mapping[str, Any]:
+        """Parameters of the strategy `kd_gap` in which its defaults do not suit the task."""
+
+    @property
     def even_light(self) -> bool:
         """Whether the first batch, chosen before there is a model, takes images of other light for alike."""
 

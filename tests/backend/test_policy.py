@@ -28,9 +28,16 @@ def test_every_strategy_of_a_policy_needs_no_more_than_a_round_scores(name):
 
 def test_what_an_owner_sets_of_kd_gap_reaches_it_and_no_other_strategy():
     chosen = {"k": 3, "beta": 0.5, "eps": 0.0, "mode": "score", "formula": "four_case"}
-    assert chosen_strategy(Policy.parse(chosen)).parameters == chosen
-    assert chosen_strategy(Policy.parse({})).parameters == {}
-    assert chosen_strategy(Policy.parse({**chosen, "strategy": "margin"})).parameters == {}
+    for task in (ClassificationTask(("cat", "dog")), LaneTask(("lane",))):
+        assert chosen_strategy(Policy.parse(chosen), task).parameters == chosen
+        assert chosen_strategy(Policy.parse({}), task).parameters == task.acquisition
+        assert chosen_strategy(Policy.parse({**chosen, "strategy": "margin"}), task).parameters == {}
+
+
+def test_lanes_are_ordered_away_from_worn_paint_unless_the_owner_says_otherwise():
+    task = LaneTask(("lane",))
+    assert chosen_strategy(Policy.parse({"k": 3}), task).parameters == {"k": 3, "formula": "four_case"}
+    assert chosen_strategy(Policy.parse({"formula": "published"}), task).parameters == {"formula": "published"}
 
 
 @pytest.mark.parametrize("name", get_args(Policy.model_fields["strategy"].annotation))
