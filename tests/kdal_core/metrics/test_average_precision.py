@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
@@ -50,6 +50,7 @@ def random_images(rng, count=3):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.3, 0.5, 0.75]))
+@example(2964, 0.3)
 @settings(max_examples=25)
 def test_it_is_that_of_its_definition(seed, iou):
     rng = np.random.default_rng(seed)
@@ -60,8 +61,8 @@ def test_it_is_that_of_its_definition(seed, iou):
     pred[0] = random_images(rng, 1)[0]
     for number, image in enumerate(pred):  # no two scores alike: ties have no order
         image["scores"] = image["scores"] + number * 1e-4
-    # a recall that equals one of the 101 but for its last bit may count to either side
-    assert mean_average_precision(pred, gt, iou) == pytest.approx(brute_force(pred, gt, iou), abs=1 / 101)
+    # recalls that equal one of the 101 but for their last bit may count to either side: a 101st in all, in float32
+    assert mean_average_precision(pred, gt, iou) == pytest.approx(brute_force(pred, gt, iou), abs=1 / 101 + 1e-6)
 
 
 def test_known_answers():
