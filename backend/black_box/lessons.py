@@ -89,9 +89,10 @@ def prepare(resources: Resources, project: int, snapshot: Snapshot, number: int)
             open_mixes.append(row)
     others = torch.cat([images[[row for row, task in enumerate(tasks) if task not in labels]], mixes[open_mixes]])
     answered, answers = _answers(resources, snapshot.uid, asked, classes, others)
+    of_people = torch.stack(by_people) if by_people else answers[:0]
     return Lessons(
         images=torch.cat([_tensor(labelled, snapshot.image_size), mixes[settled], others[answered]]),
-        targets=torch.stack([*by_people, *answers]),
+        targets=torch.cat([of_people, answers]),
         by_people=len(by_people),
     )
 

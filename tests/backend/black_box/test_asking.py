@@ -318,6 +318,17 @@ def test_an_image_that_is_gone_takes_its_mixes_with_it_and_nothing_else(resource
     assert len(prepared.targets) == 60 - 1 - with_it
 
 
+def test_when_every_image_is_gone_the_round_says_so_in_words(resources):
+    ask(resources, snapshot(range(20)))
+    key = round_key(UID, 0, "asked.json")
+    value = resources.assets.read_json(key)
+    for image in value["images"]:
+        image["uri"] = "data:image/png;base64,AAAA"
+    resources.assets.write_json(key, value)
+    with pytest.raises(ConfigError, match="cannot train a model"):
+        lessons.train_student(resources, 5, snapshot(range(20)), 0, lambda share: None)
+
+
 def test_the_student_takes_the_serving_role_with_the_choices_in_their_order(resources):
     found = snapshot(range(20), epochs=60)
     ask(resources, found)
