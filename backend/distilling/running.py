@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -108,15 +108,8 @@ def run_distillation(
             journal = _distil(plan, material, teacher, ledger, journal, settings.device, progress)
         student, spec = load_checkpoint(journal.student())
         (folder / "student.safetensors").write_bytes(journal.student())
-        known, asked, notes = _teacher_accuracy(plan, material.tests, teacher, storage)
+        known, asked, remarks = _teacher_accuracy(plan, material.tests, teacher, storage)
         files = portable.export(student, spec.classes, material.pool, folder, kinds)
-        if missing := [kind for kind in portable.FILES if kind not in kinds and plan.exports is None]:
-            notes.append(f'Not exported as {", ".join(missing)}: pip install "kdal[export]" and run again.')
-        if lost := ledger.spent - store.answered():
-            notes.append(
-                f"{lost:,} of the queries counted have no answer: they were under way when a run was interrupted, or "
-                "were answered with something that is no answer. The teacher may have charged for them."
-            )
         outcome = Outcome(
             plan=plan,
             student=student,
@@ -130,7 +123,7 @@ def run_distillation(
             tests=0 if material.tests is None else len(material.tests.labels),
             accuracy=journal.stages[-1].accuracy,
             teacher_accuracy=known,
-            notes=tuple(notes),
+            notes=(*remarks, *_notes(plan, kinds, ledger.spent - store.answered())),
             exports=tuple(files),
             folder=folder,
         )
@@ -139,6 +132,19 @@ def run_distillation(
         return outcome
     finally:
         storage.close()
+
+
+def _notes(plan: Distillation, kinds: Sequence[str], lost: int) -> list[str]:
+    """What to know of a run: exports that nobody refused and that are not there, queries that have no answer."""
+    notes = []
+    if missing := [kind for kind in portable.FILES if kind not in kinds and plan.exports is None]:
+        notes.append(f'Not exported as {", ".join(missing)}: pip install "kdal[export]" and run again.')
+    if lost:
+        notes.append(
+            f"{lost:,} of the queries counted have no answer: they were under way when a run was interrupted, or "
+            "were answered with something that is no answer. The teacher may have charged for them."
+        )
+    return notes
 
 
 def _distil(
