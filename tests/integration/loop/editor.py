@@ -1,4 +1,4 @@
-"""A person at Label Studio's editor: opens the next task, drags what kdal has drawn, submits."""
+"""A person at Label Studio's editor: opens the next task, sees what kdal suggests, drags it, submits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,26 @@ from tests.integration.harness import Project
 
 WIDTH, TALL = 1280, 2000
 """Pixels of the page. The list of regions has rows for those alone that it has room for: it is read in a tall one."""
+
+
+def next_ticked(page: Page, project: Project, question: str, picture: Path) -> str:
+    """Open the queue's next task of a project of choices, wait until it is all there, take a picture.
+
+    Returns:
+        Name of the one choice that is ticked.
+    """
+    page.set_viewport_size({"width": WIDTH, "height": 800})
+    page.goto(f"{project.api.url}/projects/{project.id}/data")
+    page.get_by_role("button", name="Label All Tasks").click(timeout=60_000)
+    expect(page.get_by_text(question)).to_be_visible(timeout=60_000)
+    checked = page.locator("input[type=checkbox]:checked")
+    expect(checked).to_have_count(1)
+    expect(page.get_by_role("img", name="image", exact=True)).to_be_visible()
+    page.wait_for_function("() => [...document.images].every(i => i.complete)")
+    page.wait_for_timeout(500)
+    page.screenshot(path=picture)
+    assert picture.stat().st_size > 10_000
+    return checked.get_attribute("name") or ""
 
 
 @dataclass(frozen=True)

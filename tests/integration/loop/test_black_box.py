@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import requests
 import yaml
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from backend.black_box.record import account_of
 from backend.resources import round_key
@@ -24,6 +23,7 @@ from tests.backend.teachers.conftest import Endpoint
 from tests.integration.harness import DIGITS_CONFIG, Api, Bucket, Project
 from tests.integration.loop import digit_teacher
 from tests.integration.loop.digit_teacher import SAID, WRONG
+from tests.integration.loop.editor import next_ticked
 from tests.integration.loop.running import RunningKdal, drain
 
 Make = Callable[[int], tuple[Project, dict[int, int]]]
@@ -249,19 +249,7 @@ def test_the_labelling_screen_shows_the_teachers_choice_before_the_first_label(
     kdal.wait_open(project, 0, timeout=300)
     digit, sure, _ = suggestions(project)[kdal.order(project, 0)[0]]
     assert sure == min(probability for _, probability, _ in suggestions(project).values())
-
-    page.set_viewport_size({"width": 1280, "height": 800})
-    page.goto(f"{project.api.url}/projects/{project.id}/data")
-    page.get_by_role("button", name="Label All Tasks").click(timeout=60_000)
-    expect(page.get_by_text("Which digit is this?")).to_be_visible(timeout=60_000)
-    checked = page.locator("input[type=checkbox]:checked")
-    expect(checked).to_have_count(1)
-    assert checked.get_attribute("name") == str(digit)
-    page.wait_for_function("() => [...document.images].every(i => i.complete)")
-    page.wait_for_timeout(500)
-    picture = Path(os.environ.get("KDAL_PICTURES") or tmp_path) / "black-box.png"
-    page.screenshot(path=picture)
-    assert picture.stat().st_size > 10_000
+    assert next_ticked(page, project, "Which digit is this?", tmp_path / "black-box.png") == str(digit)
 
 
 @pytest.mark.parametrize(

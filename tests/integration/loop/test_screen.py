@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 from examples.digits import Digits
 from tests.integration.harness import Api, Project
+from tests.integration.loop.editor import next_ticked
 from tests.integration.loop.running import RunningKdal, drain
 
 
@@ -33,21 +34,9 @@ def test_the_labelling_screen_shows_kdals_pre_annotation_and_submits_it(
     (prediction,) = next(t for t in project.tasks() if t["id"] == task)["predictions"]
     predicted = prediction["result"][0]["value"]["choices"][0]
 
-    page.set_viewport_size({"width": 1280, "height": 800})
-    page.goto(f"{project.api.url}/projects/{project.id}/data")
-    page.get_by_role("button", name="Label All Tasks").click(timeout=60_000)
-    expect(page.get_by_text("Which digit is this?")).to_be_visible(timeout=60_000)
-    checked = page.locator("input[type=checkbox]:checked")
-    expect(checked).to_have_count(1)
-    assert checked.get_attribute("name") == str(predicted)
-    image = page.get_by_role("img", name="image", exact=True)
-    expect(image).to_be_visible()
-    page.wait_for_function("() => [...document.images].every(i => i.complete)")
     # KDAL_PICTURES=docs/pictures renews the README's picture.
     picture = Path(os.environ.get("KDAL_PICTURES") or tmp_path) / "labelling.png"
-    page.wait_for_timeout(500)
-    page.screenshot(path=picture)
-    assert picture.stat().st_size > 10_000
+    assert next_ticked(page, project, "Which digit is this?", picture) == str(predicted)
 
     page.locator("button", has_text="Submit").first.click()
     kdal.wait_counted(project, 1)
