@@ -7,9 +7,8 @@ once (primary key). Large things (orders, scores, checkpoints) are assets; rows 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from filelock import FileLock
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -31,15 +31,21 @@ from sqlalchemy import (
     delete,
     event,
     select,
+    text,
     update,
 )
 from sqlalchemy.engine import Dialect, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from kdal_core.errors import ConfigError
 
 Json = dict[str, Any]
+
+OPENING = 120
+"""Seconds that a process waits for another that brings the tables up to date."""
+LOCK_KEY = 0x6B64616C
+"""PostgreSQL's number for kdal's lock on opening: the bytes of "kdal"."""
 
 
 def now() -> datetime:
@@ -393,11 +399,31 @@ def _published(project: int) -> Select[Round]:
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    # Readers never wait for the writer, and a writer waits for another rather than fail.
-    cursor.execute("PRAGMA journal_mode=WAL")
+    # A writer waits for another rather than fail, and readers never wait for the writer.
     cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """No other process opens this database meanwhile: server and worker start at once on a fresh machine.
+
+    SQLite cannot be asked to wait here: a file that two connections turn to WAL at once is "locked", whatever its
+    timeout.
+    """
+    if engine.dialect.name == "sqlite":
+        file = engine.url.database
+        with FileLock(f"{file}.lock", timeout=OPENING) if file else nullcontext():
+            yield
+    else:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK_KEY})
 
 
 def _bring_up_to_date(engine: Engine) -> None:
@@ -405,19 +431,11 @@ def _bring_up_to_date(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", "backend:migrations")
     scripts = ScriptDirectory.from_config(config)
-    # Server and worker start at once on a fresh machine: one of them may find a table made under its hands.
-    for attempt in range(10):
-        with engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
+    with _alone(engine), engine.begin() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
         if current == scripts.get_current_head():
             return
         if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
             raise ConfigError(f"the database was made by a newer kdal (its tables are at {current}): update kdal")
-        try:
-            with engine.begin() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-        except (OperationalError, ProgrammingError, IntegrityError):
-            if attempt == 9:
-                raise
-            time.sleep(0.3)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
