@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import get_args
 
 import pytest
 import torch
 
-from backend import scoring
 from backend.images import ImageRef
 from backend.learning import DISTILLED, STUDENT, TEACHER, gate
 from backend.policy import Policy
 from backend.resources import round_key
 from backend.snapshots import Labelled, Snapshot
 from examples.blood_cells import SIZE, render
-from kdal_core.errors import AssetError
 from kdal_core.tasks import Box, get_task
 from kdal_core.tasks.box import clean_box
 from kdal_core.training import ModelSpec, save_checkpoint
 from tests.backend.conftest import png
+from tests.backend.steps import PROJECT, assert_refused_when_damaged, order, pre_annotations
 
 UID = "4.1795301030"
 CONFIG = (
@@ -47,8 +45,8 @@ def boxes_in(number: int) -> tuple[Box, ...]:
 @pytest.fixture
 def make_snapshot(resources):
     """`make_snapshot(**policy)`: four held-out labels, one of them without boxes, and eight unlabelled images."""
-    resources.storage.put_project(4, UID, CONFIG, {})
-    resources.storage.begin_round(4, 0, "connect")
+    resources.storage.put_project(PROJECT, UID, CONFIG, {})
+    resources.storage.begin_round(PROJECT, 0, "connect")
 
     def make(**policy):
         labelled = [Labelled(picture(i), boxes_in(i), held_out=True) for i in range(3)]
@@ -83,21 +81,13 @@ def test_boxes_come_out_of_a_stored_snapshot_with_every_digit(resources, make_sn
     "target", [5, [{}], [{"label": 3, "box": [0, 0, 1, 1]}], [{"label": 0, "box": [1, 2, 3]}], [{"label": 0, "box": 1}]]
 )
 def test_a_stored_snapshot_with_damaged_boxes_is_refused(resources, make_snapshot, target):
-    make_snapshot().save(resources, 0)
-    key = round_key(UID, 0, "snapshot.json")
-    value = json.loads(resources.assets.read(key))
-    value["labelled"][0]["target"] = target
-    resources.assets.write_json(key, value)
-    with pytest.raises(AssetError, match="damaged"):
-        Snapshot.load(resources, UID, 0)
+    assert_refused_when_damaged(resources, make_snapshot(), target)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_of_a_policy_orders_a_pool_of_pictures(resources, make_snapshot, trio, strategy):
     snapshot = make_snapshot(strategy=strategy)
-    scoring.score_shard(resources, 4, snapshot, 0, 0, True, 0, lambda share: None)
-    scoring.select(resources, snapshot, 0, True)
-    assert sorted(scoring.Order.load(resources, UID, 0).tasks) == [ref.task_id for ref in snapshot.pool]
+    assert sorted(order(resources, snapshot)) == [ref.task_id for ref in snapshot.pool]
 
 
 def test_pictures_are_pre_annotated_with_boxes_and_measured_by_map(resources, make_snapshot, trio):
@@ -105,10 +95,7 @@ def test_pictures_are_pre_annotated_with_boxes_and_measured_by_map(resources, ma
     facts = gate(resources, snapshot, 0, serving=None)
     assert (facts["metric"], facts["held_out"], facts["promoted"]) == ("mAP@.5", 4, True)
     assert 0 <= facts["held_out_score"] <= 1
-    scoring.score_shard(resources, 4, snapshot, 0, 0, True, 0, lambda share: None)
-    found = scoring.regions(resources, snapshot, 0)
-    assert sorted(found) == [ref.task_id for ref in snapshot.pool]
-    boxes = [region for regions in found.values() for region in regions]
+    boxes = pre_annotations(resources, snapshot)
     assert boxes
     for box in boxes:
         assert (box["type"], box["from_name"]) == ("rectanglelabels", "cell")

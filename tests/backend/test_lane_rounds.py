@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import replace
 from typing import get_args
 
@@ -11,18 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from backend import scoring
 from backend.images import ImageRef
 from backend.learning import DISTILLED, STUDENT, TEACHER, gate, load_model, train_distilled, train_student_and_teacher
 from backend.policy import Policy
 from backend.resources import round_key
 from backend.snapshots import Labelled, Snapshot
 from examples.road_scenes import render
-from kdal_core.errors import AssetError
 from kdal_core.tasks import Lane, get_task
 from kdal_core.tasks.lane import clean_lane
 from kdal_core.training import ModelSpec, save_checkpoint
 from tests.backend.conftest import png
+from tests.backend.steps import PROJECT, assert_refused_when_damaged, order, pre_annotations
 
 UID = "4.1795301030"
 SIZE = (36, 100)
@@ -45,8 +43,8 @@ def lanes_of(number: int) -> tuple[Lane, ...]:
 @pytest.fixture
 def make_snapshot(resources):
     """`make_snapshot(**policy)`: six held-out labels, one of them without lanes, and 14 unlabelled images."""
-    resources.storage.put_project(4, UID, CONFIG, {})
-    resources.storage.begin_round(4, 0, "connect")
+    resources.storage.put_project(PROJECT, UID, CONFIG, {})
+    resources.storage.begin_round(PROJECT, 0, "connect")
 
     def make(**policy):
         labelled = [Labelled(picture(i), lanes_of(i), held_out=True) for i in range(5)]
@@ -84,21 +82,13 @@ def test_lanes_come_out_of_a_stored_snapshot_with_every_digit(resources, make_sn
 
 @pytest.mark.parametrize("target", [5, [{}], [{"label": 2, "points": [[0, 0], [1, 1]]}], [{"label": 0, "points": [1]}]])
 def test_a_stored_snapshot_with_damaged_lanes_is_refused(resources, make_snapshot, target):
-    make_snapshot().save(resources, 0)
-    key = round_key(UID, 0, "snapshot.json")
-    value = json.loads(resources.assets.read(key))
-    value["labelled"][0]["target"] = target
-    resources.assets.write_json(key, value)
-    with pytest.raises(AssetError, match="damaged"):
-        Snapshot.load(resources, UID, 0)
+    assert_refused_when_damaged(resources, make_snapshot(), target)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_of_a_policy_orders_a_pool_of_roads(resources, make_snapshot, trio, strategy):
     snapshot = make_snapshot(strategy=strategy)
-    scoring.score_shard(resources, 4, snapshot, 0, 0, True, 0, lambda share: None)
-    scoring.select(resources, snapshot, 0, True)
-    assert sorted(scoring.Order.load(resources, UID, 0).tasks) == [ref.task_id for ref in snapshot.pool]
+    assert sorted(order(resources, snapshot)) == [ref.task_id for ref in snapshot.pool]
 
 
 def test_roads_are_pre_annotated_with_editable_lines_and_measured_by_lanes_found(resources, make_snapshot, trio):
@@ -106,10 +96,7 @@ def test_roads_are_pre_annotated_with_editable_lines_and_measured_by_lanes_found
     facts = gate(resources, snapshot, 0, serving=None)
     assert (facts["metric"], facts["held_out"], facts["promoted"]) == ("lane F1", 6, True)
     assert 0 <= facts["held_out_score"] <= 1
-    scoring.score_shard(resources, 4, snapshot, 0, 0, True, 0, lambda share: None)
-    found = scoring.regions(resources, snapshot, 0)
-    assert sorted(found) == [ref.task_id for ref in snapshot.pool]
-    lanes = [region for regions in found.values() for region in regions]
+    lanes = pre_annotations(resources, snapshot)
     assert lanes
     for lane in lanes:
         assert (lane["type"], lane["from_name"]) == ("vectorlabels", "lane")
@@ -125,7 +112,7 @@ def test_the_distilled_student_of_a_round_hears_about_the_pool_unless_the_owner_
         labelled = [Labelled(picture(i), lanes_of(i), held_out=False) for i in range(4)]
         snapshot = replace(found, labelled=labelled, pool=found.pool[:pool])
         for step in (train_student_and_teacher, train_distilled):
-            step(resources, 4, snapshot, 0, lambda share: None)
+            step(resources, PROJECT, snapshot, 0, lambda share: None)
         model, _ = load_model(resources, UID, 0, DISTILLED)
         return torch.cat([value.flatten() for value in model.parameters()])
 
