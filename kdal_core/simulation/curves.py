@@ -169,7 +169,7 @@ def _hours(crossings: Sequence[Crossing | None]) -> Reach:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against the baseline on the way to a level, over the seeds that both have finished.
+    """An arm against the baseline on the way to a level, over the seeds of which both are known.
 
     Attributes:
         own: labels of the arm.
@@ -323,8 +323,8 @@ def _summarise_arm(arm: str, runs: Runs, baseline: Runs, full: dict[int, float],
     """One arm; `baseline` is empty for the baseline itself."""
     done, other = finished(runs, last_round), finished(baseline, last_round)
     paired = sorted(done.keys() & other.keys())
-    known = [seed for seed in done if seed in full]
-    pairs = [seed for seed in paired if seed in full]
+    known = {level: crossings(runs, full, level, last_round) for level in LEVELS}
+    reference = {level: crossings(baseline, full, level, last_round) for level in LEVELS if baseline}
     return ArmSummary(
         arm=arm,
         seeds=tuple(sorted(runs)),
@@ -334,12 +334,9 @@ def _summarise_arm(arm: str, runs: Runs, baseline: Runs, full: dict[int, float],
         differences=difference_curve(runs, baseline),
         area=interval([area(run) for run in done.values()]),
         area_difference=interval([area(done[seed]) - area(other[seed]) for seed in paired]),
-        reaches={level: reach(_crossings(done, known, full, level)) for level in LEVELS},
-        comparisons={
-            level: compare(_crossings(done, pairs, full, level), _crossings(other, pairs, full, level))
-            for level in (LEVELS if baseline else ())
-        },
-        hours=_hours(_crossings(done, known, full, HEADLINE_LEVEL)),
+        reaches={level: reach(list(known[level].values())) for level in LEVELS},
+        comparisons={level: compare(*_paired(known[level], reference[level])) for level in reference},
+        hours=_hours(list(known[HEADLINE_LEVEL].values())),
         wrong=interval([share for run in done.values() if (share := wrong_share(run)) is not None]),
         wrong_difference=interval(
             [
@@ -355,9 +352,25 @@ def _summarise_arm(arm: str, runs: Runs, baseline: Runs, full: dict[int, float],
     )
 
 
-def _crossings(runs: Runs, seeds: Sequence[int], full: dict[int, float], level: float) -> list[Crossing | None]:
-    """One entry for each seed: where its run reached `level` of the seed's own full score."""
-    return [crossing(runs[seed], level * full[seed]) for seed in seeds]
+def crossings(runs: Runs, full: dict[int, float], level: float, last_round: int) -> dict[int, Crossing | None]:
+    """{seed: where its run reached `level` of the seed's own full score, None for nowhere}, as far as that is known.
+
+    A run that stopped short tells nothing where it has not got there yet, and then those of its arm that were quicker
+    are not counted either: they would be the lucky ones.
+    """
+    found = {seed: crossing(run, level * full[seed]) for seed, run in sorted(runs.items()) if seed in full}
+    done = finished(runs, last_round)
+    if all(found[seed] is not None or seed in done for seed in found):
+        return found
+    return {seed: place for seed, place in found.items() if seed in done}
+
+
+def _paired(
+    own: dict[int, Crossing | None], other: dict[int, Crossing | None]
+) -> tuple[list[Crossing | None], list[Crossing | None]]:
+    """Both of the seeds that are known of both."""
+    seeds = sorted(own.keys() & other.keys())
+    return [own[seed] for seed in seeds], [other[seed] for seed in seeds]
 
 
 def _kdal_arm(names: Sequence[str]) -> str | None:
@@ -374,7 +387,7 @@ def _notes(results: Results, by_arm: dict[str, Runs], last_round: int) -> Iterab
     if late := [run for run in runs if run.points[-1].round < last_round]:
         yield (
             f"{len(late)} of {len(runs)} runs have not come to round {last_round} yet: they count in the curves, "
-            "but not in the areas and not in the labels needed to reach a level."
+            "but not in the areas, and in the labels needed for a level only where all runs of their arm got there."
         )
     short: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, of_arm in by_arm.items():

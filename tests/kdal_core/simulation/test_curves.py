@@ -184,6 +184,18 @@ def test_an_unfinished_run_counts_in_the_curve_but_not_where_the_end_matters():
     assert found.notes[0].startswith("1 of 4 runs have not come to round 2 yet")
 
 
+def test_the_labels_for_a_level_that_all_runs_of_an_arm_reached_hang_on_no_later_round():
+    early = [run([0.5, 0.9], seed=0), run([0.7, 0.95], seed=1)]
+    random = [run([0.4, 0.5, 0.9], arm="random", seed=seed) for seed in (0, 1)]
+    found = summarise(results(*early, *random)).arm("kd_gap")
+    assert (found.finished, found.area) == ((), None)
+    assert found.reaches[0.9] == Reach(pytest.approx((200 + 180) / 2), False, 2, 2)
+    assert found.comparisons[0.9].saving.mean == pytest.approx(1 - 190 / 300)
+    # 95% were reached by the quicker run alone, which says nothing of the arm.
+    assert found.reaches[0.95] == Reach(None, False, 0, 0)
+    assert found.comparisons[0.95].saving is None
+
+
 def test_seeds_that_only_one_of_two_arms_has_are_not_compared_and_named():
     random = [run([0.4, 0.6], arm="random", seed=seed) for seed in (0, 1, 2)]
     found = summarise(results(run([0.5, 0.7], seed=1), *random))
