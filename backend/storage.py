@@ -415,7 +415,7 @@ def _alone(engine: Engine) -> Iterator[None]:
     """
     if engine.dialect.name == "sqlite":
         file = engine.url.database
-        with FileLock(f"{file}.lock", timeout=OPENING) if file else nullcontext():
+        with nullcontext() if file in (None, "", ":memory:") else FileLock(f"{file}.lock", timeout=OPENING):
             yield
     else:
         with engine.connect() as connection:
