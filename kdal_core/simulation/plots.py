@@ -195,7 +195,7 @@ def _finish(axes: Axes, budgets: Sequence[int]) -> None:
 
 
 def _draw_legend(figure: Figure, summary: Summary, style: Mapping[str, Look]) -> None:
-    """Outside the axes, the best arm by area on top."""
+    """Outside the axes, the best arm by area on top; that is said where all have an area."""
     if not summary.arms:
         return
     handles = [Line2D([], [], label=arm.arm, **style[arm.arm].line) for arm in summary.arms]
@@ -206,7 +206,7 @@ def _draw_legend(figure: Figure, summary: Summary, style: Mapping[str, Look]) ->
         frameon=False,
         labelcolor=INK,
         handlelength=3.4,
-        title="largest area first",
+        title="largest area first" if all(arm.area for arm in summary.arms) else None,
     )
     legend.get_title().set_color(INK)
     for text, arm in zip(legend.get_texts(), summary.arms, strict=True):
