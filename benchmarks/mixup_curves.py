@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.mixup_report import draw, summary, table
 from kdal_core.distillation import (
     Distilled,
     MixupConfig,
@@ -44,10 +45,6 @@ from kdal_core.simulation.images import Dataset, LabelledImages
 from kdal_core.tasks import ClassificationTask
 from kdal_core.training import ModelSpec, TrainConfig, infer, load_checkpoint, save_checkpoint, train
 
-PUBLISHED = {
-    "mnist": {"teacher": 99.29, "zskd": 98.77, "fskd": 80.43, "vanilla_kd": 99.05, "active_mixup": 98.74},
-    "fashion_mnist": {"teacher": 90.80, "zskd": 79.62, "fskd": 68.64, "vanilla_kd": 87.79, "active_mixup": 80.90},
-}
 JUDGES = 5000
 QUERIES = {"mnist": 24_000, "fashion_mnist": 48_000}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -208,27 +205,6 @@ def write(path: Path, found: dict[str, Any]) -> None:
     beside.replace(path)
 
 
-def summary(experiment: Experiment, variants: list[str], seeds: int, teacher: float, folder: Path) -> dict[str, Any]:
-    """Mean and spread of the last stage, and the queries needed to reach the published accuracy."""
-    target = PUBLISHED[experiment.dataset]["active_mixup"]
-    rows: dict[str, Any] = {}
-    for variant in variants:
-        paths = [folder / f"{experiment.dataset}-{variant}-{seed}.json" for seed in range(seeds)]
-        curves = [json.loads(path.read_text())["curve"] for path in paths]
-        last = np.array([curve[-1][1] for curve in curves])
-        reached = [next((queries for queries, score in curve if score >= target), None) for curve in curves]
-        rows[variant] = {
-            "accuracy": round(float(last.mean()), 3),
-            "spread": round(float(last.std(ddof=1)), 3) if len(last) > 1 else None,
-            "success_rate": round(100 * float(last.mean()) / teacher, 2),
-            "queries": curves[0][-1][0],
-            "queries_to_published": reached,
-            "curve": np.mean([[score for _, score in curve] for curve in curves], axis=0).round(3).tolist(),
-            "published": PUBLISHED[experiment.dataset].get(variant),
-        }
-    return {"experiment": asdict(experiment), "teacher": round(teacher, 2), "seeds": seeds, "methods": rows}
-
-
 def main() -> None:
     """Run what is missing, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -263,14 +239,10 @@ def main() -> None:
         for seed in range(seeds):
             for variant in options.methods:
                 run(experiment, variant, seed, data, teacher, folder)
-        report = summary(experiment, options.methods, seeds, score, folder)
-        (folder / f"{name}.json").write_text(json.dumps(report, indent=2))
-        print(f"\n| {name} | queries | accuracy | spread | success rate | published |\n|---|---|---|---|---|---|")
-        print(f"| teacher | | {score:.2f} | | | {PUBLISHED[name]['teacher']} |")
-        for variant, row in report["methods"].items():
-            figures = f"{row['queries']:,} | {row['accuracy']:.2f} | {row['spread']} | {row['success_rate']:.2f}"
-            print(f"| {variant} | {figures} | {row['published'] or ''} |")
-        print()
+        report = summary(name, folder, options.methods, seeds, score)
+        (folder / f"{name}.json").write_text(json.dumps({"experiment": asdict(experiment), **report}, indent=2))
+        draw(report).savefig(folder / f"{name}.png", dpi=150)
+        print(f"\n{table(report)}\n")
 
 
 if __name__ == "__main__":
