@@ -16,6 +16,7 @@ from backend.resources import Resources
 from backend.snapshots import Snapshot
 from backend.teachers import StoredLedger
 from kdal_core.distillation import SoftLabelTask, image_key, mix_images
+from kdal_core.distillation.stages import with_real
 from kdal_core.training import train_student as train
 from kdal_core.training.data import fetch
 
@@ -31,11 +32,19 @@ class Lessons:
         images: uint8 (n, 3, H, W).
         targets: (n, C) float32, probabilities of the project's classes, in the order of its labelling config.
         by_people: the first so many targets come from people's labels alone.
+        real: the rows of images that are no mixes.
     """
 
     images: Tensor
     targets: Tensor
     by_people: int
+    real: Sequence[int]
+
+    def rows(self, real_share: float) -> list[int]:
+        """What a pass of training goes through, real images at least this share of it."""
+        mixed = sorted(set(range(len(self.targets))).difference(self.real))
+        order = [*self.real, *mixed]
+        return [order[row] for row in with_real(len(self.real), len(mixed), real_share)]
 
 
 def train_student(resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress) -> Json:
@@ -49,7 +58,9 @@ def train_student(resources: Resources, project: int, snapshot: Snapshot, number
     lessons = prepare(resources, project, snapshot, number)
     spec = trio_spec(snapshot.policy, task, snapshot.image_size)
     config = train_config(snapshot.policy, task, resources.settings.device)
-    student = train(task, spec, lessons.images, list(lessons.targets), config, progress=progress)
+    terms = resources.teachers.terms(str(snapshot.policy.black_box))
+    rows = lessons.rows(terms.mixes(config, snapshot.policy.seed).training.real_share)
+    student = train(task, spec, lessons.images, list(lessons.targets), config, rows=rows, progress=progress)
     save_model(resources, snapshot, number, DISTILLED, student, spec.model_spec(task, DISTILLED))
     return {
         "student": spec.student,
@@ -87,13 +98,16 @@ def prepare(resources: Resources, project: int, snapshot: Snapshot, number: int)
             by_people.append(weight * labels[tasks[a]] + (1 - weight) * labels[tasks[b]])
         else:
             open_mixes.append(row)
-    others = torch.cat([images[[row for row, task in enumerate(tasks) if task not in labels]], mixes[open_mixes]])
+    unlabelled = [row for row, task in enumerate(tasks) if task not in labels]
+    others = torch.cat([images[unlabelled], mixes[open_mixes]])
     answered, answers = _answers(resources, snapshot.uid, asked, classes, others)
     of_people = torch.stack(by_people) if by_people else answers[:0]
+    first = len(by_people) + sum(row < len(unlabelled) for row in answered)
     return Lessons(
         images=torch.cat([_tensor(labelled, snapshot.image_size), mixes[settled], others[answered]]),
         targets=torch.cat([of_people, answers]),
         by_people=len(by_people),
+        real=[*range(len(labelled)), *range(len(by_people), first)],
     )
 
 

@@ -38,7 +38,7 @@ class DataSettings(Part):
 
 
 class MixupSettings(Part):
-    """Which mixes are asked about; null: as `kdal_core.distillation.MixupConfig` has it, the published rule."""
+    """Which mixes are asked about; null: as `kdal_core.distillation.MixupConfig` and `StageConfig` have it."""
 
     stages: Annotated[int, Field(ge=0, le=10_000)] | None = None
     lambdas: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None
@@ -47,6 +47,7 @@ class MixupSettings(Part):
     memory: Count | None = None
     max_uses: Count | None = None
     random_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    real_share: Annotated[float, Field(ge=0, lt=1)] | None = None
     candidates: Count | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     mixed_colours: bool | None = None
@@ -74,8 +75,8 @@ class Terms(Part):
     def mixes(self, train: TrainConfig, seed: int, **defaults: Any) -> MixupConfig:
         """The core's settings; `defaults` for those that are null here."""
         given = defaults | {name: value for name, value in self.mixup.model_dump().items() if value is not None}
-        stages = given.pop("stages", StageConfig().stages)
-        return MixupConfig(StageConfig(stages, train, seed), **given)
+        of_stages = {name: given.pop(name) for name in ("stages", "real_share") if name in given}
+        return MixupConfig(StageConfig(train=train, seed=seed, **of_stages), **given)
 
 
 class Distillation(Terms):

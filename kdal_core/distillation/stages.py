@@ -35,14 +35,20 @@ class StageConfig:
         stages: how often the student says what to ask next; the queries that are left after the real images are
             spread evenly.
         train: of every student. Random views are the student's alone: the teacher is asked about plain images.
+        real_share: the least share of what a student sees in training that is real images, the few of them again and
+            again; 0: everything as often, as published, where what is asked about later drowns them. See
+            docs/results.md.
         seed: of the students' initial parameters, of their training and of all draws.
     """
 
     stages: int = 10
     train: TrainConfig = field(default=STAGE_TRAINING)
     seed: int = 0
+    real_share: float = 0.5
 
     def __post_init__(self) -> None:
+        if not 0 <= self.real_share < 1:
+            raise InvalidInput(f"real_share must lie from 0 to below 1, not {self.real_share!r}.")
         as_count("stages", self.stages, low=0, high=10_000)
         as_count("seed", self.seed, low=0, high=2**31)
 
@@ -176,7 +182,15 @@ def distil_in_stages(
             seed = config.seed * 10_007 + number
             model = task.build(student, size, seed=seed)
             schedule = replace(config.train, seed=seed)
-            training = train(task, model, known, list(answers), schedule, progress=lambda share: tell("train", share))
+            training = train(
+                task,
+                model,
+                known,
+                list(answers),
+                schedule,
+                rows=with_real(len(images), len(known) - len(images), config.real_share),
+                progress=lambda share: tell("train", share),
+            )
         history.append(Stage(number, ledger.spent, len(known), selection, training))
         if on_stage is not None and model is not None:
             on_stage(history[-1], model)
@@ -193,6 +207,17 @@ def stage_sizes(queries: int, stages: int, most: int | None = None) -> list[int]
     total = max(0, queries if most is None else min(queries, most))
     edges = [total * part // max(stages, 1) for part in range(stages + 1)]
     return [stop - start for start, stop in itertools.pairwise(edges) if stop > start]
+
+
+def with_real(real: int, others: int, share: float) -> list[int]:
+    """The rows that a pass of training goes through, of real images followed by others: each once, and the real ones
+    again until they are this share of the pass.
+
+    >>> with_real(2, 4, 0.5), with_real(2, 4, 0.0), with_real(0, 2, 0.5)
+    ([0, 1, 0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [0, 1])
+    """
+    wanted = round(others * share / (1 - share)) if real else 0
+    return [row % real for row in range(max(real, wanted))] + list(range(real, real + others))
 
 
 def affordable(proposal: Proposal, ledger: QueryLedger) -> Proposal:

@@ -42,6 +42,7 @@ def train(
     *,
     teacher: Network | None = None,
     unlabelled: ImageSource | None = None,
+    rows: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a model in place, from the parameters it comes with; it comes back on the CPU, in eval mode.
@@ -58,6 +59,8 @@ def train(
         config: how; the result is a function of it, the data and the model's initial parameters.
         teacher: trained network, left as it is.
         unlabelled: M uint8 images of the same form, M >= 0, of which the teacher alone says what they show.
+        rows: the positions that a pass over the data goes through, where some are to be seen more often than others;
+            None: each once. The number of steps stays that of the images.
         progress: called with the share done, in [0, 1].
 
     Raises:
@@ -74,6 +77,7 @@ def train(
     generator = torch.Generator().manual_seed(config.seed)
     others = torch.Generator().manual_seed(config.seed)
     images, steps = in_memory(images), config.steps(len(targets))
+    passed = range(len(targets)) if rows is None else rows
     model.to(device).train()
     teacher = None if teacher is None else copy.deepcopy(teacher).to(device).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -84,7 +88,8 @@ def train(
     more = _batches_without_labels(unlabelled if teacher is not None else None, config.batch_size, steps, others)
 
     with seeded(config.seed, device), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
-        for step, batch in enumerate(endless_batches(len(targets), config.batch_size, steps, generator)):
+        for step, drawn in enumerate(endless_batches(len(passed), config.batch_size, steps, generator)):
+            batch = [passed[place] for place in drawn]
             x = to_float(fetch(images, batch), device)  # (B, 3, H, W)
             y = task.collate([targets[index] for index in batch])
             extra = to_float(seen, device) if (seen := next(more, None)) is not None else None

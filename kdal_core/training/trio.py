@@ -80,17 +80,19 @@ def train_student(
     targets: Sequence[Any],
     config: TrainConfig,
     *,
+    rows: Sequence[int] | None = None,
     wrap: Callable[[Network], Network] | None = None,
     progress: Progress | None = None,
 ) -> Network:
     """S: a fresh student, trained on the labels alone.
 
-    `wrap` may put something around the fresh student before it is trained, dropout or a head of its own.
+    `rows` are as in `train`; `wrap` may put something around the fresh student before it is trained, dropout or a head
+    of its own.
     """
     student = task.build(spec.student, spec.image_size, weights=spec.student_weights, seed=_seed(config, 0))
     if wrap is not None:
         student = wrap(student)
-    train(task, student, images, targets, replace(config, seed=_seed(config, 0)), progress=progress)
+    train(task, student, images, targets, replace(config, seed=_seed(config, 0)), rows=rows, progress=progress)
     return student
 
 

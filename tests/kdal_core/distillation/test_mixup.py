@@ -19,7 +19,7 @@ from kdal_core.distillation import (
     random_search,
     select_pairs,
 )
-from kdal_core.distillation.stages import Proposal, affordable, stage_sizes
+from kdal_core.distillation.stages import Proposal, affordable, stage_sizes, with_real
 from kdal_core.errors import BudgetExceeded, ConfigError, KdalError, TeacherError
 from kdal_core.tasks import ClassificationTask
 from kdal_core.training import TrainConfig, infer, load_checkpoint, save_checkpoint
@@ -120,6 +120,33 @@ def test_a_student_learns_what_its_teacher_knows_from_soft_labels_alone(teacher,
     ours = infer(ClassificationTask(CLASSES), result.student, held_out, device="cpu").predictions.argmax(1)
     theirs = teacher.query(held_out).argmax(1).numpy()
     assert (ours == theirs).mean() > 0.8
+
+
+def test_real_images_are_not_drowned_by_mixes(teacher, images):
+    """Where all train for as many steps, half of which is real, the real images are told better than as published."""
+    long = replace(TRAIN, min_steps=150, max_steps=150)
+    found = {}
+    for share in (0.0, 0.5):
+        config = replace(CONFIG, training=StageConfig(stages=1, train=long, real_share=share))
+        found[share] = active_mixup(teacher, images, "tiny_cnn", 10 * len(images), config)
+    answers = teacher.query(images).numpy()
+    task = ClassificationTask(CLASSES)
+    losses = {
+        share: -(answers * np.log(infer(task, run.student, images, device="cpu").predictions)).sum(1).mean()
+        for share, run in found.items()
+    }
+    assert losses[0.5] < losses[0.0]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize(("real", "others"), [(1, 0), (3, 2), (7, 100)])
+def test_a_pass_goes_through_everything_and_through_real_images_as_often_as_asked(real, others, share):
+    rows = with_real(real, others, share)
+    counts = np.bincount(rows, minlength=real + others)
+    assert counts[real:].tolist() == [1] * others
+    assert counts[:real].min() >= 1
+    assert counts[:real].max() - counts[:real].min() <= 1
+    assert counts[:real].sum() >= round(share * len(rows)) - 1
 
 
 def test_the_student_is_a_checkpoint_like_any_other(teacher, images):

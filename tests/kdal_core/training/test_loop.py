@@ -92,6 +92,22 @@ def test_any_number_of_steps_can_be_trained(task, digits, quick, steps):
     assert train(task, model, digits.images[:60], digits.targets[:60], config).steps == steps
 
 
+def test_rows_say_what_is_seen_how_often(task, digits, quick):
+    """What stands in no row teaches nothing, and each once is what no rows are."""
+    images, targets = digits.images[:60], digits.targets[:60]
+
+    def weights(images, targets, rows):
+        model = task.build("small_cnn", (8, 8), seed=0)
+        train(task, model, images, targets, quick, rows=rows)
+        return model.state_dict()
+
+    plain = trained(task, digits, quick)
+    assert same(plain, weights(images, targets, range(60)))
+    wrong = [(target + 1) % 10 for target in targets]
+    assert same(plain, weights(torch.cat([images, images]), [*targets, *wrong], range(60)))
+    assert not same(plain, weights(images, targets, [0, *range(60)]))
+
+
 def test_two_labels_are_enough_to_train(task, digits, quick):
     model = task.build("small_cnn", (8, 8))
     assert train(task, model, digits.images[:2], digits.targets[:2], quick).images == 2
