@@ -50,9 +50,12 @@ QUERIES = {"mnist": 24_000, "fashion_mnist": 48_000}
 VARIANTS: dict[str, dict[str, Any]] = {
     "active_mixup": {},
     "random_pairs": {},  # lambda 1/2
+    "active_as_published": {"real_share": 0.0},  # everything as often in training
+    "random_as_published": {"real_share": 0.0},
     "real_only": {},
     "active_capped": {"cap": 2.0},  # an image in at most twice as many pairs as if all were used equally
     "active_half_random": {"random_share": 0.5},
+    "active_of_twice": {"of": 2.0},  # the least sure half of pairs drawn at random
     "active_capped_half_random": {"cap": 2.0, "random_share": 0.5},
     "vanilla_active": {},
     "fskd": {},
@@ -156,10 +159,17 @@ def run(experiment: Experiment, variant: str, seed: int, data: Dataset, teacher:
     budget = len(images) if everything or variant == "real_only" else experiment.queries
     box = TorchTeacher(teacher, data.classes, device="cpu")
     answers = box.query(judges).numpy()
-    cap = VARIANTS[variant].get("cap")
+    cap, of = VARIANTS[variant].get("cap"), VARIANTS[variant].get("of")
+    a_stage = (budget - len(images)) / max(experiment.stages, 1)
+    candidates = experiment.candidates if of is None else round(of * a_stage)
     config = MixupConfig(
-        training=StageConfig(stages=experiment.stages, train=student_training(experiment), seed=seed),
-        candidates=experiment.candidates,
+        training=StageConfig(
+            stages=experiment.stages,
+            train=student_training(experiment),
+            seed=seed,
+            real_share=VARIANTS[variant].get("real_share", StageConfig().real_share),
+        ),
+        candidates=candidates,
         random_share=VARIANTS[variant].get("random_share", 0.0),
         max_uses=None if cap is None else round(cap * 2 * budget / experiment.stages / experiment.real),
     )
@@ -180,11 +190,11 @@ def run(experiment: Experiment, variant: str, seed: int, data: Dataset, teacher:
         print(f"  {experiment.dataset} {variant} seed {seed}: {found['curve'][-1]} {about}", flush=True)
 
     replay = [MixupSelection(np.array(p, np.int64), np.array(w), np.array(c)) for p, w, c in found["selections"]]
-    if variant == "random_pairs" or variant.startswith("active"):
+    if variant.startswith(("random", "active")):
         # The stages that are in the file are replayed; the last of them is trained again, so its entry is made anew.
         found["curve"], found["stages"] = found["curve"][: len(replay)], found["stages"][: len(replay)]
         found["selections"] = found["selections"][: max(0, len(replay) - 1)]
-        distil: Callable[..., Distilled] = random_search if variant == "random_pairs" else active_mixup
+        distil: Callable[..., Distilled] = random_search if variant.startswith("random") else active_mixup
         distil(box, images, "lenet5", QueryLedger(budget), config, replay=replay, on_stage=on_stage)
     else:
         found["curve"], found["selections"], found["stages"] = [], [], []
