@@ -55,7 +55,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "real_only": {},
     "active_capped": {"cap": 2.0},  # an image in at most twice as many pairs as if all were used equally
     "active_half_random": {"random_share": 0.5},
-    "active_of_twice": {"of": 2.0},  # the least sure half of pairs drawn at random
+    "active_mild": {"of": 1.25},  # the least sure four fifths of pairs drawn at random
     "active_capped_half_random": {"cap": 2.0, "random_share": 0.5},
     "vanilla_active": {},
     "fskd": {},

@@ -131,7 +131,7 @@ def _sentences(
     told = [(score, marks[ERROR]) for score, marks in goes_with.items() if ERROR in marks]
     if told:
         listed = ", ".join(
-            f"{score} {signed_rho(rho.mean)}" for score, rho in sorted(told, key=lambda pair: -pair[1].mean)
+            f"{score} {with_sign(rho.mean)}" for score, rho in sorted(told, key=lambda pair: -pair[1].mean)
         )
         yield (
             f"A score is of use when it goes with the model's errors. Rank correlations with them on the pools of "
@@ -149,10 +149,12 @@ def _counted(who: str, found: Pick) -> str:
     word = "fewer" if difference.mean < 0 else "more"
     sure = "one seed: no interval can be given"
     if difference.low is not None and difference.high is not None:
-        sure = f"95% interval {difference.low:+.2f} to {difference.high:+.2f}, {seed_count(difference.seeds)}"
+        sure = (
+            f"95% interval {with_sign(difference.low)} to {with_sign(difference.high)}, {seed_count(difference.seeds)}"
+        )
     return (
         f"Images that {who} picked show {found.picked.mean:.2f} lanes on average, those that it chose from "
-        f"{found.offered.mean:.2f}: {abs(difference.mean):.2f} {word} ({sure}).".replace("-", MINUS)
+        f"{found.offered.mean:.2f}: {abs(difference.mean):.2f} {word} ({sure})."
     )
 
 
@@ -164,13 +166,13 @@ def _between(found: Interval, say: Callable[[float], str]) -> str:
     )
 
 
-def signed_rho(rho: float) -> str:
-    """A correlation with its sign.
+def with_sign(value: float) -> str:
+    """A correlation, or a difference, with its sign.
 
-    >>> signed_rho(0.314), signed_rho(-0.2)
+    >>> with_sign(0.314), with_sign(-0.2)
     ('+0.31', '−0.20')
     """
-    return f"{rho:+.2f}".replace("-", MINUS)
+    return f"{value:+.2f}".replace("-", MINUS)
 
 
 def pick_rows(found: Claims) -> list[list[str]]:
@@ -194,5 +196,5 @@ def correlation_rows(found: Claims) -> list[list[str]]:
 
 
 def _signed(value: Interval) -> str:
-    mean = signed_rho(value.mean)
+    mean = with_sign(value.mean)
     return mean if value.half_width is None else f"{mean} ± {value.half_width:.2f}"

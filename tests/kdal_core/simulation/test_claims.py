@@ -79,6 +79,11 @@ def test_the_papers_claims_are_told_one_by_one_with_what_was_found():
     assert "entropy +0.30, D_SS + D_ST +0.25" in error
 
 
+def test_an_orders_name_is_told_as_it_is_written():
+    few = found(synthetic(preferences={"entropy, S-KD": -0.3, "kd_gap": 0.1, "random": 0.0})).sentences[0]
+    assert "entropy, S-KD picked" in few
+
+
 def test_the_claims_are_told_as_they_fall_out():
     opposite = found(synthetic(preferences={"entropy": 0.5, "kd_gap": -0.5, "random": 0.0})).sentences
     assert "the opposite is true here" in opposite[0]
