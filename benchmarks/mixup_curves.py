@@ -50,8 +50,8 @@ QUERIES = {"mnist": 24_000, "fashion_mnist": 48_000}
 VARIANTS: dict[str, dict[str, Any]] = {
     "active_mixup": {},
     "random_pairs": {},  # lambda 1/2
-    "active_as_published": {"real_share": 0.0},  # everything as often in training
-    "random_as_published": {"real_share": 0.0},
+    "active_as_published": {"as_published": True},  # everything as often in training, and random views of all
+    "random_as_published": {"as_published": True},
     "real_only": {},
     "active_capped": {"cap": 2.0},  # an image in at most twice as many pairs as if all were used equally
     "active_half_random": {"random_share": 0.5},
@@ -167,7 +167,8 @@ def run(experiment: Experiment, variant: str, seed: int, data: Dataset, teacher:
             stages=experiment.stages,
             train=student_training(experiment),
             seed=seed,
-            real_share=VARIANTS[variant].get("real_share", StageConfig().real_share),
+            real_share=0.0 if "as_published" in VARIANTS[variant] else StageConfig().real_share,
+            views="all" if "as_published" in VARIANTS[variant] else StageConfig().views,
         ),
         candidates=candidates,
         random_share=VARIANTS[variant].get("random_share", 0.0),

@@ -15,7 +15,7 @@ from backend.learning import DISTILLED, save_model, train_config, training_set, 
 from backend.resources import Resources
 from backend.snapshots import Snapshot
 from backend.teachers import StoredLedger
-from kdal_core.distillation import SoftLabelTask, image_key, mix_images
+from kdal_core.distillation import SoftLabel, SoftLabelTask, image_key, mix_images
 from kdal_core.distillation.stages import with_real
 from kdal_core.training import train_student as train
 from kdal_core.training.data import fetch
@@ -59,8 +59,11 @@ def train_student(resources: Resources, project: int, snapshot: Snapshot, number
     spec = trio_spec(snapshot.policy, task, snapshot.image_size)
     config = train_config(snapshot.policy, task, resources.settings.device)
     terms = resources.teachers.terms(str(snapshot.policy.black_box))
-    rows = lessons.rows(terms.mixes(config, snapshot.policy.seed).training.real_share)
-    student = train(task, spec, lessons.images, list(lessons.targets), config, rows=rows, progress=progress)
+    manner = terms.mixes(config, snapshot.policy.seed).training
+    real = set(lessons.real)
+    targets = [SoftLabel(target, manner.views == "all" or row in real) for row, target in enumerate(lessons.targets)]
+    rows = lessons.rows(manner.real_share)
+    student = train(task, spec, lessons.images, targets, config, rows=rows, progress=progress)
     save_model(resources, snapshot, number, DISTILLED, student, spec.model_spec(task, DISTILLED))
     return {
         "student": spec.student,

@@ -48,6 +48,7 @@ class MixupSettings(Part):
     max_uses: Count | None = None
     random_share: Annotated[float, Field(ge=0, le=1)] | None = None
     real_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    views: Literal["real", "all"] | None = None
     candidates: Count | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     mixed_colours: bool | None = None
@@ -75,7 +76,7 @@ class Terms(Part):
     def mixes(self, train: TrainConfig, seed: int, **defaults: Any) -> MixupConfig:
         """The core's settings; `defaults` for those that are null here."""
         given = defaults | {name: value for name, value in self.mixup.model_dump().items() if value is not None}
-        of_stages = {name: given.pop(name) for name in ("stages", "real_share") if name in given}
+        of_stages = {name: given.pop(name) for name in ("stages", "real_share", "views") if name in given}
         return MixupConfig(StageConfig(train=train, seed=seed, **of_stages), **given)
 
 

@@ -8,7 +8,7 @@ from kdal_core.distillation.pairs import DEFAULT_LAMBDAS, PairPool, mix_images, 
 from kdal_core.distillation.recorded import RecordedTeacher, record_answers
 from kdal_core.distillation.rivals import Method, Problem, method, method_names
 from kdal_core.distillation.selection import MixupSelection, random_pairs, select_pairs
-from kdal_core.distillation.soft_labels import SoftLabelTask
+from kdal_core.distillation.soft_labels import SoftLabel, SoftLabelTask
 from kdal_core.distillation.stages import Distilled, Stage, StageConfig
 from kdal_core.distillation.teacher import Teacher, TorchTeacher, check_answer
 from kdal_core.losses import kd_loss, soft_targets
@@ -27,6 +27,7 @@ __all__ = [
     "Problem",
     "QueryLedger",
     "RecordedTeacher",
+    "SoftLabel",
     "SoftLabelTask",
     "Stage",
     "StageConfig",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from kdal_core.distillation.asking import ask, unasked
 from kdal_core.distillation.ledger import QueryLedger
 from kdal_core.distillation.selection import MixupSelection
-from kdal_core.distillation.soft_labels import SoftLabelTask
+from kdal_core.distillation.soft_labels import SoftLabel, SoftLabelTask
 from kdal_core.distillation.teacher import Teacher
 from kdal_core.models import Network
 from kdal_core.training import ModelSpec, TrainConfig, TrainResult, resolve_device, train
@@ -38,6 +38,8 @@ class StageConfig:
         real_share: the least share of what a student sees in training that is real images, the few of them again and
             again; 0: everything as often, as published, where what is asked about later drowns them. See
             docs/results.md.
+        views: which images the students see random views of: "real", of which there are few, or "all", as published;
+            what else the teacher was asked about is then seen as it was. `train.augment` False: none.
         seed: of the students' initial parameters, of their training and of all draws.
     """
 
@@ -45,10 +47,13 @@ class StageConfig:
     train: TrainConfig = field(default=STAGE_TRAINING)
     seed: int = 0
     real_share: float = 0.5
+    views: Literal["real", "all"] = "real"
 
     def __post_init__(self) -> None:
         if not 0 <= self.real_share < 1:
             raise InvalidInput(f"real_share must lie from 0 to below 1, not {self.real_share!r}.")
+        if self.views not in ("real", "all"):
+            raise InvalidInput(f"views must be 'real' or 'all', not {self.views!r}.")
         as_count("stages", self.stages, low=0, high=10_000)
         as_count("seed", self.seed, low=0, high=2**31)
 
@@ -186,7 +191,7 @@ def distil_in_stages(
                 task,
                 model,
                 known,
-                list(answers),
+                soft_labels(answers, len(images) if config.views == "real" else len(known)),
                 schedule,
                 rows=with_real(len(images), len(known) - len(images), config.real_share),
                 progress=lambda share: tell("train", share),
@@ -207,6 +212,11 @@ def stage_sizes(queries: int, stages: int, most: int | None = None) -> list[int]
     total = max(0, queries if most is None else min(queries, most))
     edges = [total * part // max(stages, 1) for part in range(stages + 1)]
     return [stop - start for start, stop in itertools.pairwise(edges) if stop > start]
+
+
+def soft_labels(answers: Tensor, viewed: int) -> list[SoftLabel]:
+    """Answers (n, C) as targets; random views are wanted of the first so many images."""
+    return [SoftLabel(answer, views=row < viewed) for row, answer in enumerate(answers)]
 
 
 def with_real(real: int, others: int, share: float) -> list[int]:

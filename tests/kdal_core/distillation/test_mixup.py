@@ -10,6 +10,7 @@ from kdal_core.distillation import (
     MixupConfig,
     MixupSelection,
     QueryLedger,
+    SoftLabel,
     SoftLabelTask,
     StageConfig,
     TorchTeacher,
@@ -256,10 +257,40 @@ def test_soft_labels_are_learnt_without_a_hard_one(digits):
     task = SoftLabelTask(("a", "b", "c"))
     logits, target = torch.tensor([[0.2, -1.0, 0.4]]), torch.tensor([[0.5, 0.2, 0.3]])
     expected = -(target * logits.log_softmax(1)).sum()
-    assert task.loss(logits, target).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert task.loss(logits, task.collate(list(target))).item() == pytest.approx(expected.item(), rel=1e-6)
     assert task.trainable([]) is not None
     with pytest.raises(KdalError, match="3 probabilities"):
         task.collate([torch.ones(2)])
+
+
+def test_random_views_are_seen_of_those_images_of_which_they_are_wanted(digits):
+    task = SoftLabelTask(CLASSES)
+    answers = torch.full((6, 10), 0.1)
+    wanted = [True, False, False, True, False, True]
+    targets = task.collate([SoftLabel(answer, views=view) for answer, view in zip(answers, wanted, strict=True)])
+    images = digits.images[:6].float() / 255
+    seen, same = task.augment(images, targets, torch.Generator().manual_seed(0))
+    changed = (seen != images).flatten(1).any(dim=1)
+    assert changed.tolist() == wanted
+    assert same is targets
+    plain = task.collate([SoftLabel(answer, views=False) for answer in answers])
+    assert torch.equal(task.augment(images, plain, torch.Generator())[0], images)
+
+
+@pytest.mark.parametrize("views", ["real", "all"])
+def test_mixes_are_seen_as_the_teacher_saw_them_unless_views_of_all_are_wanted(teacher, images, views, monkeypatch):
+    viewed = []
+    augment = SoftLabelTask.augment
+
+    def watched(task, x, targets, generator):
+        viewed.append(int(targets[1].sum()) / len(x))
+        return augment(task, x, targets, generator)
+
+    monkeypatch.setattr(SoftLabelTask, "augment", watched)
+    config = replace(CONFIG, training=replace(CONFIG.training, stages=1, views=views))
+    active_mixup(teacher, images, "tiny_cnn", 4 * len(images), config)
+    last = viewed[-TRAIN.min_steps :]
+    assert min(last) == 1 if views == "all" else 0.4 < sum(last) / len(last) < 0.6
 
 
 def test_stage_sizes_are_even_and_add_up():
