@@ -105,7 +105,7 @@ def draw(report: dict[str, Any]) -> Figure:
     spread = ", 95% t-interval" if report["seeds"] > 1 else ""
     axes.set_title(f"{report['dataset']}, seeds: {report['seeds']}{spread}")
     axes.grid(alpha=0.3)
-    axes.legend(loc="best", fontsize="small")
+    axes.legend(loc="lower right", fontsize="small")
     return figure
 
 

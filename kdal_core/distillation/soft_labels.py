@@ -45,7 +45,7 @@ class SoftLabelTask(ClassificationTask):
         "batch_size": 128,
         "lr": 4e-3,
         "min_steps": 4000,
-        "max_steps": 6000,
+        "max_steps": 10_000,
     }
 
     def trainable(self, targets: Sequence[Any]) -> str | None:
