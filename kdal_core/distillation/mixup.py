@@ -30,7 +30,7 @@ from kdal_core.validation import InvalidInput
 
 @dataclass(frozen=True)
 class MixupConfig:
-    """Which mixes to ask about, over how many stages, and how to train. The defaults are the published rule.
+    """Which mixes to ask about, over how many stages, and how to train. The defaults choose by the published rule.
 
     Attributes:
         stages, lambdas, mode, exact, memory, max_uses, random_share, candidates, precision: see `StageConfig` and
@@ -75,7 +75,7 @@ def active_mixup(
             teacher's domain.
         student: architecture: a name that `build_model` knows ("lenet5", "small_cnn", "resnet18").
         ledger: budget and memory of the answers; or a budget in images, real ones included.
-        config: None: the published rule, ten stages.
+        config: None: ten stages that choose by the published rule, and `StageConfig`'s training.
         earlier: mixes of these images that runs before this one asked about: learnt from the first stage on, and not
             chosen again. For going on when images or budget have been added.
         replay: selections of an earlier run's stages, to go on after them; the ledger must know their answers.
