@@ -15,8 +15,8 @@ from backend.learning import DISTILLED, save_model, train_config, training_set, 
 from backend.resources import Resources
 from backend.snapshots import Snapshot
 from backend.teachers import StoredLedger
-from kdal_core.distillation import SoftLabel, SoftLabelTask, image_key, mix_images
-from kdal_core.distillation.stages import with_real
+from kdal_core.distillation import SoftLabelTask, image_key, mix_images
+from kdal_core.distillation.stages import taught
 from kdal_core.training import train_student as train
 from kdal_core.training.data import fetch
 
@@ -32,19 +32,13 @@ class Lessons:
         images: uint8 (n, 3, H, W).
         targets: (n, C) float32, probabilities of the project's classes, in the order of its labelling config.
         by_people: the first so many targets come from people's labels alone.
-        real: the rows of images that are no mixes.
+        real: for each image whether it is one of the project's, and no mix.
     """
 
     images: Tensor
     targets: Tensor
     by_people: int
-    real: Sequence[int]
-
-    def rows(self, real_share: float) -> list[int]:
-        """What a pass of training goes through, real images at least this share of it."""
-        mixed = sorted(set(range(len(self.targets))).difference(self.real))
-        order = [*self.real, *mixed]
-        return [order[row] for row in with_real(len(self.real), len(mixed), real_share)]
+    real: Sequence[bool]
 
 
 def train_student(resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress) -> Json:
@@ -55,21 +49,19 @@ def train_student(resources: Resources, project: int, snapshot: Snapshot, number
     """
     torch.set_num_threads(resources.settings.torch_threads)
     task = SoftLabelTask(snapshot.format.task().classes)
-    lessons = prepare(resources, project, snapshot, number)
+    prepared = prepare(resources, project, snapshot, number)
     spec = trio_spec(snapshot.policy, task, snapshot.image_size)
     config = train_config(snapshot.policy, task, resources.settings.device)
     terms = resources.teachers.terms(str(snapshot.policy.black_box))
     manner = terms.mixes(config, snapshot.policy.seed).training
-    real = set(lessons.real)
-    targets = [SoftLabel(target, manner.views == "all" or row in real) for row, target in enumerate(lessons.targets)]
-    rows = lessons.rows(manner.real_share)
-    student = train(task, spec, lessons.images, targets, config, rows=rows, progress=progress)
+    targets, rows = taught(prepared.targets, prepared.real, manner)
+    student = train(task, spec, prepared.images, targets, config, rows=rows, progress=progress)
     save_model(resources, snapshot, number, DISTILLED, student, spec.model_spec(task, DISTILLED))
     return {
         "student": spec.student,
-        "trained_on": len(lessons.targets),
-        "taught_by_people": lessons.by_people,
-        "taught_by_teacher": len(lessons.targets) - lessons.by_people,
+        "trained_on": len(prepared.targets),
+        "taught_by_people": prepared.by_people,
+        "taught_by_teacher": len(prepared.targets) - prepared.by_people,
     }
 
 
@@ -105,12 +97,11 @@ def prepare(resources: Resources, project: int, snapshot: Snapshot, number: int)
     others = torch.cat([images[unlabelled], mixes[open_mixes]])
     answered, answers = _answers(resources, snapshot.uid, asked, classes, others)
     of_people = torch.stack(by_people) if by_people else answers[:0]
-    first = len(by_people) + sum(row < len(unlabelled) for row in answered)
     return Lessons(
         images=torch.cat([_tensor(labelled, snapshot.image_size), mixes[settled], others[answered]]),
         targets=torch.cat([of_people, answers]),
         by_people=len(by_people),
-        real=[*range(len(labelled)), *range(len(by_people), first)],
+        real=[*(row < len(labelled) for row in range(len(by_people))), *(row < len(unlabelled) for row in answered)],
     )
 
 

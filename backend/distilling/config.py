@@ -38,7 +38,7 @@ class DataSettings(Part):
 
 
 class MixupSettings(Part):
-    """Which mixes are asked about; null: as `kdal_core.distillation.MixupConfig` and `StageConfig` have it."""
+    """Which mixes are asked about, and how students are taught; null: as `MixupConfig` and `StageConfig` have it."""
 
     stages: Annotated[int, Field(ge=0, le=10_000)] | None = None
     lambdas: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None

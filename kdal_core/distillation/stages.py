@@ -187,14 +187,9 @@ def distil_in_stages(
             seed = config.seed * 10_007 + number
             model = task.build(student, size, seed=seed)
             schedule = replace(config.train, seed=seed)
+            targets, rows = taught(answers, [row < len(images) for row in range(len(known))], config)
             training = train(
-                task,
-                model,
-                known,
-                soft_labels(answers, len(images) if config.views == "real" else len(known)),
-                schedule,
-                rows=with_real(len(images), len(known) - len(images), config.real_share),
-                progress=lambda share: tell("train", share),
+                task, model, known, targets, schedule, rows=rows, progress=lambda share: tell("train", share)
             )
         history.append(Stage(number, ledger.spent, len(known), selection, training))
         if on_stage is not None and model is not None:
@@ -214,20 +209,21 @@ def stage_sizes(queries: int, stages: int, most: int | None = None) -> list[int]
     return [stop - start for start, stop in itertools.pairwise(edges) if stop > start]
 
 
-def soft_labels(answers: Tensor, viewed: int) -> list[SoftLabel]:
-    """Answers (n, C) as targets; random views are wanted of the first so many images."""
-    return [SoftLabel(answer, views=row < viewed) for row, answer in enumerate(answers)]
+def taught(answers: Tensor, real: Sequence[bool], config: StageConfig) -> tuple[list[SoftLabel], list[int]]:
+    """How a student is taught answers (n, C) about images of which some are real: targets, and rows for `train`.
 
+    A pass goes through each image once, and through real ones again until they are `real_share` of it.
 
-def with_real(real: int, others: int, share: float) -> list[int]:
-    """The rows that a pass of training goes through, of real images followed by others: each once, and the real ones
-    again until they are this share of the pass.
-
-    >>> with_real(2, 4, 0.5), with_real(2, 4, 0.0), with_real(0, 2, 0.5)
-    ([0, 1, 0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [0, 1])
+    >>> mixed = [False, True, True, False]
+    >>> [taught(torch.eye(4), mixed, StageConfig(real_share=share))[1] for share in (0.0, 0.5, 0.75)]
+    [[1, 2, 0, 3], [1, 2, 0, 3], [1, 2, 1, 2, 1, 2, 0, 3]]
     """
-    wanted = round(others * share / (1 - share)) if real else 0
-    return [row % real for row in range(max(real, wanted))] + list(range(real, real + others))
+    targets = [SoftLabel(answer, config.views == "all" or own) for answer, own in zip(answers, real, strict=True)]
+    own_rows = [row for row, own in enumerate(real) if own]
+    others = [row for row, own in enumerate(real) if not own]
+    wanted = round(len(others) * config.real_share / (1 - config.real_share)) if own_rows else 0
+    again = itertools.islice(itertools.cycle(own_rows), max(len(own_rows), wanted))
+    return targets, [*again, *others]
 
 
 def affordable(proposal: Proposal, ledger: QueryLedger) -> Proposal:

@@ -20,7 +20,7 @@ from kdal_core.distillation import (
     random_search,
     select_pairs,
 )
-from kdal_core.distillation.stages import Proposal, affordable, stage_sizes, with_real
+from kdal_core.distillation.stages import Proposal, affordable, stage_sizes, taught
 from kdal_core.errors import BudgetExceeded, ConfigError, KdalError, TeacherError
 from kdal_core.tasks import ClassificationTask
 from kdal_core.training import TrainConfig, infer, load_checkpoint, save_checkpoint
@@ -142,12 +142,14 @@ def test_real_images_are_not_drowned_by_mixes(teacher, images):
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.9])
 @pytest.mark.parametrize(("real", "others"), [(1, 0), (3, 2), (7, 100)])
 def test_a_pass_goes_through_everything_and_through_real_images_as_often_as_asked(real, others, share):
-    rows = with_real(real, others, share)
+    own = np.random.default_rng(real).permutation([True] * real + [False] * others)
+    targets, rows = taught(torch.ones(real + others, 10), own.tolist(), StageConfig(real_share=share))
+    assert [target.views for target in targets] == own.tolist()
     counts = np.bincount(rows, minlength=real + others)
-    assert counts[real:].tolist() == [1] * others
-    assert counts[:real].min() >= 1
-    assert counts[:real].max() - counts[:real].min() <= 1
-    assert counts[:real].sum() >= round(share * len(rows)) - 1
+    assert counts[~own].tolist() == [1] * others
+    assert counts[own].min() >= 1
+    assert counts[own].max() - counts[own].min() <= 1
+    assert counts[own].sum() >= round(share * len(rows)) - 1
 
 
 def test_the_student_is_a_checkpoint_like_any_other(teacher, images):
