@@ -12,7 +12,7 @@ from backend.labelstudio import LabelStudioClient
 from backend.policy import Policy
 from backend.resources import Resources
 from backend.settings import Settings
-from backend.storage import Project, now
+from backend.tables import Project, now
 
 Json = dict[str, Any]
 

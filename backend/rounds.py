@@ -24,7 +24,7 @@ from backend.progress import step
 from backend.resources import Resources
 from backend.settings import Settings
 from backend.snapshots import Snapshot, take_snapshot
-from backend.storage import Project, now
+from backend.tables import Project, now
 from kdal_core.errors import AssetError, KdalError, TeacherError
 
 Json = dict[str, Any]

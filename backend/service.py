@@ -18,7 +18,7 @@ from backend.learning import trio_spec
 from backend.policy import Policy
 from backend.resources import Resources
 from backend.serving import ServingModels
-from backend.storage import Project, Round
+from backend.tables import Project, Round
 from backend.worker import SETUP, START_TRAINING
 from kdal_core.errors import ConfigError, KdalError
 

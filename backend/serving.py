@@ -14,7 +14,7 @@ from backend.learning import DISTILLED, load_model
 from backend.resources import Resources
 from backend.scoring import Order
 from backend.snapshots import Snapshot
-from backend.storage import Project
+from backend.tables import Project
 from kdal_core.errors import AssetError
 from kdal_core.models import Network
 from kdal_core.tasks import Task

@@ -12,7 +12,7 @@ from backend.formats import Format, format_for
 from backend.images import ImageRef
 from backend.policy import Policy
 from backend.resources import Resources, round_key
-from backend.storage import Project
+from backend.tables import Project
 from kdal_core.errors import AssetError, LabelFormatError
 from kdal_core.tasks import Task
 

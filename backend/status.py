@@ -15,7 +15,8 @@ from rich.text import Text
 
 from backend.black_box.record import account_of
 from backend.resources import Resources
-from backend.storage import Project, Round, Storage
+from backend.storage import Storage
+from backend.tables import Project, Round
 from kdal_core.distillation.ledger import NANO
 
 Json = dict[str, Any]

@@ -29,7 +29,7 @@ from backend.policy import Policy
 from backend.resources import Resources
 from backend.scoring import Order
 from backend.snapshots import Snapshot
-from backend.storage import Project, Round, now
+from backend.tables import Project, Round, now
 from kdal_core.errors import ConfigError, KdalError
 
 POLL = 0.1

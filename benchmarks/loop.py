@@ -27,7 +27,8 @@ from backend.embedded import EmbeddedLabelStudio
 from backend.labelstudio import LabelStudioClient
 from backend.processes import Supervisor, free_port
 from backend.settings import Settings
-from backend.storage import Round, Storage
+from backend.storage import Storage
+from backend.tables import Round
 from examples.digits import Digits
 
 DIGITS = Digits()

@@ -30,7 +30,7 @@ from backend.resources import Resources, round_key
 from backend.scoring import Order
 from backend.settings import Settings
 from backend.snapshots import Snapshot
-from backend.storage import now
+from backend.tables import now
 from kdal_core.models import build_model
 from kdal_core.training import ModelSpec, save_checkpoint
 

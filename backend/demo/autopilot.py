@@ -13,7 +13,7 @@ from backend.demo.example import Example, index_of
 from backend.labelstudio import LabelStudioError
 from backend.processes import ProcessError, Supervisor
 from backend.resources import Resources
-from backend.storage import Round
+from backend.tables import Round
 
 PATIENCE = 1800.0
 """Seconds that a round may take to compute."""

@@ -23,7 +23,8 @@ from backend.distilling.mixes import Mixes
 from backend.distilling.outcome import Outcome
 from backend.distilling.report import write_report
 from backend.settings import Settings
-from backend.storage import Storage, now
+from backend.storage import Storage
+from backend.tables import now
 from backend.teachers import open_ledger, open_teacher
 from kdal_core.distillation import (
     QueryLedger,

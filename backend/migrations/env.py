@@ -11,7 +11,7 @@ from alembic import context
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection
 
-from backend.storage import Base
+from backend.tables import Base
 
 
 def migrate(connection: Connection) -> None:

@@ -17,7 +17,8 @@ import numpy as np
 from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from backend.storage import Storage, TeacherAccount, TeacherAnswer
+from backend.storage import Storage
+from backend.tables import TeacherAccount, TeacherAnswer
 from kdal_core.distillation import Account, Teacher
 from kdal_core.distillation.ledger import Answers
 from kdal_core.errors import ConfigError

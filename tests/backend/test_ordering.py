@@ -5,7 +5,7 @@ import pytest
 from backend.ordering import VERSION, rank_score, version_name
 from backend.processes import free_port
 from backend.rounds import Rounds
-from backend.storage import now
+from backend.tables import now
 
 UID = "3.1795301030"
 

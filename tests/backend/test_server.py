@@ -16,7 +16,7 @@ from backend.resources import round_key
 from backend.scoring import Order
 from backend.server import create_app
 from backend.snapshots import Snapshot
-from backend.storage import now
+from backend.tables import now
 from kdal_core.training import load_checkpoint
 from tests.backend.conftest import DIGITS_CONFIG
 from tests.backend.values import json_values

@@ -7,7 +7,7 @@ from torch import nn
 
 from backend.black_box.record import account_of
 from backend.status import status, table
-from backend.storage import now
+from backend.tables import now
 from backend.teachers import open_ledger
 from kdal_core.distillation import TorchTeacher
 

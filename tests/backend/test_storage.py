@@ -9,7 +9,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from backend.storage import Base, Storage, now
+from backend.storage import Storage
+from backend.tables import Base, now
 from kdal_core.errors import ConfigError
 
 ROOT = str(Path(__file__).resolve().parents[2])

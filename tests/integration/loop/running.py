@@ -20,7 +20,8 @@ from backend.processes import Child, free_port
 from backend.resources import round_key
 from backend.settings import Settings
 from backend.status import status
-from backend.storage import Round, Storage
+from backend.storage import Storage
+from backend.tables import Round
 from tests.integration.harness import Api, Project
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from playwright.sync_api import Page
 
 from backend.black_box.record import account_of
 from backend.resources import round_key
-from backend.storage import Round, now
+from backend.tables import Round, now
 from backend.teachers import StoredLedger
 from examples.digits import Digits as DigitsExample
 from tests.backend.teachers.conftest import Endpoint
