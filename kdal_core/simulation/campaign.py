@@ -19,6 +19,8 @@ from kdal_core.training import TrainConfig
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scored = Literal["distilled", "student"]
+GAPS = frozenset({"d_ss", "d_st"})
+"""What strategies need that see where the three models disagree."""
 WAYS: tuple[Literal["shifted", "cut", "missing"], ...] = ("shifted", "cut", "missing")
 SHIPPED = resources.files("kdal_core.simulation") / "campaigns"
 
@@ -133,6 +135,16 @@ class Arm(Part):
         """The strategy with its parameters."""
         return strategy(self.strategy, **self.parameters)
 
+    def chooses_as(self, other: Arm) -> bool:
+        """Whether both ask for the same images, all else being equal, and differ at most in the model that is scored.
+
+        Only strategies that see the gaps are sure of it: the three models are trained for them whichever is scored.
+        """
+        if not self.bound().needs & GAPS:
+            return self == other
+        mine, theirs = ((arm.strategy, arm.parameters, arm.first, arm.gap) for arm in (self, other))
+        return mine == theirs
+
     @model_validator(mode="after")
     def _exists(self) -> Arm:
         if not self.bound().cold and self.start == "own":
@@ -212,6 +224,14 @@ class Campaign(Part):
             return TrainConfig.suited(get_task(self.task, ("any",)), **{**self.training, "seed": seed})
         except TypeError as error:
             raise ConfigError(f"training: {error}") from error
+
+    def scored_by(self, arm: Arm) -> Scored:
+        """The model whose score the arm's curve shows."""
+        return arm.scored or self.models.scored
+
+    def together(self, arm: Arm) -> tuple[Arm, ...]:
+        """The arms that choose as this one does, in their order: one run, that of the first, holds all their curves."""
+        return tuple(other for other in self.strategies if other.chooses_as(arm))
 
     @property
     def first_size(self) -> int:

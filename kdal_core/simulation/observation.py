@@ -14,7 +14,7 @@ from kdal_core.acquisition import PoolScores, label_noise, prediction_gap
 from kdal_core.errors import ConfigError
 from kdal_core.metrics import ClassGap
 from kdal_core.models import DropoutNet, Network
-from kdal_core.simulation.campaign import Arm, Campaign
+from kdal_core.simulation.campaign import GAPS, Arm, Campaign
 from kdal_core.tasks import ClassificationTask, LearningLossTask, Task
 from kdal_core.training import TrainConfig, TrioSpec, distil, infer, train_student, train_teacher
 from kdal_core.training.stochastic import dropout_samples
@@ -42,6 +42,11 @@ class Models:
     def reader(self) -> Network:
         """Whose predictions and features the strategy sees: S-KD's where there is one, whichever model is scored."""
         return self.scored if self.distilled is None else self.distilled
+
+    def trio(self) -> dict[str, Network]:
+        """Those of the three that were trained, by name."""
+        found = {"student": self.student, "teacher": self.teacher, "distilled": self.distilled}
+        return {name: model for name, model in found.items() if model is not None}
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def train_models(
     not, so that strategies differ in how they choose and in nothing else.
     """
     task, spec = lesson.task, lesson.spec
-    distils, gaps = lesson.campaign.models.scored == "distilled", bool(needs & {"d_ss", "d_st"})
+    distils, gaps = lesson.campaign.models.scored == "distilled", bool(needs & GAPS)
     teacher = train_teacher(task, spec, images, targets, config) if distils or gaps else None
     distilled = None
     if teacher is not None:

@@ -22,6 +22,7 @@ class Point:
         round: number of the round.
         labels: labels bought so far.
         score: the deployed model's metric on the test images, in [0, 1].
+        scores: {model: the same} of student, teacher and distilled, those of them that were trained.
         wrong: wrong labels among those bought so far.
         annotator_seconds: the annotator's time so far.
         compute_seconds: the machine's time in this round alone.
@@ -39,6 +40,7 @@ class Point:
     annotator_seconds: float
     compute_seconds: float
     noise_auroc: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
     picked: dict[str, float] = field(default_factory=dict)
     offered: dict[str, float] = field(default_factory=dict)
     goes_with: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -47,8 +49,8 @@ class Point:
         where = f"The point of round {self.round}"
         if not 0 <= self.wrong <= self.labels:
             raise ConfigError(f"{where} tells of {self.wrong} wrong labels among {self.labels}.")
-        for name in ("score", "noise_auroc"):
-            value = getattr(self, name)
+        measured = {name: getattr(self, name) for name in ("score", "noise_auroc")}
+        for name, value in (measured | {f"score of {model}": score for model, score in self.scores.items()}).items():
             if value is not None and not 0 <= value <= 1:  # NaN is refused here too
                 raise ConfigError(f"{where} has {name} {value}; it must lie in [0, 1].")
         for name in ("annotator_seconds", "compute_seconds"):

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, strategy
 from kdal_core.errors import ConfigError
 from kdal_core.simulation.annotator import Annotator
-from kdal_core.simulation.campaign import Arm, Campaign
+from kdal_core.simulation.campaign import GAPS, Arm, Campaign, Scored
 from kdal_core.simulation.datasets import Split
 from kdal_core.simulation.observation import Lesson, Models, noise_scores, observe, train_models
 from kdal_core.simulation.results import Point
@@ -71,6 +72,17 @@ class Journal:
         fresh.write_text(json.dumps(asdict(self)) + "\n")
         fresh.replace(path)
 
+    def scored(self, model: Scored) -> Journal:
+        """As if another model were scored: up to the first round in which it was not."""
+        known = takewhile(lambda point: model in point.scores, self.points)
+        return replace(self, points=tuple(replace(point, score=point.scores[model]) for point in known))
+
+    def before(self, number: int, ahead: int) -> Journal:
+        """As it was when the rounds from `number` on were still to come, with so many images labelled ahead in each."""
+        bought = self.points[number - 1].labels if number else 0
+        waiting = (*self.labelled, *self.ahead)[bought : self.points[number].labels + ahead]
+        return replace(self, points=self.points[:number], labelled=self.labelled[:bought], batch=waiting, ahead=())
+
     @classmethod
     def load(cls, path: Path, fingerprint: str) -> Journal | None:
         """The journal of this path; None when there is none.
@@ -109,12 +121,17 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
     """The points of an arm, one each round; rounds that the journal knows come at once.
 
     A round: label the batch, train from scratch on all labels so far, score S-KD (or S) on the held-out images, look
-    at the unlabelled pool, choose the next batch.
+    at the unlabelled pool, choose the next batch. Where arms of the campaign differ in the model that is scored alone,
+    this run scores the models of all.
     """
     campaign = setting.lesson.campaign
     fingerprint = run_fingerprint(campaign, arm, setting.seed)
+    others = {campaign.scored_by(each) for each in campaign.together(arm)} - {campaign.scored_by(arm)}
     setting = replace(setting, lesson=setting.lesson.of_arm(arm))
     state = Journal.load(journal, fingerprint)
+    if state is not None:
+        unscored = [number for number, point in enumerate(state.points) if not others <= point.scores.keys()]
+        state = state.before(unscored[0], campaign.annotator.ahead) if unscored else state
     if state is None:
         first = _first_order(setting, arm)
         state = Journal((), (), _ints(first[: campaign.first_size + campaign.annotator.ahead]), (), fingerprint)
@@ -125,14 +142,16 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
             labelled = np.array(state.labelled)
             models, again = _trained(setting, labelled, number - 1, needs(arm), start)
             batch, goes_with = _next_batch(setting, arm, models, labelled, state.ahead, number - 1)
-            last = replace(state.points[-1], noise_auroc=again.noise_auroc, goes_with=goes_with)
+            known = {"noise_auroc": again.noise_auroc, "scores": again.scores, "goes_with": goes_with}
+            last = replace(state.points[-1], **known)
             state = replace(state, points=(*state.points[:-1], last), batch=batch)
         size = campaign.first_size if number == 0 else campaign.budget
         bought, before = np.array(state.batch[:size], dtype=np.int64), np.array(state.labelled, dtype=np.int64)
         offered = np.setdiff1d(np.arange(len(setting.split.pool)), before)
         labelled = np.concatenate([before, bought])
         goes_on = number + 1 < campaign.rounds
-        models, point = _trained(setting, labelled, number, needs(arm) if goes_on else frozenset(), start)
+        wanted = needs(arm) if goes_on or others else frozenset()
+        models, point = _trained(setting, labelled, number, wanted, start)
         ahead = state.batch[size:]
         batch, goes_with = _next_batch(setting, arm, models, labelled, ahead, number) if goes_on else ((), {})
         traits = setting.split.pool.traits
@@ -195,13 +214,20 @@ def _trained(
     images, answers = split.pool.take(labelled).images, annotator.labels[labelled]
     others = split.pool.take(np.setdiff1d(np.arange(len(split.pool)), labelled)).images if config.unlabelled else None
     models = train_models(lesson, images, answers.tolist(), config, wanted, others)
-    predictions = infer(lesson.task, models.scored, split.held_out.images, device=config.device).predictions
+    scores = {
+        name: lesson.task.score(
+            infer(lesson.task, model, split.held_out.images, device=config.device).predictions,
+            split.held_out.labels.tolist(),
+        )
+        for name, model in models.trio().items()
+    }
     wrong = annotator.wrong(labelled)
     suspicion = noise_scores(lesson, models, images) if 0 < wrong.sum() < len(wrong) else None
     point = Point(
         round=number,
         labels=len(labelled),
-        score=lesson.task.score(predictions, split.held_out.labels.tolist()),
+        score=scores[lesson.campaign.models.scored],
+        scores=scores,
         wrong=int(wrong.sum()),
         annotator_seconds=float(annotator.seconds[labelled].sum()),
         compute_seconds=time.perf_counter() - start,
@@ -239,7 +265,7 @@ def _next_batch(
     if needs(arm):
         left = everything.take(unlabelled)
         pool = observe(lesson, models, left.images, everything.images[labelled], needs(arm), seed=seed, budget=size)
-        if left.traits and {"d_ss", "d_st"} <= needs(arm):
+        if left.traits and needs(arm) >= GAPS:
             wrong = setting.annotator.wrong(unlabelled)
             goes_with = look(lesson, models, left, wrong, pool, arm.parameters.get("eps", EPS))
     else:

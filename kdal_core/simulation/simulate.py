@@ -134,8 +134,12 @@ def collect(campaign: Campaign, out: Path) -> Results:
             continue
         if job.arm is None:
             full[job.seed], full_labels = journal.points[0].score, journal.points[0].labels
-        else:
-            runs.append(Run(job.name, job.seed, journal.points[: campaign.rounds]))
+            continue
+        for arm in campaign.together(job.arm):
+            model = campaign.scored_by(arm)
+            points = journal.points if arm == job.arm else journal.scored(model).points
+            if points:
+                runs.append(Run(arm.name, job.seed, points[: campaign.rounds]))
     return Results(
         campaign=campaign.name,
         description=campaign.description,
@@ -151,7 +155,8 @@ def collect(campaign: Campaign, out: Path) -> Results:
 
 def jobs_of(campaign: Campaign) -> list[Job]:
     """All runs of a campaign, seed by seed, so that an early look compares whole seeds."""
-    return [Job(arm, seed) for seed in campaign.seeds for arm in (*campaign.strategies, None)]
+    arms = [arm for arm in campaign.strategies if arm == campaign.together(arm)[0]]
+    return [Job(arm, seed) for seed in campaign.seeds for arm in (*arms, None)]
 
 
 def environment() -> dict[str, str]:

@@ -56,8 +56,48 @@ def test_a_campaign_may_grow_by_rounds_seeds_and_arms_and_is_what_it_would_have_
     result = simulate(grown, tmp_path / "grown", workers=2)
     for path, text in before.items():
         old, new = (json.loads(value)["points"] for value in (text, path.read_text()))
+        for point in (*old, *new):
+            del point["scores"]  # the last round of all trains no model but the one that is scored
         assert new[: len(old)] == old, "a finished round was computed again"
     assert learnt(result) == learnt(simulate(grown, tmp_path / "at once", workers=2))
+
+
+SERVED = {"strategy": "kd_gap", "scored": "distilled", "label": "served"}
+LABELS_ALONE = {"strategy": "kd_gap", "scored": "student", "label": "labels alone"}
+
+
+def test_arms_that_differ_in_the_scored_model_alone_share_their_runs(small, tmp_path):
+    both = simulate(small(seeds=[0], strategies=["random", SERVED, LABELS_ALONE]), tmp_path / "both", workers=2)
+    assert len(list((tmp_path / "both" / "runs").iterdir())) == 3, "random, one for both, every label"
+    apart = []
+    for arm in (SERVED, LABELS_ALONE):
+        alone = simulate(small(seeds=[0], strategies=["random", arm]), tmp_path / arm["label"], workers=2)
+        apart += [run for run in alone.runs if run.arm == arm["label"]]
+    shared = [run for run in both.runs if run.arm != "random"]
+    assert [run.arm for run in shared] == ["served", "labels alone"]
+    for ours, theirs in zip(shared, apart, strict=True):
+        assert [(point.labels, point.score) for point in ours.points] == [
+            (point.labels, point.score) for point in theirs.points
+        ]
+    assert shared[0].points != shared[1].points
+    for point in shared[1].points:
+        assert point.score == point.scores["student"]
+        assert set(point.scores) == {"student", "teacher", "distilled"}
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_an_arm_that_is_added_finds_its_model_scored_in_what_was_run_before(small, tmp_path, ahead):
+    changes = {"seeds": [0], "annotator": {"ahead": ahead}}
+    simulate(small(strategies=["random", SERVED], rounds=2, **changes), tmp_path / "grown", workers=2)
+    more = small(strategies=["random", SERVED, LABELS_ALONE], **changes)
+    grown = simulate(more, tmp_path / "grown", workers=2)
+    assert learnt(grown) == learnt(simulate(more, tmp_path / "at once", workers=2))
+
+
+def test_strategies_that_read_the_scored_model_do_not_share_runs(small):
+    arms = [{"strategy": "entropy", "scored": model, "label": model} for model in ("distilled", "student")]
+    campaign = small(strategies=["random", *arms])
+    assert [campaign.together(arm) for arm in campaign.strategies] == [(arm,) for arm in campaign.strategies]
 
 
 def _run_and_be_killed(campaign, folder):
