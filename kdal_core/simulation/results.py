@@ -162,7 +162,7 @@ def _run(where: str, data: Any) -> Run:
 
 
 def _point(where: str, data: Any) -> Point:
-    entries = _entries(where, data, Point, younger=("picked", "offered", "goes_with"))
+    entries = _entries(where, data, Point, younger=("scores", "picked", "offered", "goes_with"))
     auroc = entries["noise_auroc"]
     return Point(
         round=_whole(f"{where}.round", entries["round"]),
@@ -172,6 +172,7 @@ def _point(where: str, data: Any) -> Point:
         annotator_seconds=_number(f"{where}.annotator_seconds", entries["annotator_seconds"]),
         compute_seconds=_number(f"{where}.compute_seconds", entries["compute_seconds"]),
         noise_auroc=None if auroc is None else _number(f"{where}.noise_auroc", auroc),
+        scores=_numbers(f"{where}.scores", entries["scores"]),
         picked=_numbers(f"{where}.picked", entries["picked"]),
         offered=_numbers(f"{where}.offered", entries["offered"]),
         goes_with={

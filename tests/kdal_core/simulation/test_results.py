@@ -7,6 +7,12 @@ import pytest
 from kdal_core.errors import ConfigError
 from kdal_core.simulation.results import Point, Results, Run
 
+MEASURED = {
+    "scores": {"student": 0.75, "teacher": 0.875},
+    "picked": {"worn": 0.5},
+    "offered": {"worn": 0.25},
+    "goes_with": {"uncr": {"worn": -0.5}},
+}
 RESULTS = Results(
     campaign="digits",
     description="What ü says: 8 × 8.",
@@ -15,7 +21,7 @@ RESULTS = Results(
     full={0: 0.97, 7: 0.96},
     full_labels=1000,
     runs=(
-        Run("random", 0, (Point(0, 50, 0.5, 1, 150.0, 2.5), Point(1, 100, 0.75, 3, 310.0, 2.75, 0.8))),
+        Run("random", 0, (Point(0, 50, 0.5, 1, 150.0, 2.5), Point(1, 100, 0.75, 3, 310.0, 2.75, 0.8, **MEASURED))),
         Run("kd_gap", 7, ()),
     ),
     environment={"date": "2026-11-22"},
@@ -40,6 +46,14 @@ def test_what_is_written_is_what_is_read():
     assert Results.from_json(RESULTS.to_json()) == RESULTS
 
 
+def test_files_from_before_something_was_measured_are_read():
+    data = json.loads(RESULTS.to_json())
+    for name in MEASURED:
+        del data["runs"][0]["points"][1][name]
+    (random, _) = Results.from_json(json.dumps(data)).runs
+    assert random.points[1] == replace(RESULTS.runs[0].points[1], scores={}, picked={}, offered={}, goes_with={})
+
+
 def test_a_date_in_the_campaign_file_becomes_text():
     read = Results.from_json(replace(RESULTS, settings={"day": date(2026, 11, 22)}).to_json())
     assert read.settings == {"day": "2026-11-22"}
@@ -58,6 +72,7 @@ def test_a_date_in_the_campaign_file_becomes_text():
         (["runs", 0, "points", 0, "score"], "0.5", "score must be a finite number"),
         (["runs", 0, "points", 0, "score"], float("nan"), "score must be a finite number, not nan"),
         (["runs", 0, "points", 0, "score"], 50.0, r"score 50.0; it must lie in \[0, 1\]"),
+        (["runs", 0, "points", 1, "scores", "teacher"], 2, r"score of teacher 2.0; it must lie in \[0, 1\]"),
         (["runs", 0, "points", 0, "wrong"], 51, "51 wrong labels among 50"),
         (["runs", 0, "points", 0, "annotator_seconds"], -1, "annotator_seconds -1.0"),
         (
