@@ -48,20 +48,23 @@ from kdal_core.training import ModelSpec, TrainConfig, infer, load_checkpoint, s
 JUDGES = 5000
 QUERIES = {"mnist": 24_000, "fashion_mnist": 48_000}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "active_mixup": {},
+    "active_mixup": {},  # as kdal chooses by default
+    "active_least_sure": {"selectivity": 1.0},  # chosen as published, trained as kdal does
+    "active_as_published": {"selectivity": 1.0, "as_published": True},  # all as often in training, random views of all
+    "active_capped": {"cap": 2.0},  # an image in at most twice as many pairs as if all were used equally
+    "active_half_random": {"selectivity": 1.0, "random_share": 0.5},
+    "active_capped_half_random": {"cap": 2.0, "random_share": 0.5},
     "random_pairs": {},  # lambda 1/2
-    "active_as_published": {"as_published": True},  # everything as often in training, and random views of all
     "random_as_published": {"as_published": True},
     "real_only": {},
-    "active_capped": {"cap": 2.0},  # an image in at most twice as many pairs as if all were used equally
-    "active_half_random": {"random_share": 0.5},
-    "active_mild": {"of": 1.25},  # the least sure four fifths of pairs drawn at random
-    "active_capped_half_random": {"cap": 2.0, "random_share": 0.5},
     "vanilla_active": {},
     "fskd": {},
     "zskd": {},
     "vanilla_kd": {},
 }
+
+
+DEFAULT = ["active_mixup", "random_pairs", "active_least_sure", "vanilla_active", "fskd", "zskd", "vanilla_kd"]
 
 
 @dataclass(frozen=True)
@@ -159,9 +162,7 @@ def run(experiment: Experiment, variant: str, seed: int, data: Dataset, teacher:
     budget = len(images) if everything or variant == "real_only" else experiment.queries
     box = TorchTeacher(teacher, data.classes, device="cpu")
     answers = box.query(judges).numpy()
-    cap, of = VARIANTS[variant].get("cap"), VARIANTS[variant].get("of")
-    a_stage = (budget - len(images)) / max(experiment.stages, 1)
-    candidates = experiment.candidates if of is None else round(of * a_stage)
+    cap = VARIANTS[variant].get("cap")
     config = MixupConfig(
         training=StageConfig(
             stages=experiment.stages,
@@ -170,7 +171,8 @@ def run(experiment: Experiment, variant: str, seed: int, data: Dataset, teacher:
             real_share=0.0 if "as_published" in VARIANTS[variant] else StageConfig().real_share,
             views="all" if "as_published" in VARIANTS[variant] else StageConfig().views,
         ),
-        candidates=candidates,
+        candidates=experiment.candidates,
+        selectivity=VARIANTS[variant].get("selectivity", MixupConfig().selectivity),
         random_share=VARIANTS[variant].get("random_share", 0.0),
         max_uses=None if cap is None else round(cap * 2 * budget / experiment.stages / experiment.real),
     )
@@ -222,13 +224,11 @@ def main() -> None:
     parser.add_argument("datasets", nargs="*", default=["mnist", "fashion_mnist"])
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--methods", nargs="+", choices=list(VARIANTS), default=["active_mixup", "random_pairs", "real_only"]
-    )
-    parser.add_argument("--candidates", type=int, default=100_000, help="pairs looked at in each stage")
+    parser.add_argument("--methods", nargs="+", choices=list(VARIANTS), default=DEFAULT)
+    parser.add_argument("--candidates", type=int, default=100_000, help="pairs looked at in each stage at most")
     parser.add_argument("--queries", type=int, help="budget; as published if not given")
-    parser.add_argument("--stages", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=20, help="of each student")
+    parser.add_argument("--stages", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=40, help="of each student")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="one seed, 100 images, 300 queries: does it run?")
     parser.add_argument("--out", type=Path, default=Path("artifacts/mixup_curves"))

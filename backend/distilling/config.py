@@ -49,6 +49,7 @@ class MixupSettings(Part):
     random_share: Annotated[float, Field(ge=0, le=1)] | None = None
     real_share: Annotated[float, Field(ge=0, lt=1)] | None = None
     views: Literal["real", "all"] | None = None
+    selectivity: Annotated[float, Field(ge=0, le=1)] | None = None
     candidates: Count | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     mixed_colours: bool | None = None

@@ -30,12 +30,17 @@ from kdal_core.validation import InvalidInput
 
 @dataclass(frozen=True)
 class MixupConfig:
-    """Which mixes to ask about, over how many stages, and how to train. The defaults choose by the published rule.
+    """Which mixes to ask about, over how many stages, and how to train.
 
     Attributes:
-        stages, lambdas, mode, exact, memory, max_uses, random_share, candidates, precision: see `StageConfig` and
-            `select_pairs`.
         training: stages, training of the students, seed.
+        selectivity: share of the pairs looked at in a stage that is turned down, those of which the student is surest;
+            in [0, 1]. 1, as published: every pair is looked at, and the least sure of all are taken. The default, a
+            fifth of pairs drawn at random, asks about fewer mixes that nobody can tell, and costs a forward for few
+            pairs in place of millions (docs/results.md, "Active Mixup"). With `max_uses` it counts as 1: images that
+            are used up need many pairs to choose from.
+        candidates: pairs looked at in a stage at most; None: as `selectivity` says.
+        lambdas, mode, exact, memory, max_uses, random_share, precision: see `select_pairs`.
         mixed_colours: whether grey and colour images may be mixed.
     """
 
@@ -46,9 +51,26 @@ class MixupConfig:
     memory: int = MEMORY
     max_uses: int | None = None
     random_share: float = 0.0
+    selectivity: float = 0.2
     candidates: int | None = None
     precision: Precision = "float32"
     mixed_colours: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant, before anything is asked."""
+        if not 0 <= self.selectivity <= 1:
+            raise InvalidInput(f"selectivity must lie in [0, 1], not {self.selectivity!r}.")
+
+    def looked_at(self, k: int) -> int | None:
+        """Pairs that a stage looks at to choose k; None: all.
+
+        >>> MixupConfig().looked_at(8_000), MixupConfig(selectivity=1).looked_at(8_000)
+        (10000, None)
+        """
+        if self.max_uses is not None or self.selectivity == 1:
+            return self.candidates
+        drawn = max(k, round(k / (1 - self.selectivity)))
+        return drawn if self.candidates is None else min(drawn, self.candidates)
 
 
 def active_mixup(
@@ -65,7 +87,7 @@ def active_mixup(
 ) -> Distilled:
     """Distil a black-box teacher into a student with mixes of pairs that the student is least sure of.
 
-    Stage 0: ask about the real images, train. Then per stage: C2 of all pairs by the last student, ask about the
+    Stage 0: ask about the real images, train. Then per stage: C2 of pairs by the last student, ask about the
     lowest, each at its own lambda, merge, train a new student from scratch on soft labels. A pair is mixed at most
     once in a run.
 
@@ -75,7 +97,7 @@ def active_mixup(
             teacher's domain.
         student: architecture: a name that `build_model` knows ("lenet5", "small_cnn", "resnet18").
         ledger: budget and memory of the answers; or a budget in images, real ones included.
-        config: None: ten stages that choose by the published rule, and `StageConfig`'s training.
+        config: None: ten stages, `MixupConfig`'s choice and `StageConfig`'s training.
         earlier: mixes of these images that runs before this one asked about: learnt from the first stage on, and not
             chosen again. For going on when images or budget have been added.
         replay: selections of an earlier run's stages, to go on after them; the ledger must know their answers.
@@ -175,7 +197,7 @@ def _lowest(
         mode=config.mode,
         max_uses=config.max_uses,
         random_share=config.random_share,
-        candidates=config.candidates,
+        candidates=config.looked_at(k),
         seed=config.training.seed * 10_007 + stage,
         precision=config.precision,
     )

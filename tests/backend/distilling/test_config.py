@@ -24,9 +24,10 @@ def test_what_is_not_said_is_the_cores_default():
 
 
 def test_what_is_said_reaches_the_core():
-    config = plan(mixup={"stages": 3, "random_share": 0.5, "lambdas": [0.5]}, training={"epochs": 2}, seed=7)
+    mixup = {"stages": 3, "random_share": 0.5, "selectivity": 1, "lambdas": [0.5]}
+    config = plan(mixup=mixup, training={"epochs": 2}, seed=7)
     found = config.mixup_config("cpu")
-    assert (found.training.stages, found.random_share, found.lambdas) == (3, 0.5, (0.5,))
+    assert (found.training.stages, found.random_share, found.selectivity, found.lambdas) == (3, 0.5, 1, (0.5,))
     assert (found.training.train.epochs, found.training.train.device, found.training.seed) == (2, "cpu", 7)
 
 
@@ -37,6 +38,7 @@ def test_what_is_said_reaches_the_core():
         ({"budgets": 3}, "budgets"),
         ({"name": "a/b"}, "name"),
         ({"mixup": {"lambdas": [1.5]}}, "mixup.lambdas"),
+        ({"mixup": {"selectivity": 2}}, "mixup.selectivity"),
         ({"training": {"speed": 1}}, "training:.*speed"),
         ({"training": {"lr": -1}}, "lr must be"),
         ({"exports": ["pickle"]}, "exports"),

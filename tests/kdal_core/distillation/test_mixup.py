@@ -89,7 +89,7 @@ def test_a_budget_beyond_all_pairs_is_not_spent(teacher, images):
 
 def test_each_stage_selects_by_the_student_of_the_stage_before_with_lambda_found_anew(teacher, images):
     students = {}
-    config = replace(CONFIG, training=replace(CONFIG.training, stages=3))
+    config = replace(CONFIG, training=replace(CONFIG.training, stages=3), selectivity=1)
     result = active_mixup(
         teacher, images, "tiny_cnn", 120, config, on_stage=lambda stage, model: students.update({stage.number: model})
     )
@@ -102,6 +102,32 @@ def test_each_stage_selects_by_the_student_of_the_stage_before_with_lambda_found
         taken = np.concatenate([taken, stage.selection.pairs])
     assert same_weights(result.student, students[3])
     assert not same_weights(students[2], students[3])
+
+
+def test_unless_as_published_the_surest_fifth_of_random_pairs_is_left_out(teacher, images):
+    students = {}
+    result = active_mixup(
+        teacher, images, "tiny_cnn", 110, CONFIG, on_stage=lambda stage, model: students.update({stage.number: model})
+    )
+    stage = result.history[1]
+    drawn = select_pairs(students[0], images, 50, CONFIG.lambdas, candidates=50, seed=1)  # this stage's fifty pairs
+    assert len(stage.selection) == 40
+    assert np.array_equal(stage.selection.pairs, drawn.pairs[:40])
+    assert drawn.confidence[40:].min() >= stage.selection.confidence.max()
+
+
+def test_pairs_looked_at():
+    assert MixupConfig(selectivity=0).looked_at(40) == 40
+    assert MixupConfig(selectivity=0.5).looked_at(40) == 80
+    assert MixupConfig(selectivity=0.5, candidates=60).looked_at(40) == 60
+    assert MixupConfig(selectivity=1, candidates=60).looked_at(40) == 60
+    assert MixupConfig(max_uses=3).looked_at(40) is None
+
+
+@pytest.mark.parametrize("selectivity", [-0.1, 1.1, float("nan")])
+def test_a_selectivity_that_is_no_share_is_refused(selectivity):
+    with pytest.raises(KdalError, match="selectivity"):
+        MixupConfig(selectivity=selectivity)
 
 
 def test_the_same_seed_gives_the_same_student_and_another_seed_another(student, images, random_state_is_kept):
