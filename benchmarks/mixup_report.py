@@ -25,49 +25,61 @@ NO_CURVES = ("vanilla_kd", "real_only", "zskd")
 
 def summary(dataset: str, folder: Path, methods: Sequence[str], seeds: int, teacher: float) -> dict[str, Any]:
     """Each method's last student over the seeds, its difference to random pairs with the same real images, how often
-    it says the teacher's class on images kept aside, its curve, and the queries to the published accuracy."""
+    it says the teacher's class on images kept aside, its curve, and the queries to the published accuracy.
+
+    Made of the runs that are finished; a method without one is left out.
+    """
     target = PUBLISHED[dataset]["active_mixup"]
-    runs = {
-        name: [json.loads((folder / f"{dataset}-{name}-{seed}.json").read_text()) for seed in range(seeds)]
-        for name in methods
-    }
-    last = {name: [run["curve"][-1][1] for run in found] for name, found in runs.items()}
+    runs = {name: found for name in methods if (found := _finished(folder, f"{dataset}-{name}", seeds))}
+    last = {name: {seed: run["curve"][-1][1] for seed, run in found.items()} for name, found in runs.items()}
     rows: dict[str, Any] = {}
     for name, found in runs.items():
-        reached = [next((queries for queries, score in run["curve"] if score >= target), None) for run in found]
+        scores = list(last[name].values())
+        reached = [
+            next((queries for queries, score in run["curve"] if score >= target), None) for run in found.values()
+        ]
+        pairs = [(score, last[BASELINE][seed]) for seed, score in last[name].items() if seed in last.get(BASELINE, {})]
         paired = None
-        if BASELINE in last and name != BASELINE:
-            paired = interval([ours - theirs for ours, theirs in zip(last[name], last[BASELINE], strict=True)])
+        if pairs and name != BASELINE:
+            paired = interval([ours - theirs for ours, theirs in pairs])
         rows[name] = {
-            "queries": found[0]["curve"][-1][0],
-            "accuracy": _plain(interval(last[name])),
+            "seeds": len(found),
+            "queries": next(iter(found.values()))["curve"][-1][0],
+            "accuracy": _plain(interval(scores)),
             "difference": _plain(paired),
-            "success_rate": _plain(interval([100 * score / teacher for score in last[name]])),
-            "agreement": _plain(interval([run["stages"][-1]["agreement"] for run in found])),
+            "success_rate": _plain(interval([100 * score / teacher for score in scores])),
+            "agreement": _plain(interval([run["stages"][-1]["agreement"] for run in found.values()])),
             "queries_to_published": median(q for q in reached if q is not None) if all(reached) else None,
             "curve": [
                 [points[0][0], *_plain(interval([score for _, score in points]))]
-                for points in zip(*(run["curve"] for run in found), strict=True)
+                for points in zip(*(run["curve"] for run in found.values()), strict=True)
             ],
             "published": PUBLISHED[dataset].get(name),
         }
     return {"dataset": dataset, "teacher": round(teacher, 2), "seeds": seeds, "methods": rows}
 
 
+def _finished(folder: Path, name: str, seeds: int) -> dict[int, dict[str, Any]]:
+    """The runs of a method by seed."""
+    files = {seed: folder / f"{name}-{seed}.json" for seed in range(seeds)}
+    runs = {seed: json.loads(path.read_text()) for seed, path in files.items() if path.exists()}
+    return {seed: run for seed, run in runs.items() if run["done"]}
+
+
 def table(report: dict[str, Any]) -> str:
     """Markdown: one row for each method."""
     published = PUBLISHED[report["dataset"]]
     lines = [
-        f"| {report['dataset']} | queries | accuracy | − random pairs | success rate | agreement | published "
+        f"| {report['dataset']} | seeds | queries | accuracy | − random pairs | success rate | agreement | published "
         "| queries to the published accuracy |",
-        "|---|---|---|---|---|---|---|---|",
-        f"| teacher | | {report['teacher']:.2f} | | | | {published['teacher']:.2f} | |",
+        "|---|---|---|---|---|---|---|---|---|",
+        f"| teacher | | | {report['teacher']:.2f} | | | | {published['teacher']:.2f} | |",
     ]
     for name, row in report["methods"].items():
         to_published = f"{row['queries_to_published']:,.0f}" if row["queries_to_published"] else "–"
         lines.append(
-            f"| {name} | {row['queries']:,} | {_said(row['accuracy'])} | {_said(row['difference'], sign='+')} "
-            f"| {_said(row['success_rate'])} | {_said(row['agreement'])} "
+            f"| {name} | {row['seeds']} | {row['queries']:,} | {_said(row['accuracy'])} "
+            f"| {_said(row['difference'], sign='+')} | {_said(row['success_rate'])} | {_said(row['agreement'])} "
             f"| {'' if row['published'] is None else format(row['published'], '.2f')} | {to_published} |"
         )
     return "\n".join(lines)
@@ -85,6 +97,8 @@ def draw(report: dict[str, Any]) -> Figure:
         colour = (*STRONG, *THIN)[place % (len(STRONG) + len(THIN))]
         queries, means, widths = zip(*row["curve"], strict=True)
         words = f"{name}: {means[-1]:.2f}"
+        if row["seeds"] < report["seeds"]:
+            words += f", seeds: {row['seeds']}"
         if name in NO_CURVES:
             words += f" ({queries[-1]:,} images)"
             axes.axhline(means[-1], color=colour, linestyle=(0, (5, 2)), linewidth=1.2, label=words)

@@ -142,8 +142,7 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
             labelled = np.array(state.labelled)
             models, again = _trained(setting, labelled, number - 1, needs(arm), start)
             batch, goes_with = _next_batch(setting, arm, models, labelled, state.ahead, number - 1)
-            known = {"noise_auroc": again.noise_auroc, "scores": again.scores, "goes_with": goes_with}
-            last = replace(state.points[-1], **known)
+            last = replace(state.points[-1], noise_auroc=again.noise_auroc, scores=again.scores, goes_with=goes_with)
             state = replace(state, points=(*state.points[:-1], last), batch=batch)
         size = campaign.first_size if number == 0 else campaign.budget
         bought, before = np.array(state.batch[:size], dtype=np.int64), np.array(state.labelled, dtype=np.int64)
