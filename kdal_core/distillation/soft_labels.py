@@ -39,7 +39,7 @@ class SoftLabelTask(ClassificationTask):
     0.693147...
     """
 
-    # With 500 steps on 2,000 images a student is far from done, with 20 passes over 48,000 nearly: see docs/results.md.
+    # 500 steps on 2,000 images are far too few, 20 passes over 48,000 a little: see docs/results.md.
     training: ClassVar[dict[str, Any]] = {
         "epochs": 40,
         "batch_size": 128,
