@@ -137,9 +137,9 @@ def collect(campaign: Campaign, out: Path) -> Results:
             continue
         for arm in campaign.together(job.arm):
             model = campaign.scored_by(arm)
-            points = journal.points if arm == job.arm else journal.scored(model).points
-            if points:
-                runs.append(Run(arm.name, job.seed, points[: campaign.rounds]))
+            shown = journal if model == campaign.scored_by(job.arm) else journal.scored(model)
+            if shown.points:
+                runs.append(Run(arm.name, job.seed, shown.points[: campaign.rounds]))
     return Results(
         campaign=campaign.name,
         description=campaign.description,
