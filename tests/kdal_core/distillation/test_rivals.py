@@ -17,7 +17,13 @@ from kdal_core.distillation import (
 )
 from kdal_core.distillation.rivals.fskd import pseudo_examples
 from kdal_core.distillation.rivals.vanilla_active import lowest_mixes
-from kdal_core.distillation.rivals.zskd import data_impressions, impression_targets, last_weights
+from kdal_core.distillation.rivals.zskd import (
+    TEMPERATURE,
+    HotLabelTask,
+    data_impressions,
+    impression_targets,
+    last_weights,
+)
 from kdal_core.errors import ConfigError
 from kdal_core.training import TrainConfig
 
@@ -87,6 +93,16 @@ def test_data_impressions_are_what_the_teacher_takes_for_their_class(student):
     with torch.inference_mode():
         found = student(images.float() / 255).argmax(1)
     assert (found == targets.argmax(1)).float().mean() > 0.7
+
+
+def test_a_student_of_impressions_learns_the_logits_of_a_teacher_that_is_certain():
+    logits = torch.tensor([[60.0, 20.0, 0.0], [0.0, 80.0, 70.0]])
+    task = HotLabelTask(("a", "b", "c"))
+    answers = task.collate(list((logits / TEMPERATURE).softmax(dim=1)))
+    (same,) = torch.autograd.grad(task.loss(known := logits.clone().requires_grad_(), answers), known)
+    (half,) = torch.autograd.grad(task.loss(known := (logits / 2).requires_grad_(), answers), known)
+    assert same.abs().max() < 1e-4
+    assert half.abs().max() > 1
 
 
 def test_zero_shot_distillation_needs_a_white_box(problem):
