@@ -22,9 +22,10 @@ from kdal_core.training.config import resolve_device
 TEMPERATURE = 20.0
 SCALES = (1.0, 0.1)
 STEPS = 50
-LEARNING_RATE = 0.2
-"""Of the impressions. On Fashion-MNIST, by agreement of a student of 4,096 of them with the teacher: 64.9%; 62.3% after
-200 steps, 49.0% at a rate of 0.05 and 60.2% after 200 steps of it."""
+LEARNING_RATE = 0.1
+START_CELLS, START_SPREAD = 5, 6.0
+"""Impressions begin as grey blobs: normal noise of so many cells a side, in logits. From noise of single pixels, as its
+authors begin, a LeNet-5 takes dust for digits (docs/results.md)."""
 BATCH = 128
 
 
@@ -101,6 +102,8 @@ def impression_targets(
 def data_impressions(teacher: nn.Module, wanted: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
     """Images that the teacher answers, at a high temperature, with the wanted probabilities (N, C).
 
+    They begin as smooth noise, which the authors do not do.
+
     Returns:
         uint8 (N, 3, H, W), grey where the teacher's gradient is.
     """
@@ -108,8 +111,9 @@ def data_impressions(teacher: nn.Module, wanted: Tensor, size: tuple[int, int], 
     made = []
     for start in range(0, len(wanted), BATCH):
         target = wanted[start : start + BATCH].to(device)
-        noise = torch.from_numpy(rng.uniform(-1, 1, (len(target), 3, *size))).float().to(device)
-        pixels = noise.requires_grad_(True)
+        cells = torch.from_numpy(rng.normal(0, START_SPREAD, (len(target), 1, START_CELLS, START_CELLS))).float()
+        blobs = F.interpolate(cells, size=size, mode="bicubic").expand(-1, 3, -1, -1)
+        pixels = blobs.contiguous().to(device).requires_grad_(True)
         optimizer = torch.optim.Adam([pixels], lr=LEARNING_RATE)
         for _ in range(STEPS):
             loss = F.cross_entropy(teacher(torch.sigmoid(pixels)) / TEMPERATURE, target, reduction="sum")
