@@ -38,7 +38,6 @@ class Boxes:
         "image_size": 240,
         "student": "tiny_boxes",
         "teacher": "small_boxes",
-        "batch_size": 8,
     }
     rounds = 4
     draws = 2
