@@ -144,6 +144,20 @@ def centreness(reach: Tensor) -> Tensor:
     return ratio.prod(dim=1).sqrt()
 
 
+def class_weights(wanted: Tensor) -> Tensor:
+    """How much a place that learns a class counts: (B, A, C), 1 where a place learns the class -> (B, C).
+
+    The square root of how many places the image's classes have on average, divided by those of this one.
+
+    >>> wanted = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]])
+    >>> class_weights(wanted)
+    tensor([[0.7906, 1.5811]])
+    """
+    places = wanted.sum(dim=1)
+    present = (places > 0).sum(dim=1, keepdim=True).clamp(min=1)
+    return (places.sum(dim=1, keepdim=True) / present / places.clamp(min=1)).sqrt()
+
+
 def found_boxes(outputs: BoxOutputs, most: int, least: float, overlap: float) -> Tensor:
     """Predictions (B, most, 6) float32: left, top, right, bottom in shares, score, class; NaN behind the last.
 

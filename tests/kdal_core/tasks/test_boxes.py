@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -140,7 +142,10 @@ def test_the_loss_is_the_sum_of_its_definition():
             share, logit = (ratios[0] * ratios[1]).sqrt(), outputs.centre[image, place]
             entropy = -share * torch.log(logit.sigmoid()) - (1 - share) * torch.log(1 - logit.sigmoid())
             rest += 1 - giou + entropy
-        focal = sigmoid_focal_loss(outputs.logits[image], wanted).sum()
+        kinds = [targets[image][box].label for box in found.box.tolist()]
+        even = {kind: math.sqrt(len(kinds) / len(set(kinds)) / kinds.count(kind)) for kind in kinds}
+        weights = torch.tensor([[even.get(k, 1.0) if wanted[p, k] else 1.0 for k in (0, 1)] for p in range(len(GRID))])
+        focal = (weights * sigmoid_focal_loss(outputs.logits[image], wanted)).sum()
         assert loss.item() == pytest.approx(float((focal + rest) / max(1, len(found.place))), rel=1e-4)
 
 
@@ -339,6 +344,14 @@ def test_boxes_stay_where_random_views_show_them():
         middles.append((corners[0] + corners[2]) / 2)
     assert compared > 55
     assert min(middles) < 0.45 < 0.55 < max(middles)
+
+
+def test_views_keep_the_colours_that_tell_objects_apart():
+    image = torch.full((3, 12, 20), 0.5) * torch.tensor([0.6, 0.8, 1.0])[:, None, None]
+    views, _ = TASK.augment(image.expand(16, 3, 12, 20).contiguous(), TASK.collate([(SMALL,)] * 16), torch.Generator())
+    bright = views[:, :, 6, 10]
+    torch.testing.assert_close(bright / bright[:, 2:], torch.tensor([[0.6, 0.8, 1.0]]).expand(16, 3))
+    assert bright[:, 2].std() > 0.02
 
 
 def test_a_box_that_has_all_but_left_the_view_is_none_and_its_loss_no_nan():
