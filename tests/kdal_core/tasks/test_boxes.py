@@ -10,35 +10,15 @@ from torchvision.ops import generalized_box_iou, sigmoid_focal_loss
 from kdal_core.errors import ConfigError, KdalError
 from kdal_core.losses import binary_kd_losses
 from kdal_core.metrics import box_gap
-from kdal_core.models.fcos import BoxOutputs, grid_levels, place_grid
+from kdal_core.models.fcos import BoxOutputs
 from kdal_core.tasks import Box, BoxTask
 from kdal_core.tasks.box import boxes_of
-from kdal_core.tasks.box_places import centreness, match, probability_maps, reach_of
+from kdal_core.tasks.box_places import centreness, match, reach_of
 from kdal_core.tasks.boxes import LEAST, OVERLAP, SURE
 from kdal_core.training import TrainConfig, infer, train
+from tests.kdal_core.tasks.box_samples import GRID, LEVELS, SIZE, SMALL, TASK, WIDE, random_boxes, random_outputs
 
-TASK = BoxTask(("cell", "platelet"))
-SIZE = (96, 160)
-LEVELS = grid_levels(SIZE)
-GRID = place_grid(SIZE, LEVELS)
-SMALL, WIDE = Box(0.1, 0.2, 0.25, 0.45), Box(0.3, 0.05, 0.95, 0.9, 1)
 seeds = st.integers(0, 10_000)
-
-
-def random_boxes(rng, most=5):
-    rows = []
-    for _ in range(rng.integers(0, most)):
-        left, top = rng.uniform(0, 0.8, 2)
-        right, bottom = left + rng.uniform(0.02, 1 - left), top + rng.uniform(0.02, 1 - top)
-        rows.append(Box(left, top, right, bottom, int(rng.integers(0, 2))))
-    return tuple(rows)
-
-
-def random_outputs(seed, images=3, scale=2.0):
-    generator = torch.Generator().manual_seed(seed)
-    logits = scale * torch.randn(images, len(GRID), 2, generator=generator) - 1
-    reach = 3 * torch.rand(images, len(GRID), 4, generator=generator)
-    return BoxOutputs(logits, reach, torch.randn(images, len(GRID), generator=generator), GRID, LEVELS)
 
 
 def perfect(targets, sure=9.0):
@@ -69,60 +49,6 @@ def test_what_is_labelled_is_predicted_by_a_network_that_is_sure_of_it():
         (box,) = [box for box, _ in found[0] if box.label == label.label]
         np.testing.assert_allclose(box.corners, label.corners, atol=1e-5)
     assert TASK.score(predictions, targets) == pytest.approx(1)
-
-
-@given(seeds)
-@settings(max_examples=30)
-def test_each_place_learns_the_smallest_box_that_it_may_learn(seed):
-    """Against the rule, place by place and box by box."""
-    targets = [random_boxes(np.random.default_rng(seed), most=6)]
-    collated = TASK.collate(targets)
-    found = match(collated["corners"], GRID, LEVELS)
-    chosen = dict(zip(found.place.tolist(), found.box.tolist(), strict=True))
-    place, height, width = 0, *SIZE
-    for number, (rows, columns) in enumerate(LEVELS):
-        stride = 8 * 2**number
-        for row in range(rows):
-            for column in range(columns):
-                x, y = (column + 0.5) * stride, (row + 0.5) * stride
-                may = []
-                for index, box in enumerate(targets[0]):
-                    left, top, right, bottom = np.array(box.corners) * [width, height, width, height]
-                    across, down = max((right - left) / 2, stride / 2), max((bottom - top) / 2, stride / 2)
-                    beside = abs(x - (left + right) / 2), abs(y - (top + bottom) / 2)
-                    far = max(beside[0] + (right - left) / 2, beside[1] + (bottom - top) / 2) / stride
-                    margins = [across - beside[0], down - beside[1], 1.5 * stride - max(beside), far - 4, 8 - far]
-                    if min(abs(margin) for margin in margins) < 1e-3:
-                        may = None  # on the border of the rule: either is right
-                        break
-                    level = (far > 4 or number == 0) and (far <= 8 or number == len(LEVELS) - 1)
-                    if min(margins[:3]) > 0 and level:
-                        may.append(((right - left) * (bottom - top), index))
-                if may is not None:
-                    assert chosen.get(place) == (min(may)[1] if may else None)
-                place += 1
-
-
-@given(seeds)
-@settings(max_examples=30)
-def test_however_small_a_box_is_some_place_learns_it_where_no_other_box_is(seed):
-    rng = np.random.default_rng(seed)
-    left, top = rng.uniform(0.02, 0.97, 2)
-    box = Box(left, top, left + 0.002, top + 0.002)
-    assert match(TASK.collate([(box,)])["corners"], GRID, LEVELS).counts.tolist()[0] >= 1
-
-
-def test_thousands_of_boxes_are_matched_in_parts_as_they_are_at_once(monkeypatch):
-    rng = np.random.default_rng(0)
-    near = rng.uniform(0, 0.9, (3000, 2))
-    boxes = tuple(Box(x, y, x + 0.05, y + 0.08) for x, y in near)
-    corners = TASK.collate([boxes, boxes[:10]])["corners"]
-    whole = match(corners, GRID, LEVELS)
-    monkeypatch.setattr("kdal_core.tasks.box_places.PAIRS", 5000)
-    parts = match(corners, GRID, LEVELS)
-    assert torch.equal(whole.box, parts.box)
-    assert torch.equal(whole.place, parts.place)
-    assert whole.counts.tolist() == parts.counts.tolist()
 
 
 def test_the_loss_is_the_sum_of_its_definition():
@@ -260,17 +186,6 @@ def test_each_class_has_a_probability_at_each_cell_and_coarse_places_speak_for_f
     for row, column in ((0, 0), (5, 7), (11, 19)):
         here, above = fine[1, row * 20 + column], coarse[1, row // 2 * 10 + column // 2]
         torch.testing.assert_close(maps[1, :, row, column, 0], 1 - (1 - here) * (1 - above))
-
-
-def test_large_maps_are_joined_so_that_the_likeliest_cell_counts():
-    levels = grid_levels((400, 800))
-    grid = place_grid((400, 800), levels)
-    logits = torch.full((1, len(grid), 1), -30.0)
-    logits[0, 57, 0] = 2.0
-    maps = probability_maps(BoxOutputs(logits, torch.ones(1, len(grid), 4), logits[..., 0], grid, levels))
-    assert maps.shape == (1, 1, 17, 34)
-    assert maps[0, 0, 0, 19].item() == pytest.approx(torch.tensor(2.0).sigmoid().item())
-    assert (maps > 0.5).sum() == 1
 
 
 def test_the_score_is_the_map_and_says_something_of_images_without_boxes():
