@@ -53,7 +53,7 @@ def main() -> None:
     campaign = load_campaign("boxes")
     training = {**campaign.training, **options.training}
     campaign = campaign.model_copy(update={"score_on": "test" if options.test else "validation", "training": training})
-    table = Table("labels", *WHAT)
+    columns = {}
     for labels in options.labels:
         about = f"{campaign.score_on}, {labels or 'all'} labels, {json.dumps(training, sort_keys=True)}"
         names = [f"{about}, seed {seed}" for seed in range(options.seeds)]
@@ -62,8 +62,12 @@ def main() -> None:
                 kept[name] = measure(campaign, options.data, labels, seed)
                 options.out.write_text(json.dumps(kept, indent=2))
                 print(f"{name}: {kept[name]}", flush=True)
-        found = {what: [kept[name][what] for name in names if what in kept[name]] for what in WHAT}
-        table.add_row(str(labels or "all"), *(cell(found[what]) for what in WHAT))
+        columns[f"{labels or 'all'} labels"] = [
+            cell([kept[name][what] for name in names if what in kept[name]]) for what in WHAT
+        ]
+    table = Table("", *columns)
+    for row in zip(WHAT, *columns.values(), strict=True):
+        table.add_row(*row)
     Console().print(table)
 
 
