@@ -32,7 +32,7 @@ BATCH = 128
 class HotLabelTask(SoftLabelTask):
     """`SoftLabelTask` at `TEMPERATURE`: the teacher is certain of its impressions, and at 1 would say little of them.
 
-    Source: Hinton et al. 2015 (arXiv:1503.02531), section 2, as Nayak et al. 2019 distil (section 3.3).
+    Source: Hinton et al. 2015 (arXiv:1503.02531), section 2, as Nayak et al. 2019 (arXiv:1905.08114) distil.
     """
 
     def losses(self, outputs: Tensor, targets: Any) -> Tensor:
