@@ -21,8 +21,6 @@ LEAST_VISIBLE = 0.25
 """Share of a box's area that must be left in a random view, or the view does not show it any more."""
 CANDIDATES = 4
 """Boxes looked at before overlapping ones are taken out, for each that may be left."""
-PAIRS = 1 << 21
-"""Pairs of place and box that are compared at a time."""
 MOST_CELLS = 48
 """Cells of a side of the map of probabilities; a larger map's cells are joined, the likeliest of each square counts."""
 
@@ -85,38 +83,54 @@ def match(corners: Tensor, grid: Tensor, levels: Levels) -> Matches:
 
     Source: Tian et al. 2019 (arXiv:1904.01355), section 3, with the centre sampling of torchvision's FCOS.
     """
-    sizes = torch.tensor([math.prod(level) for level in levels])
-    number = torch.repeat_interleave(torch.arange(len(levels)), sizes).to(grid.device)  # (A,)
-    nearest_border = torch.where(number == 0, 0.0, REACH / 2)[:, None]
-    farthest_border = torch.where(number == len(levels) - 1, torch.inf, REACH)[:, None]
     images, most = corners.shape[:2]
-    smallest = corners.new_full((images, len(grid)), torch.inf)
-    chosen = torch.full((images, len(grid)), -1, dtype=torch.long, device=corners.device)
-    step = max(1, PAIRS // max(1, images * len(grid)))
-    for start in range(0, most, step):
-        part = corners[:, None, start : start + step]  # (B, 1, m, 4)
-        x, width = _beside(grid[:, 0], grid[:, 2], part[..., 0], part[..., 2])  # (B, A, m)
-        y, height = _beside(grid[:, 1], grid[:, 3], part[..., 1], part[..., 3])
-        inside = (x <= width.clamp(0.5, RADIUS)) & (y <= height.clamp(0.5, RADIUS))
-        farthest = torch.maximum(x + width, y + height)
-        learns = inside & (farthest > nearest_border) & (farthest <= farthest_border)
-        area = (part[..., 2] - part[..., 0]) * (part[..., 3] - part[..., 1])  # (B, 1, m)
-        area = torch.where(learns, area, torch.inf)
-        least, which = area.min(dim=-1)  # (B, A)
-        better = least < smallest
-        chosen = torch.where(better, which + start, chosen)
-        smallest = torch.where(better, least, smallest)
-    image, place = torch.nonzero(chosen >= 0, as_tuple=True)
-    return Matches(image, place, chosen[image, place], (chosen >= 0).sum(dim=1))
+    middles = (corners[..., :2] + corners[..., 2:]) / 2  # (B, M, 2): x, y
+    halves = (corners[..., 2:] - corners[..., :2]) / 2
+    found = []  # of each level: image, box and place of what may be learnt there
+    start = 0
+    for number, (rows, columns) in enumerate(levels):
+        part = grid[start : start + rows * columns]
+        x, column, width = _near(part[:columns, 0], part[0, 2], middles[..., 0], halves[..., 0])
+        y, row, height = _near(part[::columns, 1], part[0, 3], middles[..., 1], halves[..., 1])
+        inside = (x <= width.clamp(0.5, RADIUS))[..., None, :] & (y <= height.clamp(0.5, RADIUS))[..., None]
+        farthest = torch.maximum((x + width)[..., None, :], (y + height)[..., None])  # (B, M, n, n)
+        learns = inside & (farthest > (REACH / 2 if number else 0.0))
+        if number < len(levels) - 1:
+            learns &= farthest <= REACH
+        image, box, down, across = torch.nonzero(learns, as_tuple=True)
+        found.append((image, box, start + row[image, box, down] * columns + column[image, box, across]))
+        start += rows * columns
+    image, box, place = (torch.cat(parts) for parts in zip(*found, strict=True))
+    area = (corners[..., 2:] - corners[..., :2]).prod(dim=-1)[image, box]  # (P,)
+    cell = image * len(grid) + place
+    smallest = area.new_full((images * len(grid),), torch.inf).scatter_reduce_(0, cell, area, "amin")
+    least = area == smallest[cell]
+    first = box.new_full((images * len(grid),), most).scatter_reduce_(0, cell[least], box[least], "amin")
+    chosen = first.reshape(images, len(grid))
+    image, place = torch.nonzero(chosen < most, as_tuple=True)
+    return Matches(image, place, chosen[image, place], (chosen < most).sum(dim=1))
 
 
-def _beside(places: Tensor, strides: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-    """Along x or y, in strides: how far places (A,) lie beside boxes' (B, 1, m) middles, and half their sizes.
+def _near(places: Tensor, stride: Tensor, middles: Tensor, halves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Along x or y, of boxes (B, M), the few places of a level that may lie near enough to their middles.
 
-    Each direction on its own: a last dimension of two would cost as much time again.
+    Only these are looked at: of all pairs of place and box less than one in a hundred.
+
+    Args:
+        places: (n,) where the level's places lie, as shares of the image.
+        stride: () from one to the next.
+        middles, halves: (B, M) the boxes' middles and half their sizes, as shares.
+
+    Returns:
+        (B, M, k) how far the places lie beside the middles, in strides, infinite where there is none; (B, M, k) their
+        numbers; (B, M, 1) halves in strides.
     """
-    stride = strides[:, None]
-    return ((places[:, None] - (near + far) / 2) / stride).abs(), (far - near) / 2 / stride
+    leftmost = (middles / stride - RADIUS - 0.5).floor().nan_to_num(-1e6).long()
+    number = leftmost[..., None] + torch.arange(2 * math.ceil(RADIUS) + 1, device=places.device)
+    there = (number >= 0) & (number < len(places))
+    number = number.clamp(0, len(places) - 1)
+    beside = ((places[number] - middles[..., None]) / stride).abs()
+    return torch.where(there, beside, torch.inf), number, (halves / stride)[..., None]
 
 
 def reach_of(corners: Tensor, places: Tensor) -> Tensor:

@@ -53,17 +53,15 @@ def test_however_small_a_box_is_some_place_learns_it_where_no_other_box_is(seed)
     assert match(TASK.collate([(box,)])["corners"], GRID, LEVELS).counts.tolist()[0] >= 1
 
 
-def test_thousands_of_boxes_are_matched_in_parts_as_they_are_at_once(monkeypatch):
+def test_thousands_of_boxes_are_matched_as_if_their_image_were_alone():
     rng = np.random.default_rng(0)
     near = rng.uniform(0, 0.9, (3000, 2))
     boxes = tuple(Box(x, y, x + 0.05, y + 0.08) for x, y in near)
-    corners = TASK.collate([boxes, boxes[:10]])["corners"]
-    whole = match(corners, GRID, LEVELS)
-    monkeypatch.setattr("kdal_core.tasks.box_places.PAIRS", 5000)
-    parts = match(corners, GRID, LEVELS)
-    assert torch.equal(whole.box, parts.box)
-    assert torch.equal(whole.place, parts.place)
-    assert whole.counts.tolist() == parts.counts.tolist()
+    both = match(TASK.collate([boxes[:10], boxes])["corners"], GRID, LEVELS)
+    alone = match(TASK.collate([boxes])["corners"], GRID, LEVELS)
+    assert both.counts.tolist() == [(both.image == 0).sum(), len(alone.box)]
+    assert torch.equal(both.box[both.image == 1], alone.box)
+    assert torch.equal(both.place[both.image == 1], alone.place)
 
 
 def test_rare_classes_weigh_more_in_their_own_image_and_no_place_at_all_is_no_nan():
