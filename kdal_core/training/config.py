@@ -27,6 +27,7 @@ class TrainConfig:
         batch_size: images a step.
         lr: peak learning rate of AdamW; it warms up over the first tenth and falls to zero along a cosine.
         weight_decay: AdamW's.
+        beta2: AdamW's, the memory of its squared gradients, in [0, 1): 0.95 looks back over 20 steps, 0.999 over 1,000.
         temperature: T of the distillation loss.
         kd_weight: w in task loss + w · distillation loss.
         unlabelled: whether S-KD hears from its teacher about images without a label, too.
@@ -40,6 +41,7 @@ class TrainConfig:
     batch_size: int = 32
     lr: float = 2e-3
     weight_decay: float = 5e-2
+    beta2: float = 0.999
     temperature: float = 4.0
     kd_weight: float = 1.0
     unlabelled: bool = False
@@ -60,6 +62,8 @@ class TrainConfig:
         for name in ("weight_decay", "kd_weight"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ConfigError(f"{name} must be a finite number of at least 0, not {getattr(self, name)!r}.")
+        if not 0 <= self.beta2 < 1:
+            raise ConfigError(f"beta2 must be in [0, 1), not {self.beta2!r}.")
         if self.batch_size < 2:
             raise ConfigError("batch_size must be at least 2: batch normalisation needs more than one image.")
         if self.amp not in ("auto", "on", "off"):

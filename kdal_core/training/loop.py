@@ -80,7 +80,9 @@ def train(
     passed = range(len(targets)) if rows is None else rows
     model.to(device).train()
     teacher = None if teacher is None else copy.deepcopy(teacher).to(device).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
+    )
     # A tenth of ten steps would be a phase of no length, by which torch divides.
     warm_up = 0.1 if steps != 10 else 0.2
     schedule = OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps, pct_start=warm_up)

@@ -25,6 +25,8 @@ def test_few_labels_get_enough_steps_and_many_get_a_bounded_number():
         {"temperature": -1.0},
         {"kd_weight": -0.1},
         {"weight_decay": float("inf")},
+        {"beta2": 1.0},
+        {"beta2": float("nan")},
         {"amp": "maybe"},
         {"max_steps": 0},
     ],
