@@ -65,8 +65,8 @@ class BoxTask:
 
     kind = "boxes"
     metric_name = "mAP@.5"
-    # Rare and small objects are learnt last: many small steps teach them more than few large ones, and an optimiser that
-    # forgets the frequent objects' first gradients is in time for them. Chosen on BCCD's validation images
+    # Rare and small objects are learnt last: many small steps teach them more than few large ones, and an optimiser
+    # that forgets the frequent objects' first gradients is in time for them. Chosen on BCCD's validation images
     # (docs/results.md).
     training: ClassVar[dict[str, Any]] = {
         "lr": 2e-3,
