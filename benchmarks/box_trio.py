@@ -1,4 +1,4 @@
-"""S, T, S-KD and an S-KD that hears of images without labels, on so many labels of BCCD: mAP@.5, and what the gaps say.
+"""S, T, S-KD and an S-KD that hears of labelled images alone, on so many labels of BCCD: mAP@.5, and what the gaps say.
 
 Networks and settings are those of the campaign `boxes`, labels are drawn at random from its pool. Scored on its
 validation images, which choices are made by; `--labels 0 --test` is for the end: all labels, on the test images. Beside
@@ -30,7 +30,7 @@ from kdal_core.simulation.runner import make_lesson
 from kdal_core.tasks import Box, Task
 from kdal_core.training import distil, infer, train_student, train_teacher
 
-MODELS = ("S", "T", "S-KD", "S-KD, unlabelled too")
+MODELS = ("S", "T", "S-KD", "S-KD, labelled images alone")
 WORST = ("S, worst class", "S-KD, worst class")
 GAPS = ("D_SS, median", "D_SS is 1", "goes with the error")
 WHAT = (*MODELS, *WORST, *GAPS)
@@ -75,19 +75,19 @@ def measure(campaign: Campaign, data: Path | None, labels: int, seed: int) -> di
     """The figures of one choice of labels."""
     split = load_split(campaign, seed, data)
     pool, held_out = split.pool, split.held_out
-    lesson, config = make_lesson(campaign, split), replace(campaign.train_config(seed), unlabelled=True)
+    lesson, config = make_lesson(campaign, split), campaign.train_config(seed)
     task, spec = lesson.task, lesson.spec
     learnt, left = np.split(np.random.default_rng(seed).permutation(len(pool)), [labels or len(pool)])
     images, targets = pool.take(learnt).images, list(pool.labels[learnt])
     teacher = train_teacher(task, spec, images, targets, config)
+    others = pool.take(left).images
     models = {
         "S": train_student(task, spec, images, targets, config),
         "T": teacher,
-        "S-KD": distil(task, spec, teacher, images, targets, config),
+        "S-KD": distil(task, spec, teacher, images, targets, config, unlabelled=others),
     }
-    others = pool.take(left).images
     if len(left):
-        models[MODELS[3]] = distil(task, spec, teacher, images, targets, config, unlabelled=others)
+        models[MODELS[3]] = distil(task, spec, teacher, images, targets, replace(config, unlabelled=False))
     seen = torch.cat([held_out.images, others])
     truth = [*held_out.labels, *pool.labels[left]]
     predictions = {name: infer(task, model, seen).predictions for name, model in models.items()}
