@@ -43,7 +43,7 @@ bench: venv-test .venv-peers/ready $(DATA)/ready $(DATA)/lanes/train.jsonl ## th
 	$(BIN)/kdal simulate lanes --data $(DATA)
 	$(BIN)/kdal simulate lanes_noise --data $(DATA)
 	if [ -d $(DATA)/BCCD ]; then $(BIN)/python -m benchmarks.box_trio --data $(DATA) && \
-	  $(BIN)/kdal simulate boxes --data $(DATA) && $(BIN)/kdal simulate boxes_rivals --data $(DATA); fi
+	  $(BIN)/kdal simulate boxes --data $(DATA); fi
 
 # Only `make bench` fetches data; DATA=folder names one that is there, with a file `ready` in it.
 $(DATA)/ready: | .venv/ready

@@ -188,9 +188,11 @@ def needs(arm: Arm) -> frozenset[str]:
 def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:
     """All settings that a run hangs on, as text: a run may be taken up again only with the same.
 
-    How many rounds, which other arms and which seeds are not among them, so a campaign may grow.
+    How many rounds, which other arms and which seeds are not among them, so a campaign may grow. How the task is
+    trained where the campaign does not say otherwise is: kdal's defaults change.
     """
     settings = campaign.model_dump(mode="json", exclude={"strategies", "seeds", "rounds", "description", "baseline"})
+    settings["training"] = {**get_task(campaign.task, ("any",)).training, **campaign.training}
     settings["data"].pop("root")
     if campaign.models.scored == "distilled":  # younger than many a finished run
         settings["models"].pop("scored")

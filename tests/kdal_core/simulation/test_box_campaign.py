@@ -13,7 +13,7 @@ from kdal_core.simulation.annotator import make_annotator
 from kdal_core.simulation.campaign import DataSettings
 from kdal_core.simulation.datasets import load_dataset, load_split
 from kdal_core.simulation.runner import Setting, make_lesson, run_arm
-from kdal_core.tasks import Box
+from kdal_core.tasks import Box, BoxTask
 
 BOXES = {
     "name": "plates",
@@ -117,6 +117,14 @@ def test_a_campaign_on_boxes_goes_from_its_settings_to_its_page(plates, tmp_path
     assert all(0 <= point.score <= 1 for run in results.runs for point in run.points)
     assert set(results.runs[1].points[0].goes_with) >= {"entropy", "entropy of boxes", "D_SS + D_ST"}
     assert "mAP@.5" in write_report(results, tmp_path).read_text()
+
+
+def test_runs_are_not_mixed_with_those_from_before_box_tasks_were_trained_otherwise(plates, tmp_path, monkeypatch):
+    few = campaign(rounds=1, strategies=["random"])
+    simulate(few, tmp_path, data=plates, workers=1)
+    monkeypatch.setattr(BoxTask, "training", {**BoxTask.training, "kd_weight": 5.0})
+    with pytest.raises(ConfigError, match="other settings"):
+        list(run_arm(setting(few, plates), few.strategies[0], next(tmp_path.glob("runs/random*/seed-0.json"))))
 
 
 @pytest.mark.parametrize("name", ALL)
