@@ -20,7 +20,7 @@ from backend.resources import Resources, round_key
 from backend.snapshots import Snapshot
 from kdal_core.acquisition import PoolScores, Strategy, cold_start, cold_start_features, prediction_gap, strategy
 from kdal_core.errors import AssetError
-from kdal_core.tasks import Task
+from kdal_core.tasks import FirstLook, Task
 from kdal_core.training import infer
 
 Json = dict[str, Any]
@@ -116,7 +116,7 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
     if len(tasks):
         if not trained:
             thumbnails = np.concatenate([s["thumbnails"] for s in scored])
-            selection = _cold_order(policy, thumbnails, task.even_light)
+            selection = _cold_order(policy, thumbnails, task.first_look)
         else:
             joined = {name: np.concatenate([s[name] for s in scored]) for name in chosen.needs | {"features"}}
             selection = chosen(PoolScores(**joined, seed=policy.seed + number, budget=policy.served))
@@ -181,10 +181,10 @@ class Order:
             raise AssetError(f"{key} is damaged, it is no order: {error}") from error
 
 
-def _cold_order(policy: Policy, thumbnails: NDArray[Any], even_light: bool) -> Any:
+def _cold_order(policy: Policy, thumbnails: NDArray[Any], look: FirstLook) -> Any:
     if policy.strategy == "random":
         return strategy("random")(PoolScores(features=thumbnails, seed=policy.seed))
-    features = cold_start_features(torch.from_numpy(thumbnails), even_light=even_light)
+    features = cold_start_features(torch.from_numpy(thumbnails), look=look)
     return cold_start(features) if policy.k is None else cold_start(features, k=policy.k)
 
 

@@ -1,6 +1,7 @@
 """Acquisition: from the trio's disagreement and the pool's neighbourhoods to an order of the pool."""
 
-from kdal_core.acquisition.cold_start import cold_start, cold_start_features
+from kdal_core.acquisition.cold_start import cold_start
+from kdal_core.acquisition.first_look import cold_start_features
 from kdal_core.acquisition.gaps import (
     box_gap,
     class_gap,

@@ -243,7 +243,7 @@ def _first_order(setting: Setting, arm: Arm) -> Indices:
         return strategy("random")(
             PoolScores(features=np.zeros((len(setting.split.pool), 1)), seed=setting.seed)
         ).indices
-    features = cold_start_features(setting.split.pool.images, even_light=setting.lesson.task.even_light)
+    features = cold_start_features(setting.split.pool.images, look=setting.lesson.task.first_look)
     if arm.first == "cold_start":
         return cold_start(features).indices
     campaign = setting.lesson.campaign

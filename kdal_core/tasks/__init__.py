@@ -7,12 +7,13 @@ from kdal_core.tasks.lane import Lane
 from kdal_core.tasks.lanes import LaneTask
 from kdal_core.tasks.learning_loss import LearningLossTask
 from kdal_core.tasks.registry import get_task, task_kinds
-from kdal_core.tasks.task import Task
+from kdal_core.tasks.task import FirstLook, Task
 
 __all__ = [
     "Box",
     "BoxTask",
     "ClassificationTask",
+    "FirstLook",
     "Lane",
     "LaneTask",
     "LearningLossTask",

@@ -33,6 +33,7 @@ from kdal_core.tasks.box_places import (
     reach_of,
     seen,
 )
+from kdal_core.tasks.task import FirstLook
 from kdal_core.validation import InvalidInput, as_count
 
 LEAST = 0.05
@@ -79,7 +80,7 @@ class BoxTask:
         "unlabelled": True,
     }
     acquisition: ClassVar[dict[str, Any]] = {}
-    even_light = False
+    first_look: ClassVar[FirstLook] = "colours"
     longest_side = 512  # objects are small: at half of it many are smaller than the finest grid's cells
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from kdal_core.losses import kd_loss
 from kdal_core.metrics import ClassGap, accuracy, class_gap
 from kdal_core.models import Network, build_model, check_pair, default_pair
 from kdal_core.tasks.augmentation import random_affine
+from kdal_core.tasks.task import FirstLook
 from kdal_core.validation import InvalidInput, as_floats
 
 
@@ -36,7 +37,7 @@ class ClassificationTask:
     metric_name = "accuracy"
     training: ClassVar[dict[str, Any]] = {}
     acquisition: ClassVar[dict[str, Any]] = {}
-    even_light = False
+    first_look: ClassVar[FirstLook] = "thumbnails"
     longest_side = 224
 
     def __post_init__(self) -> None:

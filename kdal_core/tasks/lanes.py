@@ -23,6 +23,7 @@ from kdal_core.models.row_anchor import LaneOutputs
 from kdal_core.tasks.augmentation import moved, random_colours, random_matrices, warped
 from kdal_core.tasks.lane import Lane, lanes_as_json, lanes_from_json, row_anchors, x_at
 from kdal_core.tasks.lane_rows import LEAST_ROWS, as_distributions, as_points, from_distributions, in_slots
+from kdal_core.tasks.task import FirstLook
 from kdal_core.validation import InvalidInput, as_count
 
 PRESENT = 0.5  # probability from which on a row has a lane
@@ -63,7 +64,9 @@ class LaneTask:
     }
     # Lanes on which both gaps are large are those whose paint is gone: they teach little, and are labelled wrong.
     acquisition: ClassVar[dict[str, Any]] = {"formula": "four_case"}
-    even_light = True  # a road is the same road at night, and pale ones, whose paint is worn, teach little
+    first_look: ClassVar[FirstLook] = (
+        "even_thumbnails"  # a road is the same road at night, and pale ones, whose paint is worn, teach little
+    )
     longest_side = 400  # lanes are thin: at half of it they are one pixel wide where they begin
 
     def __post_init__(self) -> None:

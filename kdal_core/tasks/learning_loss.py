@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdal_core.models import LossHeadNet, Network
-from kdal_core.tasks.task import Task
+from kdal_core.tasks.task import FirstLook, Task
 from kdal_core.validation import InvalidInput, as_nonnegative
 
 
@@ -68,9 +68,9 @@ class LearningLossTask:
         return self.inner.acquisition
 
     @property
-    def even_light(self) -> bool:
+    def first_look(self) -> FirstLook:
         """The inner task's."""
-        return self.inner.even_light
+        return self.inner.first_look
 
     @property
     def training(self) -> Mapping[str, Any]:

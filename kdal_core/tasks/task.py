@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdal_core.models import Network
+
+FirstLook = Literal["thumbnails", "even_thumbnails", "colours"]
+"""By what images are alike before there is a model: `kdal_core.acquisition.cold_start_features`."""
 
 
 class Task(Protocol):
@@ -42,8 +45,8 @@ class Task(Protocol):
         """Parameters of the strategy `kd_gap` in which its defaults do not suit the task."""
 
     @property
-    def even_light(self) -> bool:
-        """Whether the first batch, chosen before there is a model, takes images of other light for alike."""
+    def first_look(self) -> FirstLook:
+        """By what images are alike when the first batch is chosen, before there is a model."""
 
     @property
     def training(self) -> Mapping[str, Any]:

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,9 @@ from sklearn.datasets import load_digits
 
 from kdal_core.acquisition import cold_start, cold_start_features
 from kdal_core.errors import KdalError
+from kdal_core.tasks import FirstLook
+
+LOOKS = get_args(FirstLook)
 
 
 def digit_images(count):
@@ -31,24 +36,29 @@ def test_features_have_a_row_for_each_image_and_at_most_32_columns():
     assert features.dtype == np.float32
 
 
-def test_features_do_not_depend_on_how_images_are_read():
+@pytest.mark.parametrize("look", LOOKS)
+def test_features_do_not_depend_on_how_images_are_read(look):
     images, _ = digit_images(100)
-    whole, parts = cold_start_features(images), cold_start_features(Lazy(images), batch_size=7)
+    whole, parts = (
+        cold_start_features(each, look=look, batch_size=size) for each, size in ((images, 256), (Lazy(images), 7))
+    )
     np.testing.assert_allclose(parts, whole, atol=1e-4)
     assert np.array_equal(cold_start(parts).indices, cold_start(whole).indices)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (16, 16), (100, 37)])
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_few_images_of_any_size_have_features_and_an_order(count, size):
+@pytest.mark.parametrize("look", LOOKS)
+def test_few_images_of_any_size_have_features_and_an_order(look, count, size):
     images = torch.randint(0, 255, (count, 3, *size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    order = cold_start(cold_start_features(images))
+    order = cold_start(cold_start_features(images, look=look))
     assert sorted(order.indices.tolist()) == list(range(count))
 
 
-def test_a_pool_of_one_blank_image_is_in_order_of_its_index():
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_pool_of_one_blank_image_is_in_order_of_its_index(look):
     images = torch.zeros(20, 3, 8, 8, dtype=torch.uint8)
-    assert sorted(cold_start(cold_start_features(images)).indices.tolist()) == list(range(20))
+    assert sorted(cold_start(cold_start_features(images, look=look)).indices.tolist()) == list(range(20))
 
 
 def test_the_first_fifty_digits_show_every_class():
@@ -60,8 +70,8 @@ def test_the_first_fifty_digits_show_every_class():
 def test_light_can_be_left_out_of_account():
     images, _ = digit_images(60)
     dark = torch.cat([images, (images.float() * 0.4 + 30).round().to(torch.uint8)])
-    for even_light, alike in ((True, True), (False, False)):
-        features = cold_start_features(dark, even_light=even_light)
+    for look, alike in (("even_thumbnails", True), ("thumbnails", False)):
+        features = cold_start_features(dark, look=look)
         to_twin = np.linalg.norm(features[:60] - features[60:], axis=1)
         to_other = np.linalg.norm(features[:60] - np.roll(features[:60], 1, axis=0), axis=1)
         assert (to_twin.max() < 0.2 * to_other.mean()) == alike
@@ -72,8 +82,27 @@ def test_light_that_is_left_out_of_account_makes_no_noise_of_blank_images():
     blank[::2, :, 0, 0] += 1
     images, _ = digit_images(20)
     shown = torch.nn.functional.interpolate(images.float(), size=(16, 16)).to(torch.uint8)
-    features = cold_start_features(torch.cat([blank, shown]), even_light=True)
+    features = cold_start_features(torch.cat([blank, shown]), look="even_thumbnails")
     assert np.ptp(features[:20], axis=0).max() < 0.1 * np.ptp(features[20:], axis=0).max()
+
+
+def test_by_colours_pictures_are_alike_that_show_the_same_kinds_of_objects_wherever_these_lie():
+    rng, y, x = np.random.default_rng(0), *np.mgrid[:96, :128]
+    spotted, pictures = np.arange(60) % 2 == 0, []
+    for spots in spotted:  # red discs in all of them, small violet spots in every other one
+        picture = np.full((96, 128, 3), 225)
+        for radius, colour in [(9, (200, 80, 80))] * int(rng.integers(3, 9)) + [(4, (110, 50, 170))] * (3 * spots):
+            row, column = rng.integers(10, 86), rng.integers(10, 118)
+            picture[np.hypot(y - row, x - column) < radius] = colour
+        pictures.append(picture)
+    images = torch.from_numpy(np.stack(pictures).astype(np.uint8)).permute(0, 3, 1, 2).contiguous()
+
+    def same_kinds(look):
+        features = cold_start_features(images, look=look)
+        apart = np.linalg.norm(features[:, None] - features, axis=2) + np.diag([np.inf] * len(features))
+        return (spotted[apart.argmin(axis=1)] == spotted).mean()
+
+    assert same_kinds("colours") > 0.95 > 0.7 > same_kinds("thumbnails")
 
 
 def test_a_pool_without_images_is_refused():
