@@ -45,6 +45,8 @@ class Policy(BaseModel):
     formula: Literal["published", "four_case"] | None = None
     """What is made of the two gaps: the paper's formula, or one that avoids images on which both are large, where
     labels are often wrong; null: kdal's default."""
+    rarity: Annotated[float, Field(ge=0, le=1000)] | None = None
+    """How much rare classes draw the queue beside uncertainty; null: kdal's default, for boxes 1, else 0."""
 
     student: str | None = None
     """Network of the student and of the distilled student; null: by image size."""

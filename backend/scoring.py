@@ -24,7 +24,7 @@ from kdal_core.tasks import FirstLook, Task
 from kdal_core.training import infer
 
 Json = dict[str, Any]
-SCORED = frozenset({"d_ss", "d_st", "features", "probabilities"})
+SCORED = frozenset({"d_ss", "d_st", "features", "probabilities", "objects"})
 """What a round knows of each task of the pool: the policy's strategies need no more."""
 Progress = Callable[[float], None]
 
@@ -105,10 +105,8 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
     task = snapshot.format.task()
     chosen = chosen_strategy(policy, task)
     wanted = {"tasks", *(chosen.needs | {"features"} if trained else {"thumbnails"})}
-    shards = [
-        {name: array for name, array in resources.assets.read_arrays(key).items() if name in wanted}
-        for key in (_shard_key(snapshot, number, shard) for shard in range(shard_count(snapshot)))
-    ]
+    keys = [_shard_key(snapshot, number, shard) for shard in range(shard_count(snapshot))]
+    shards = [_read_shard(resources, key, task, wanted) for key in keys]
     tasks = np.concatenate([s["tasks"] for s in shards]) if shards else np.zeros(0, dtype=np.int64)
     scored = [s for s in shards if len(s["tasks"])]
     scores = np.zeros(0)
@@ -129,10 +127,20 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
     return {"ordered": len(order), "skipped": len(snapshot.skipped), "unreadable": len(unreadable)}
 
 
+def _read_shard(resources: Resources, key: str, task: Task, wanted: set[str]) -> dict[str, NDArray[Any]]:
+    """A shard's arrays of these names; objects are counted as the model sees them that makes the pre-annotations."""
+    arrays = resources.assets.read_arrays(key)
+    if "objects" in wanted and "predictions" in arrays:
+        arrays["objects"] = task.objects(arrays["predictions"])
+    return {name: array for name, array in arrays.items() if name in wanted}
+
+
 def chosen_strategy(policy: Policy, task: Task) -> Strategy:
     """The policy's strategy, with the parameters that the policy names, else the task, where the strategy has them."""
     named = {
-        name: value for name in ("k", "beta", "eps", "mode", "formula") if (value := getattr(policy, name)) is not None
+        name: value
+        for name in ("k", "beta", "eps", "mode", "formula", "rarity")
+        if (value := getattr(policy, name)) is not None
     }
     return strategy(policy.strategy, **({**task.acquisition, **named} if policy.strategy == "kd_gap" else {}))
 

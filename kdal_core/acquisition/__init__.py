@@ -13,6 +13,7 @@ from kdal_core.acquisition.gaps import (
 )
 from kdal_core.acquisition.greedy import MODES, Selection, greedy_select
 from kdal_core.acquisition.neighbors import Neighbors, nearest_neighbors, neighbor_search, reverse_neighbor_counts
+from kdal_core.acquisition.rarity import rarity
 from kdal_core.acquisition.strategies import PoolScores, Strategy, strategy, strategy_names
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "nearest_neighbors",
     "neighbor_search",
     "prediction_gap",
+    "rarity",
     "reverse_neighbor_counts",
     "strategy",
     "strategy_names",

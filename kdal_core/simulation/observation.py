@@ -142,6 +142,8 @@ def observe(
         found["d_ss"] = prediction_gap(task, seen.predictions, predictions(models.student))
     if "d_st" in needs and models.teacher is not None:
         found["d_st"] = prediction_gap(task, seen.predictions, predictions(models.teacher))
+    if "objects" in needs:
+        found["objects"] = task.objects(seen.predictions)
     if models.ensemble:
         found["ensemble"] = (seen.distributions, *map(distributions, models.ensemble))
     if isinstance(models.dropout, DropoutNet):

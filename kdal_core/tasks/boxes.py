@@ -79,7 +79,8 @@ class BoxTask:
         "kd_weight": 3.0,
         "unlabelled": True,
     }
-    acquisition: ClassVar[dict[str, Any]] = {}
+    # An image may show many frequent objects and none of the rare ones, of which there is least to learn from.
+    acquisition: ClassVar[dict[str, Any]] = {"rarity": 1.0}
     first_look: ClassVar[FirstLook] = "colours"
     longest_side = 512  # objects are small: at half of it many are smaller than the finest grid's cells
 
@@ -218,6 +219,15 @@ class BoxTask:
     def gap(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
         """`box_gap` (N,) in [0, 1]: how far boxes that are `SURE` are from any that the other model predicts."""
         return box_gap(self._arrays("a", a), self._arrays("b", b), score=SURE, least=LEAST)
+
+    def objects(self, predictions: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N, C): the sum of the scores of each class's boxes, those that are not `SURE`, too."""
+        kinds = np.arange(len(self.classes))
+        found = [
+            (image["scores"][:, None] * (image["labels"][:, None] == kinds)).sum(axis=0)
+            for image in self._arrays("predictions", predictions)
+        ]
+        return np.array(found, dtype=np.float64).reshape(-1, len(kinds))
 
     def score(self, predictions: NDArray[np.float32], targets: Sequence[Sequence[Box]]) -> float:
         """`mean_average_precision` at an IoU of 0.5, in [0, 1]; without any box labelled, the share of images for

@@ -130,6 +130,10 @@ class ClassificationTask:
             raise InvalidInput(f"a must be (N, {len(self.classes)}), a column for each class, not {first.shape}.")
         return class_gap(first, b, self.gap_kind)
 
+    def objects(self, predictions: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N, C): the probabilities. An image is one object, of some class."""
+        return as_floats("predictions", predictions)
+
     def score(self, predictions: ArrayLike, targets: Sequence[int]) -> float:
         """Top-1 accuracy in [0, 1]."""
         return accuracy(predictions, np.asarray(targets))

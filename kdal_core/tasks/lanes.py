@@ -177,6 +177,12 @@ class LaneTask:
         """`row_gap` (N,) between predictions, in pixels of an image 1,000 pixels wide."""
         return row_gap(self._x("a", a) * GAP_WIDTH, self._x("b", b) * GAP_WIDTH, farthest=GAP_WIDTH)
 
+    def objects(self, predictions: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N, C): the sum of the scores of each class's lanes."""
+        self._x("predictions", predictions)
+        scores, kinds = predictions[..., -2].astype(np.float64), predictions[..., -1]  # (N, S); absent lanes have 0
+        return np.stack([(scores * (kinds == number)).sum(axis=1) for number in range(len(self.classes))], axis=1)
+
     def score(self, predictions: NDArray[np.float32], targets: Sequence[Sequence[Lane]]) -> float:
         """`lane_f1` in [0, 1] of all lanes; their classes are not looked at."""
         self._check(targets)

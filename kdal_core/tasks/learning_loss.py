@@ -150,6 +150,10 @@ class LearningLossTask:
         """The inner task's gap (N,) between predictions (N, ..., K + 1)."""
         return self.inner.gap(a[..., :-1], b[..., :-1])
 
+    def objects(self, predictions: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The inner task's, of predictions (N, ..., K + 1)."""
+        return self.inner.objects(predictions[..., :-1])
+
     def score(self, predictions: NDArray[np.float32], targets: Sequence[Any]) -> float:
         """The inner task's metric of predictions (N, ..., K + 1)."""
         return self.inner.score(predictions[..., :-1], targets)

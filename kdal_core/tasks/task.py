@@ -101,5 +101,8 @@ class Task(Protocol):
     def gap(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
         """Prediction gap (N,) >= 0 between two models' predictions for the same N images."""
 
+    def objects(self, predictions: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N, C): how many objects of each class the predictions of N images show, in expectation or counted."""
+
     def score(self, predictions: NDArray[np.float32], targets: Sequence[Any]) -> float:
         """Held-out metric in [0, 1], higher is better."""

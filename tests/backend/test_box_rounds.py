@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,8 @@ from backend.policy import Policy
 from backend.resources import round_key
 from backend.snapshots import Labelled, Snapshot
 from examples.blood_cells import SIZE, render
-from kdal_core.tasks import Box, get_task
+from kdal_core.acquisition import rarity
+from kdal_core.tasks import Box, BoxTask, get_task
 from kdal_core.tasks.box import clean_box
 from kdal_core.training import ModelSpec, save_checkpoint
 from tests.backend.conftest import png
@@ -88,6 +90,19 @@ def test_a_stored_snapshot_with_damaged_boxes_is_refused(resources, make_snapsho
 def test_every_strategy_of_a_policy_orders_a_pool_of_pictures(resources, make_snapshot, trio, strategy):
     snapshot = make_snapshot(strategy=strategy)
     assert sorted(order(resources, snapshot)) == [ref.task_id for ref in snapshot.pool]
+
+
+def test_pictures_that_seem_to_show_rare_objects_come_first_unless_the_owner_says_otherwise(
+    resources, make_snapshot, trio
+):
+    # So much that nothing else counts: the order is that of `rarity` alone, whatever a shard holds.
+    ordered = order(resources, make_snapshot(rarity=1000.0, beta=0.0))
+    shards = resources.assets.read_arrays(round_key(UID, 0, "shards/00000.npz"))
+    objects = BoxTask(("red", "white", "platelet")).objects(shards["predictions"])
+    wanted = shards["tasks"][np.argsort(-rarity(objects), kind="stable")]
+    assert ordered == wanted.tolist()
+    plain, rare = (order(resources, make_snapshot(**policy)) for policy in ({"rarity": 0.0}, {}))
+    assert plain != rare
 
 
 def test_pictures_are_pre_annotated_with_boxes_and_measured_by_map(resources, make_snapshot, trio):

@@ -10,7 +10,7 @@ from backend.policy import Policy
 from backend.scoring import SCORED, chosen_strategy
 from kdal_core.acquisition import strategy
 from kdal_core.errors import ConfigError
-from kdal_core.tasks import ClassificationTask, LaneTask
+from kdal_core.tasks import BoxTask, ClassificationTask, LaneTask
 from tests.backend.values import json_values, outcome, scalars
 
 
@@ -27,8 +27,8 @@ def test_every_strategy_of_a_policy_needs_no_more_than_a_round_scores(name):
 
 
 def test_what_an_owner_sets_of_kd_gap_reaches_it_and_no_other_strategy():
-    chosen = {"k": 3, "beta": 0.5, "eps": 0.0, "mode": "score", "formula": "four_case"}
-    for task in (ClassificationTask(("cat", "dog")), LaneTask(("lane",))):
+    chosen = {"k": 3, "beta": 0.5, "eps": 0.0, "mode": "score", "formula": "four_case", "rarity": 0.5}
+    for task in (ClassificationTask(("cat", "dog")), LaneTask(("lane",)), BoxTask(("cat", "dog"))):
         assert chosen_strategy(Policy.parse(chosen), task).parameters == chosen
         assert chosen_strategy(Policy.parse({}), task).parameters == task.acquisition
         assert chosen_strategy(Policy.parse({**chosen, "strategy": "margin"}), task).parameters == {}

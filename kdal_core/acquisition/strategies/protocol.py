@@ -38,6 +38,7 @@ class PoolScores:
             like `probabilities`, which need not lie in memory together.
         dropout: the same of M >= 2 stochastic passes of one student with dropout.
         predicted_loss: (N,) the loss that a learning-loss head predicts.
+        objects: (N, C) how many objects of each class S-KD sees in an image (`Task.objects`).
         labelled_features: (L, D) features of the images labelled so far, from the same network.
         seed: of the generator of strategies that draw. Same pool and seed: same order.
         budget: images that the batch will take; a strategy whose picks cost time makes so many of them and
@@ -51,6 +52,7 @@ class PoolScores:
     ensemble: Members | None = None
     dropout: Members | None = None
     predicted_loss: NDArray[np.floating] | None = None
+    objects: NDArray[np.floating] | None = None
     labelled_features: NDArray[np.floating] | None = None
     seed: int = 0
     budget: int | None = None
@@ -168,6 +170,7 @@ POOL_AXIS = {
     "ensemble": 1,
     "dropout": 1,
     "predicted_loss": 0,
+    "objects": 0,
 }
 """The axis of each array along which the pool's images lie."""
 
@@ -208,6 +211,7 @@ class Strategy:
         name: as `strategy` knows it.
         rank: the method, a plain function of a pool and its own keyword parameters.
         needs: names of the arrays of `PoolScores` that it reads; whoever calls it computes no others.
+        more: {parameter: array} that is needed, too, where that parameter is chosen and not 0.
         cold: whether it can order a pool of which only features exist, before any model is trained.
         parameters: keyword parameters of `rank` that were chosen; the others keep their defaults.
     """
@@ -215,6 +219,7 @@ class Strategy:
     name: str
     rank: Callable[..., Selection]
     needs: frozenset[str] = frozenset()
+    more: Mapping[str, str] = field(default_factory=dict)
     cold: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
 

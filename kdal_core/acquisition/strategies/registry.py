@@ -25,13 +25,15 @@ from kdal_core.acquisition.strategies.typiclust import typiclust
 from kdal_core.errors import ConfigError
 
 
-def _entry(name: str, rank: Callable[..., Selection], *needs: str, cold: bool = False) -> tuple[str, Strategy]:
-    return name, Strategy(name, rank, frozenset(needs), cold)
+def _entry(
+    name: str, rank: Callable[..., Selection], *needs: str, cold: bool = False, **more: str
+) -> tuple[str, Strategy]:
+    return name, Strategy(name, rank, frozenset(needs), more, cold)
 
 
 STRATEGIES: dict[str, Strategy] = dict(
     [
-        _entry("kd_gap", kd_gap, "d_ss", "d_st", "features"),
+        _entry("kd_gap", kd_gap, "d_ss", "d_st", "features", rarity="objects"),
         _entry("random", random_order, cold=True),
         _entry("entropy", entropy, "probabilities"),
         _entry("least_confidence", least_confidence, "probabilities"),
@@ -75,4 +77,5 @@ def strategy(name: str, **parameters: Any) -> Strategy:
     if unknown := sorted(set(parameters) - set(known)):
         listed = f"known: {', '.join(known)}" if known else "it has none"
         raise ConfigError(f"The strategy {name!r} has no parameter {unknown[0]!r}; {listed}.")
-    return replace(found, parameters=parameters)
+    also = {array for parameter, array in found.more.items() if parameters.get(parameter)}
+    return replace(found, needs=found.needs | also, parameters=parameters)

@@ -177,6 +177,20 @@ def test_the_gap_is_the_box_gap_of_the_sure_boxes_to_any_that_the_other_predicts
     assert TASK.gap(a, a).tolist() == [0, 0, 0]
 
 
+@given(seeds)
+@settings(max_examples=10)
+def test_objects_are_the_scores_of_each_class_summed(seed):
+    predictions = TASK.decode(random_outputs(seed))
+    objects = TASK.objects(predictions)
+    assert objects.shape == (3, 2)
+    for image, prediction in enumerate(predictions):
+        for label in (0, 1):
+            scores = [score for box, score in boxes_of(prediction) if box.label == label]
+            assert objects[image, label] == pytest.approx(sum(scores))
+    assert TASK.objects(np.full((2, 100, 6), np.nan, dtype=np.float32)).tolist() == [[0, 0], [0, 0]]
+    assert TASK.objects(predictions[:0]).shape == (0, 2)
+
+
 def test_each_class_has_a_probability_at_each_cell_and_coarse_places_speak_for_fine_ones():
     outputs = random_outputs(5)
     maps = TASK.distributions(outputs)

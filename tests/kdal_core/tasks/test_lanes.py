@@ -176,6 +176,16 @@ def test_the_gap_looks_at_places_only():
     assert LITTLE.gap(predictions, other).tolist() == [0, 0, 0]
 
 
+def test_objects_are_the_scores_of_each_class_summed():
+    predictions = LITTLE.decode(random_outputs(3, images=5))
+    expected = np.zeros((5, 2))
+    for image, prediction in enumerate(predictions):
+        for lane, score in lanes_of(prediction):
+            expected[image, lane.label] += score
+    np.testing.assert_allclose(LITTLE.objects(predictions), expected, atol=1e-6)
+    assert 0 < (expected > 0).sum() < expected.size
+
+
 def test_the_score_is_the_f1_of_lanes_whatever_their_class():
     predictions = TASK.decode(perfect(TASK, [(LEFT, RIGHT), (LEFT,), ()]))
     assert TASK.score(predictions, [(replace(LEFT, label=1), RIGHT), (LEFT,), ()]) == 1.0

@@ -110,6 +110,7 @@ def test_everything_but_the_predicted_loss_is_the_inner_tasks():
     assert np.array_equal(predictions[:, :-1], INNER.decode(logits))
     assert predictions[:, -1].tolist() == TASK.predicted_losses(predictions).tolist() == [0.5, -1.0, 2.0]
     other = TASK.decode((taught, predicted * 9))
+    assert np.array_equal(TASK.objects(predictions), INNER.objects(INNER.decode(logits)))
     assert np.array_equal(TASK.gap(predictions, other), INNER.gap(INNER.decode(logits), INNER.decode(taught)))
     assert torch.equal(TASK.distillation_loss((logits, predicted), taught, 4.0), kd_loss(logits, taught, 4.0))
     assert (TASK.classes, TASK.metric_name) == (INNER.classes, "accuracy")
@@ -137,6 +138,7 @@ def test_predictions_of_any_shape_carry_the_predicted_loss_in_a_column_more(lane
     np.testing.assert_array_equal(predictions[..., :-1], LANES.decode(inner))
     assert LANES_TOO.predicted_losses(predictions).tolist() == predicted.tolist()
     other = LANES_TOO.decode((taught, -predicted))
+    assert np.array_equal(LANES_TOO.objects(predictions), LANES.objects(LANES.decode(inner)))
     assert np.array_equal(LANES_TOO.gap(predictions, other), LANES.gap(LANES.decode(inner), LANES.decode(taught)))
     targets = [(), *[(Lane(np.array([[0.4, 0.1], [0.2, 1.0]])),)] * 4]
     assert LANES_TOO.score(predictions, targets) == LANES.score(LANES.decode(inner), targets)
