@@ -54,8 +54,8 @@ def cold_start_features(
     if len(images) == 0:
         raise InvalidInput("There is no image to start from.")
     if look == "colours":
-        return _colour_features(_in_batches(images, _small, batch_size))
-    pixels = _in_batches(images, _grey, batch_size)  # (N, h * w)
+        return _colour_features(_in_batches(images, _small, batch_size), batch_size)
+    pixels = _in_batches(images, _grey, batch_size).astype(np.float64)  # (N, h * w)
     if look == "even_thumbnails":
         pixels -= pixels.mean(axis=1, keepdims=True)
         pixels /= np.maximum(pixels.std(axis=1, keepdims=True), FAINTEST)
@@ -68,30 +68,35 @@ def cold_start_features(
     return reduced.astype(np.float32)
 
 
-def _colour_features(pixels: Floats) -> NDArray[np.float32]:
+def _colour_features(pixels: NDArray[np.float32], block: int) -> NDArray[np.float32]:
     """Pixels (N, P * 3) -> (N, D): the share of each colour of the pool, standardised over the pool.
 
-    The colours are the means of k-means clusters of a sample of all pixels.
+    The colours are the means of k-means clusters of a sample of all pixels. `block`: images looked at at a time.
     """
-    size = len(pixels)
     every = pixels.reshape(-1, 3)
     sample = every[np.random.default_rng(0).choice(len(every), min(SAMPLE, len(every)), replace=False)]
-    words = KMeans(min(COLOURS, len(np.unique(sample, axis=0))), n_init=1, random_state=0).fit(sample)
-    found = words.predict(every).reshape(size, -1)  # (N, P)
-    shares = np.stack([np.bincount(image, minlength=words.n_clusters) for image in found]) / found.shape[1]
+    count = min(COLOURS, len(np.unique(sample, axis=0)))
+    colours = KMeans(count, n_init=1, random_state=0).fit(sample.astype(np.float64))
+
+    def shares_of(rows: NDArray[np.float32]) -> Floats:
+        found = colours.predict(rows.reshape(-1, 3).astype(np.float64)).reshape(len(rows), -1)  # (n, P)
+        counts: Floats = np.stack([np.bincount(image, minlength=count) for image in found]) / found.shape[1]
+        return counts
+
+    shares = np.concatenate([shares_of(pixels[start : start + block]) for start in range(0, len(pixels), block)])
     deviation = shares.std(axis=0)
     told = deviation > 0  # the others are shown by all images alike
     if not told.any():
-        return np.zeros((size, 1), dtype=np.float32)
+        return np.zeros((len(pixels), 1), dtype=np.float32)
     standardised: Floats = (shares[:, told] - shares[:, told].mean(axis=0)) / deviation[told]
     return standardised.astype(np.float32)
 
 
-def _in_batches(images: ImageSource, look: Callable[[Tensor], Tensor], batch_size: int) -> Floats:
+def _in_batches(images: ImageSource, look: Callable[[Tensor], Tensor], batch_size: int) -> NDArray[np.float32]:
     """What `look` makes of float batches (B, 3, H, W) in [0, 1], a row (N, P) for each image."""
     batches = [range(start, min(start + batch_size, len(images))) for start in range(0, len(images), batch_size)]
     rows = [look(fetch(images, batch).float().div_(255)).flatten(1).numpy() for batch in batches]
-    joined: Floats = np.concatenate(rows).astype(np.float64)
+    joined: NDArray[np.float32] = np.concatenate(rows)
     return joined
 
 
