@@ -109,7 +109,7 @@ class Arm(Part):
     parameters: dict[str, Any] = {}
     label: str | None = None
     start: Literal["random", "cold_start", "own"] | None = None
-    """The first batch: random, kdal's cold start (diversity alone), or the strategy's own on features of thumbnails.
+    """The first batch: random, kdal's cold start (diversity alone), or the strategy's own on the same features.
     null: cold_start for kd_gap, own for strategies that can, random for all others."""
     scored: Scored | None = None
     """The model whose score the curve shows; null: the campaign's."""

@@ -81,7 +81,7 @@ class BoxTask:
     }
     # An image may show many frequent objects and none of the rare ones, of which there is least to learn from.
     acquisition: ClassVar[dict[str, Any]] = {"rarity": 1.0}
-    first_look: ClassVar[FirstLook] = "colours"
+    first_look: ClassVar[FirstLook] = "colours"  # objects lie anywhere, and rare ones are small
     longest_side = 512  # objects are small: at half of it many are smaller than the finest grid's cells
 
     def __post_init__(self) -> None:

@@ -64,9 +64,8 @@ class LaneTask:
     }
     # Lanes on which both gaps are large are those whose paint is gone: they teach little, and are labelled wrong.
     acquisition: ClassVar[dict[str, Any]] = {"formula": "four_case"}
-    first_look: ClassVar[FirstLook] = (
-        "even_thumbnails"  # a road is the same road at night, and pale ones, whose paint is worn, teach little
-    )
+    # A road is the same road at night, and pale ones, whose paint is worn, teach little.
+    first_look: ClassVar[FirstLook] = "even_thumbnails"
     longest_side = 400  # lanes are thin: at half of it they are one pixel wide where they begin
 
     def __post_init__(self) -> None:
