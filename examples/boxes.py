@@ -40,7 +40,7 @@ class Boxes:
         "teacher": "small_boxes",
     }
     rounds = 4
-    draws = 2
+    draws = 1
     suffix = "jpg"
 
     def __len__(self) -> int:
