@@ -52,7 +52,7 @@ $(DATA)/ready: | .venv/ready
 
 # Rendered, where the folder has no lanes of its own: a fixed fifth of them is for testing.
 $(DATA)/lanes/train.jsonl: | .venv/ready
-	$(BIN)/python -m examples.road_scenes $(@D) --count 3600
+	$(BIN)/python -m kdal.demo.examples.road_scenes $(@D) --count 3600
 
 venv: .venv/ready .venv-label-studio/ready
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-# Run as a file, this folder is first on sys.path; the package is what is meant.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+from label_studio_ml import api
 
-from label_studio_ml import api  # noqa: E402
-
-from backend.model import KDALModel, answer_directly, service  # noqa: E402
+from model import KDALModel, answer_directly, service
 
 app = answer_directly(api.init_app(model_class=KDALModel))
 

@@ -1,6 +1,6 @@
 """Front door 2: `KDALModel`, for whoever starts kdal with `label-studio-ml start backend`.
 
-It holds no logic: `backend.service.Service` answers, as it does behind our own server. Written to both lines of
+It holds no logic: `kdal.web.service.Service` answers, as it does behind our own server. Written to both lines of
 label-studio-ml: 1.0.9 of PyPI, which makes a model at each /setup, tells it neither project nor policy, and forks
 a process for each event; and 2.x, which makes a model for each request and calls `fit` inside it. What a model is
 not told is read from the request that is being answered.
@@ -15,9 +15,9 @@ from typing import Any
 from flask import Response, has_request_context, jsonify, request
 from label_studio_ml.model import LabelStudioMLBase
 
-from backend.resources import Resources
-from backend.service import Service
-from backend.settings import Settings
+from kdal.resources import Resources
+from kdal.settings import Settings
+from kdal.web.service import Service
 from kdal_core.errors import KdalError
 
 Json = dict[str, Any]

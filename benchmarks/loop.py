@@ -21,15 +21,15 @@ from typing import Any
 
 import requests
 
-from backend.connecting import PROJECT_HEADER, SECRET_HEADER, connect_backend
-from backend.demo.example import import_missing, index_of
-from backend.embedded import EmbeddedLabelStudio
-from backend.labelstudio import LabelStudioClient
-from backend.processes import Supervisor, free_port
-from backend.settings import Settings
-from backend.storage import Storage
-from backend.tables import Round
-from examples.digits import Digits
+from kdal.demo.example import import_missing, index_of
+from kdal.demo.examples.digits import Digits
+from kdal.labelstudio.client import LabelStudioClient
+from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER, connect_backend
+from kdal.processes.child import Supervisor, free_port
+from kdal.processes.embedded import EmbeddedLabelStudio
+from kdal.settings import Settings
+from kdal.storage.database import Storage
+from kdal.storage.tables import Round
 
 DIGITS = Digits()
 
@@ -134,7 +134,7 @@ def main() -> None:
             projects = [int(client.create_project(f"digits {i}", DIGITS.label_config)["id"]) for i in range(3)]
             for project in projects:
                 import_missing(DIGITS, client, project, len(DIGITS))
-            command = [sys.executable, "-m", "backend.cli"]
+            command = [sys.executable, "-m", "kdal"]
             serve = children.start(
                 "serve", [*command, "serve", "--port", str(port)], env=environment, log=folder / "serve.log"
             )

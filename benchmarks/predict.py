@@ -22,15 +22,15 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
-from backend.assets import Assets
-from backend.learning import DISTILLED
-from backend.policy import Policy
-from backend.processes import Child, free_port
-from backend.resources import Resources, round_key
-from backend.scoring import Order
-from backend.settings import Settings
-from backend.snapshots import Snapshot
-from backend.tables import now
+from kdal.policy import Policy
+from kdal.processes.child import Child, free_port
+from kdal.resources import Resources, round_key
+from kdal.rounds.scoring import Order
+from kdal.rounds.snapshot import Snapshot
+from kdal.rounds.training import DISTILLED
+from kdal.settings import Settings
+from kdal.storage.assets import Assets
+from kdal.storage.tables import now
 from kdal_core.models import build_model
 from kdal_core.training import ModelSpec, save_checkpoint
 
@@ -117,7 +117,7 @@ def main() -> None:
             "OMP_NUM_THREADS": str(threads),
             "LABEL_STUDIO_API_KEY": "unused",
         }
-        command = [sys.executable, "-m", "backend.cli", "serve", "--port", str(port)]
+        command = [sys.executable, "-m", "kdal", "serve", "--port", str(port)]
         with Child("kdal serve", command, env=environment, log=folder / "serve.log") as server:
             server.wait_until_healthy(f"http://127.0.0.1:{port}/health", timeout=120)
             session = requests.Session()

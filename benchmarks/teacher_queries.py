@@ -32,9 +32,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from backend.processes import Child, free_port
-from backend.storage import Storage
-from backend.teachers import open_ledger, open_teacher, parse_teacher
+from kdal.processes.child import Child, free_port
+from kdal.storage.database import Storage
+from kdal.teachers import open_ledger, open_teacher, parse_teacher
 from kdal_core.distillation import QueryLedger, ask
 from kdal_core.models import build_model
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from backend.policy import Policy
-from backend.settings import Settings
+from kdal.policy import Policy
+from kdal.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -62,7 +62,7 @@ def test_the_containers_run_commands_that_kdal_has() -> None:
     assert COMPOSE["services"]["worker"]["command"] == ["kdal", "worker"]
     for arguments in (["serve", "--host", "0.0.0.0"], ["worker"]):
         shown = subprocess.run(
-            [sys.executable, "-m", "backend.cli", *arguments, "--help"], capture_output=True, text=True, timeout=120
+            [sys.executable, "-m", "kdal", *arguments, "--help"], capture_output=True, text=True, timeout=120
         )
         assert shown.returncode == 0, shown.stderr
     copied = set(re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE)[0].split())

@@ -17,8 +17,8 @@ import boto3
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from backend.embedded import LABEL_STUDIO_VERSION, EmbeddedLabelStudio, EmbeddedS3
-from backend.processes import free_port
+from kdal.processes.child import free_port
+from kdal.processes.embedded import LABEL_STUDIO_VERSION, EmbeddedLabelStudio, EmbeddedS3
 from tests.integration import harness
 from tests.integration.harness import Api, Bucket, Digits, Member, Project
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backend.embedded import EmbeddedLabelStudio
-from examples.blood_cells import KINDS, SIZE, render
+from kdal.demo.examples.blood_cells import KINDS, SIZE, render
+from kdal.processes.embedded import EmbeddedLabelStudio
 from kdal_core.datasets import BOX_FOLDERS, BoxScene, Mark
 from tests.integration.harness import Api
 
@@ -54,7 +54,7 @@ def test_a_folder_of_boxes_comes_back_from_label_studio_as_it_went_in_but_for_a_
     }
 
     def kdal(*arguments: object) -> str:
-        command = [sys.executable, "-m", "backend.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "kdal", *map(str, arguments)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout

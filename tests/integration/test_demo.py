@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-DEMO = [sys.executable, "-m", "backend.cli", "demo"]
+DEMO = [sys.executable, "-m", "kdal", "demo"]
 
 
 def processes_of(folder: Path) -> list[str]:

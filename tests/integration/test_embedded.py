@@ -9,8 +9,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from backend.embedded import EmbeddedLabelStudio, EmbeddedS3, find_label_studio
-from backend.processes import free_port, port_is_free
+from kdal.processes.child import free_port, port_is_free
+from kdal.processes.embedded import EmbeddedLabelStudio, EmbeddedS3, find_label_studio
 from kdal_core.errors import ConfigError
 from tests.integration.harness import Bucket
 

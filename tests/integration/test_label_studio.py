@@ -8,7 +8,7 @@ from collections.abc import Callable
 import requests
 from playwright.sync_api import Page, expect
 
-from backend.embedded import LABEL_STUDIO_VERSION, EmbeddedLabelStudio
+from kdal.processes.embedded import LABEL_STUDIO_VERSION, EmbeddedLabelStudio
 from tests.integration.harness import Api, Digits, Member, Project, push_order
 
 

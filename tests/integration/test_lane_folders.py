@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from backend.embedded import EmbeddedLabelStudio
-from backend.formats import format_for
+from kdal.labelstudio.formats import format_for
+from kdal.processes.embedded import EmbeddedLabelStudio
 from tests.integration.harness import Project
 
 LANE_CONFIG = (
@@ -61,7 +61,7 @@ def kdal(label_studio: EmbeddedLabelStudio, tmp_path: Path) -> Kdal:
     }
 
     def run(*arguments: object) -> str:
-        command = [sys.executable, "-m", "backend.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "kdal", *map(str, arguments)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout

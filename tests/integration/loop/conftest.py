@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.embedded import EmbeddedLabelStudio
+from kdal.processes.embedded import EmbeddedLabelStudio
 from tests.integration.harness import Digits, Project
 from tests.integration.loop.running import RunningKdal
 

@@ -1,7 +1,7 @@
 """A black-box teacher of digits behind a real HTTP server, which never says 3: it takes a 3 for a 5.
 
 `python digit_teacher.py FOLDER [PORT]`. Of every image that it works on, FOLDER/asked gets a line: its SHA-256. How
-it behaves is FOLDER/mode.json, see tests/backend/teachers/served.py.
+it behaves is FOLDER/mode.json, see tests/kdal/teachers/served.py.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from tests.backend.teachers.served import Handler, serve
+from tests.kdal.teachers.served import Handler, serve
 
 WRONG, SAID = 3, 5
 

@@ -14,18 +14,18 @@ from typing import Any, TypeVar
 
 import psutil
 
-from backend.assets import Assets
-from backend.embedded import EmbeddedLabelStudio
-from backend.processes import Child, free_port
-from backend.resources import round_key
-from backend.settings import Settings
-from backend.status import status
-from backend.storage import Storage
-from backend.tables import Round
+from kdal.processes.child import Child, free_port
+from kdal.processes.embedded import EmbeddedLabelStudio
+from kdal.resources import round_key
+from kdal.rounds.status import status
+from kdal.settings import Settings
+from kdal.storage.assets import Assets
+from kdal.storage.database import Storage
+from kdal.storage.tables import Round
 from tests.integration.harness import Api, Project
 
 T = TypeVar("T")
-KDAL = [sys.executable, "-m", "backend.cli"]
+KDAL = [sys.executable, "-m", "kdal"]
 FAST = {"budget": 8, "epochs": 12, "holdout": 0.0}
 """A policy under which a round takes seconds."""
 

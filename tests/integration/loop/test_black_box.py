@@ -14,17 +14,17 @@ import requests
 import yaml
 from playwright.sync_api import Page
 
-from backend.black_box.record import account_of
-from backend.resources import round_key
-from backend.tables import Round, now
-from backend.teachers import StoredLedger
-from examples.digits import Digits as DigitsExample
-from tests.backend.teachers.conftest import Endpoint
+from kdal.demo.examples.digits import Digits as DigitsExample
+from kdal.resources import round_key
+from kdal.rounds.query_log import account_of
+from kdal.storage.tables import Round, now
+from kdal.teachers import StoredLedger
 from tests.integration.harness import DIGITS_CONFIG, Api, Bucket, Project
 from tests.integration.loop import digit_teacher
 from tests.integration.loop.digit_teacher import SAID, WRONG
 from tests.integration.loop.editor import next_ticked
 from tests.integration.loop.running import RunningKdal, drain
+from tests.kdal.teachers.conftest import Endpoint
 
 Make = Callable[[int], tuple[Project, dict[int, int]]]
 MakeKdal = Callable[..., RunningKdal]

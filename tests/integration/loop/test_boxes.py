@@ -12,9 +12,9 @@ import pytest
 import requests
 from playwright.sync_api import Page
 
-from backend.formats import format_for
-from examples.blood_cells import KINDS, SIZE
-from examples.boxes import Boxes
+from kdal.demo.examples.blood_cells import KINDS, SIZE
+from kdal.demo.examples.boxes import Boxes
+from kdal.labelstudio.formats import format_for
 from kdal_core.tasks.box import boxes_from_json
 from kdal_core.tasks.boxes import SURE
 from tests.integration import harness

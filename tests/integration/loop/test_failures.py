@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import requests
 
-from backend.embedded import EmbeddedLabelStudio
-from backend.processes import free_port
+from kdal.processes.child import free_port
+from kdal.processes.embedded import EmbeddedLabelStudio
 from tests.integration import harness
 from tests.integration.harness import Api, Project
 from tests.integration.loop.running import FAST, RunningKdal, drain

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import requests
 
-from backend.processes import Child
+from kdal.processes.child import Child
 from tests.integration.harness import Api, Project
 from tests.integration.loop.running import FAST, RunningKdal, drain
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 ENVIRONMENT = ROOT / ".venv-label-studio-ml"
 Make = Callable[[int], tuple[Project, dict[int, int]]]
 

@@ -14,9 +14,9 @@ import requests
 from PIL import Image
 from playwright.sync_api import Page
 
-from backend.formats import format_for
-from examples.lanes import Lanes
-from examples.road_scenes import SIZE, render
+from kdal.demo.examples.lanes import Lanes
+from kdal.demo.examples.road_scenes import SIZE, render
+from kdal.labelstudio.formats import format_for
 from kdal_core.tasks.lane import lanes_from_json, x_at
 from tests.integration import harness
 from tests.integration.harness import Api, Project

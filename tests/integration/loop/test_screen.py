@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from examples.digits import Digits
+from kdal.demo.examples.digits import Digits
 from tests.integration.harness import Api, Project
 from tests.integration.loop.editor import next_ticked
 from tests.integration.loop.running import RunningKdal, drain

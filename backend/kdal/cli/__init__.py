@@ -1,0 +1,1 @@
+"""The `kdal` command, a file for each group of commands."""

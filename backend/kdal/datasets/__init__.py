@@ -1,0 +1,1 @@
+"""Folders of labelled images as tasks of Label Studio, and back."""

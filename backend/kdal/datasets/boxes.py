@@ -1,0 +1,161 @@
+"""A box data set's images <-> Label Studio tasks, so that a folder that went in comes out as it was.
+
+What Label Studio has no place for goes along in a task's ``meta`` (what else the data set says of the image, boxes that
+cannot be drawn because they have no size) and in a region's ``meta`` (what the file says of the box, to its last
+digit). A box that somebody moved or named anew loses what no longer holds of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from kdal.datasets.lanes import IMPORTED, META, PATH, Labels, drawn_size, path_of, told
+from kdal.labelstudio.formats.rectangles import RectangleLabelsFormat
+from kdal.labelstudio.formats.regions import naming
+from kdal_core.datasets import BoxScene, Mark
+from kdal_core.datasets.coco import LABEL_FILE, record_of
+from kdal_core.datasets.scene import safe_path
+from kdal_core.datasets.voc import IMAGES, LISTS, label_of
+from kdal_core.errors import LabelFormatError
+from kdal_core.tasks.box import SAME, clean_box
+
+Json = dict[str, Any]
+Size = tuple[int, int]
+Corners = tuple[float, float, float, float]
+
+IMAGE_FOLDERS = {"coco": "images", "voc": IMAGES, "yolo": "images"}
+"""Where images are put that came from no folder."""
+
+
+class BoxTaskMeta(BaseModel):
+    """What a task's meta says of the data set that it came from."""
+
+    form: str = ""
+    extra: dict[str, Any] = {}
+    lists: dict[str, tuple[int, str]] = {}
+    size: tuple[int, int] | None = None
+    """(width, height) of the image in pixels."""
+    undrawn: list[tuple[int, str, Corners, dict[str, Any]]] = []
+    """Boxes that cannot be drawn: their place among the boxes, label, corners, and what the file says of them."""
+
+
+class MarkMeta(BaseModel):
+    """What a region's meta says of the box that it came from."""
+
+    form: str = ""
+    mark: dict[str, Any] = {}
+
+
+def task_of(
+    scene: BoxScene, form: str, drawer: RectangleLabelsFormat, address: str, size: Size, labels: Labels
+) -> Json:
+    """The Label Studio task of an image.
+
+    Args:
+        scene: the image and its boxes.
+        form: "coco", "voc" or "yolo".
+        drawer: how the project's regions are written.
+        address: of the image, for the task's data.
+        size: (width, height) of the image in pixels.
+        labels: what becomes of the boxes.
+
+    Raises:
+        LabelFormatError: a box whose label the project does not have, or a label for an image of another size.
+    """
+    if scene.size is not None and scene.size != size:
+        raise LabelFormatError(
+            f"{scene.path}: its label is for {scene.size[0]} x {scene.size[1]} pixels, it has {size[0]} x {size[1]}"
+        )
+    regions: list[Json] = []
+    undrawn: list[tuple[int, str, Corners, Json]] = []
+    for number, mark in enumerate(scene.marks or ()):
+        corners = np.array(mark.corners).reshape(2, 2)
+        if (np.abs(corners[1] - corners[0]) <= SAME).any():
+            undrawn.append((number, mark.label, mark.corners, mark.extra))
+            continue
+        if mark.label not in drawer.classes:
+            raise LabelFormatError(
+                f'{scene.path}: its label "{mark.label[:60]}" is no <Label> of the labelling config, which has '
+                f"{', '.join(drawer.classes)}"
+            )
+        points = np.stack([corners.min(axis=0), corners.max(axis=0)])
+        ours = {"meta": {META: MarkMeta(form=form, mark=mark.extra).model_dump(mode="json")}}
+        label = drawer.classes.index(mark.label)
+        regions += [region | ours for region in drawer.draw(points, label, f"{IMPORTED}{number}", size)]
+    meta = BoxTaskMeta(form=form, extra=scene.extra, lists=scene.lists, size=size)
+    task: Json = {"data": {drawer.image_key: address, PATH: scene.path}}
+    if scene.marks is not None and labels is Labels.annotations:
+        # No ground truth, which Label Studio takes imported annotations for: a correction must count more.
+        task["annotations"] = [{"result": regions, "ground_truth": False}]
+    elif scene.marks is not None and labels is Labels.predictions:
+        task["predictions"] = [{"result": regions, "model_version": "import"}]
+    if labels is not Labels.none:
+        meta.undrawn = undrawn
+    return task | {"meta": {META: meta.model_dump(mode="json")}}
+
+
+def scene_of(task: Json, form: str, drawer: RectangleLabelsFormat, actual: Size | None, number: int) -> BoxScene:
+    """The image of a labelled Label Studio task with its boxes.
+
+    Args:
+        task: with its annotations.
+        form: "coco", "voc" or "yolo".
+        drawer: how the project's regions are read.
+        actual: (width, height) of the image in pixels; none when nobody looked.
+        number: of the task among those that are written, for its place in a list.
+
+    Raises:
+        LabelFormatError: what cannot be read or written; names task and region.
+    """
+    where = f"task {task['id']}"
+    drawings = drawer.drawings(task)
+    path = path_of(task, drawer.image_key, IMAGE_FOLDERS[form])
+    meta = told(BoxTaskMeta, task, where)
+    if meta.form != form:  # it came from a folder of another form: that one's lists and keys say nothing here
+        plain: list[tuple[int, str, Corners, Json]] = [
+            (at, label, corners, {}) for at, label, corners, _ in meta.undrawn
+        ]
+        meta = BoxTaskMeta(undrawn=plain, size=meta.size)
+    marks = []
+    for drawing in drawings:
+        with naming(f"{where}: region {drawing.region}"):
+            (left, top), (right, bottom) = drawing.points.tolist()
+            corners: Corners = (left, top, right, bottom)
+            if not drawing.region.startswith(IMPORTED):
+                corners = clean_box(*corners).corners
+        said = told(MarkMeta, {"meta": drawing.meta}, f"{where}: region {drawing.region}")
+        marks.append(Mark(drawer.classes[drawing.label], corners, said.mark if said.form == form else {}))
+    for place, label, corners, extra in meta.undrawn:
+        marks.insert(place, Mark(label, corners, extra))
+    size = drawn_size(drawings, actual, where) if drawings else actual or meta.size
+    lists = meta.lists if meta.form == form else _lists(form, path, number)
+    scene = BoxScene(path, tuple(marks), meta.extra, lists, size)
+    with naming(where):
+        _try_to_write(scene, form)  # what cannot be written is this task's fault, and no other's
+    return scene
+
+
+def _lists(form: str, path: str, number: int) -> dict[str, tuple[int, str]]:
+    """Where an image is listed that came from no folder of this form."""
+    if form == "coco":
+        return {LABEL_FILE: (number, "")}
+    if form == "yolo":
+        return {"train": (number, "")}
+    folder, _, name = path.rpartition("/")
+    # A list of Pascal VOC's says what lies in its folder of images, and cannot tell of others.
+    return {f"{LISTS}/train.txt": (number, name.rpartition(".")[0] or name)} if folder == IMAGES else {}
+
+
+def _try_to_write(scene: BoxScene, form: str) -> None:
+    for name in scene.lists:
+        safe_path(name, "its meta")
+    try:
+        if form == "voc":
+            label_of(scene)
+        elif form == "coco":
+            record_of([scene])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise LabelFormatError(f"its meta is damaged ({error})") from error

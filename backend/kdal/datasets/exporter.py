@@ -1,0 +1,143 @@
+"""`kdal export`: a Label Studio project's lanes or boxes as a folder, with the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from kdal.datasets import boxes, lanes
+from kdal.datasets.lanes import path_of
+from kdal.images.loader import ImageLoader, ImageRef, upright_size
+from kdal.labelstudio.client import LabelStudioClient
+from kdal.labelstudio.formats import format_for
+from kdal.labelstudio.formats.lanes import LaneFormat
+from kdal.labelstudio.formats.rectangles import RectangleLabelsFormat
+from kdal.labelstudio.formats.regions import RegionFormat
+from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS, BoxScene, LaneScene
+from kdal_core.errors import AssetError, ConfigError, LabelFormatError
+from kdal_core.validation import InvalidInput
+
+Json = dict[str, Any]
+
+DECIMALS = 6
+"""Digits behind the point of a pixel: as many as CULane has, and far from the noise of percentages."""
+
+
+@dataclass
+class Exported:
+    """What an export did."""
+
+    written: int = 0
+    without_image: list[str] = field(default_factory=list)
+    """Why an image is missing though its label was written, one sentence each."""
+    left_out: list[str] = field(default_factory=list)
+    """Why a labelled task was not written, one sentence each."""
+
+
+def export_folder(
+    client: LabelStudioClient,
+    images: ImageLoader,
+    project: int,
+    folder: Path,
+    form: str,
+    *,
+    with_images: bool = True,
+    decimals: int = DECIMALS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Exported:
+    """Write a project's labelled tasks. One that cannot be written is left out and named; the others are written.
+
+    Args:
+        client: Label Studio.
+        images: reads the images.
+        project: number of the project.
+        folder: where to; it must be empty or not there.
+        form: one of `LANE_FOLDERS` or `BOX_FOLDERS`, whichever fits the project's labels.
+        with_images: write the images too, as files they are.
+        decimals: digits behind the point of a lane's pixel.
+        progress: told how many tasks of how many are done.
+
+    Raises:
+        ConfigError: a folder that holds something, or a project whose regions are no lanes, or no boxes.
+        LabelStudioError: Label Studio cannot be reached.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: it is not empty, and an export writes over nothing")
+    row = client.project(project)
+    drawer = format_for(str(row["label_config"]))
+    if form in LANE_FOLDERS and not isinstance(drawer, LaneFormat):
+        raise ConfigError(f"project {project}: its labels are no lanes")
+    if form in BOX_FOLDERS and not isinstance(drawer, RectangleLabelsFormat):
+        raise ConfigError(f"project {project}: its labels are no boxes")
+    assert isinstance(drawer, RegionFormat)
+    done = Exported()
+    scenes: dict[str, LaneScene | BoxScene] = {}
+    for task in client.tasks(project, labelled=True, full=True):
+        try:
+            path = path_of(task, drawer.image_key, boxes.IMAGE_FOLDERS.get(form, "images"))
+            if path in scenes:
+                raise LabelFormatError(f"task {task['id']}: another task is {path} too")
+            drawings = drawer.drawings(task)
+            unsized = any(drawing.size is None for drawing in drawings)
+            if form in BOX_FOLDERS and not drawings:
+                unsized = True  # an image without boxes: its label says how large it is all the same
+            data = _image(images, task, drawer.image_key, done) if with_images or unsized else None
+            scenes[path] = _scene(task, form, drawer, _size(data), decimals, len(scenes))
+            if data is not None and with_images:
+                _write(folder / path, data)
+        except (LabelFormatError, InvalidInput) as error:
+            done.left_out.append(str(error))
+        progress(len(scenes) + len(done.left_out), int(row.get("num_tasks_with_annotations") or 0))
+    try:
+        _write_labels(form, list(scenes.values()), folder)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error})") from error
+    done.written = len(scenes)
+    return done
+
+
+def _scene(
+    task: Json, form: str, drawer: RegionFormat, actual: tuple[int, int] | None, decimals: int, number: int
+) -> LaneScene | BoxScene:
+    if isinstance(drawer, RectangleLabelsFormat):
+        return boxes.scene_of(task, form, drawer, actual, number)
+    assert isinstance(drawer, LaneFormat)
+    return lanes.scene_of(task, form, drawer, actual, decimals, number)
+
+
+def _write_labels(form: str, scenes: list[LaneScene | BoxScene], folder: Path) -> None:
+    if form in BOX_FOLDERS:
+        BOX_FOLDERS[form].write([scene for scene in scenes if isinstance(scene, BoxScene)], folder)
+    else:
+        LANE_FOLDERS[form].write([scene for scene in scenes if isinstance(scene, LaneScene)], folder)
+
+
+def _image(images: ImageLoader, task: Json, image_key: str, done: Exported) -> bytes | None:
+    """The image's file as it is stored; none, and a sentence more in `done`, when it cannot be read."""
+    uri = task["data"].get(image_key)
+    try:
+        return images.file(ImageRef(int(task["id"]), uri if isinstance(uri, str) else ""))
+    except AssetError as error:
+        done.without_image.append(str(error))
+        return None
+
+
+def _size(data: bytes | None) -> tuple[int, int] | None:
+    """(width, height) of an image as people see it."""
+    if data is None:
+        return None
+    with Image.open(BytesIO(data)) as image:
+        return upright_size(image)
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error})") from error

@@ -1,0 +1,130 @@
+"""The demo's learning curve: kdal's models against models trained alike on as many randomly chosen labels.
+
+Both are measured on the images that neither of them had labels of, the same images for both. What kdal asked
+for is left out for both, which takes hard images from the random model's test, too: the comparison leans
+against kdal if anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from kdal.demo.example import Example, index_of, target
+from kdal.images.loader import ImageRef
+from kdal.labelstudio.formats import format_for
+from kdal.resources import Resources
+from kdal.rounds.snapshot import Snapshot, held_out
+from kdal.rounds.training import DISTILLED, load_model, train_config, trio_spec
+from kdal_core.simulation.words import capital
+from kdal_core.tasks import Task
+from kdal_core.training import distil, infer
+from kdal_core.training.trio import train_teacher
+
+
+@dataclass(frozen=True)
+class Point:
+    """One round: labels, and the two scores in [0, 1] on images that neither had labels of."""
+
+    labels: int
+    kdal: float
+    random: float
+
+
+def show(shown: Example, resources: Resources, project: int, *, rounds: int, folder: Path, out: Console) -> list[Point]:
+    """Print the curve as a table and write it as a picture."""
+    points = measure(shown, resources, project, rounds)
+    what = f"{format_for(shown.label_config).task().metric_name} on images nobody labelled"
+    table = Table(title=capital(what))
+    for column in ("labels", "kdal", "random labels", "difference"):
+        table.add_column(column, justify="right")
+    for point in points:
+        difference = f"{100 * (point.kdal - point.random):+.1f}"
+        table.add_row(str(point.labels), f"{point.kdal:.1%}", f"{point.random:.1%}", difference)
+    out.print(table)
+    picture = folder / f"{shown.name}-curve.png"
+    plot(points, picture, shown.title, what)
+    out.print(f"The same as a picture: {picture}")
+    return points
+
+
+def measure(shown: Example, resources: Resources, project: int, rounds: int) -> list[Point]:
+    """The curve's points, one a round, averaged over the example's number of random choices."""
+    row = resources.storage.project(project)
+    if row is None:
+        return []
+    snapshots = [Snapshot.load(resources, row.uid, number) for number in range(1, rounds + 1)]
+    last = snapshots[-1]
+    task = last.format.task()
+    refs = sorted([i.ref for i in last.labelled] + last.pool, key=lambda ref: ref.task_id)
+    loaded = resources.images.load(refs, last.image_size)
+    images = torch.stack(list(loaded.images))
+    refs = [refs[i] for i in loaded.kept]
+    numbers = [index_of(ref.uri) for ref in refs]
+    truth = [target(last.format, shown.truth(number)) for number in numbers]
+    answers = [target(last.format, shown.answer(number)) for number in numbers]
+    asked = {item.ref.task_id for item in last.labelled}
+    torch.set_num_threads(resources.settings.torch_threads)
+    ours = [
+        infer(task, load_model(resources, row.uid, s + 1, DISTILLED)[0], images).predictions
+        for s in range(len(snapshots))
+    ]
+    scores = np.zeros((shown.draws, len(snapshots), 2))
+    steps = [(draw, s) for draw in range(shown.draws) for s in range(len(snapshots))]
+    for draw, s in track(steps, description="Training on random labels", transient=True):
+        order = np.random.default_rng(draw).permutation(len(refs))
+        chosen = order[: len(snapshots[s].labelled)]
+        final = order[: len(last.labelled)]
+        unseen = sorted({i for i in range(len(refs)) if refs[i].task_id not in asked} - set(final.tolist()))
+        random = _random_model(resources, task, last, images, answers, refs, chosen, draw)
+        for column, predictions in enumerate((ours[s], random)):
+            scores[draw, s, column] = task.score(predictions[unseen], [truth[i] for i in unseen])
+    means = scores.mean(axis=0)
+    return [Point(len(snapshots[s].labelled), *means[s].tolist()) for s in range(len(snapshots))]
+
+
+def _random_model(
+    resources: Resources,
+    task: Task,
+    snapshot: Snapshot,
+    images: torch.Tensor,
+    answers: list[Any],
+    refs: list[ImageRef],
+    chosen: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    draw: int,
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Predictions for all images of an S-KD trained on randomly chosen labels, as a round trains it."""
+    policy = snapshot.policy.model_copy(update={"seed": snapshot.policy.seed + draw})
+    used = [i for i in chosen.tolist() if not held_out(snapshot.policy, refs[i].task_id)]
+    config = train_config(policy, task, resources.settings.device)
+    spec = trio_spec(policy, task, snapshot.image_size)
+    targets = [answers[i] for i in used]
+    teacher = train_teacher(task, spec, images[used], targets, config)  # S takes no part in what serves
+    others = np.setdiff1d(np.arange(len(images)), chosen)
+    student = distil(task, spec, teacher, images[used], targets, config, unlabelled=images[others])
+    return infer(task, student, images).predictions
+
+
+def plot(points: list[Point], path: Path, title: str, what: str) -> None:
+    """Write the curve as a picture; `what` was measured."""
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    labels = [point.labels for point in points]
+    axes.plot(labels, [100 * p.kdal for p in points], marker="o", color="#1f6feb", label="in kdal's order")
+    axes.plot(labels, [100 * p.random for p in points], marker="o", color="#8b949e", label="in random order")
+    axes.set(xlabel="labels", ylabel=f"{what}, %", title=title)
+    axes.set_xticks(labels)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

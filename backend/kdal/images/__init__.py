@@ -1,0 +1,1 @@
+"""Images of tasks: where they are read from, kept and decoded."""

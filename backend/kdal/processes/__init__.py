@@ -1,0 +1,1 @@
+"""Child processes, and the servers that a demo or a test starts."""

@@ -1,0 +1,42 @@
+"""What the parts of the backend share: settings, tables, assets, Label Studio, images, teachers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kdal.images.loader import ImageLoader
+from kdal.labelstudio.client import LabelStudioClient
+from kdal.settings import Settings
+from kdal.storage.assets import Assets
+from kdal.storage.database import Storage
+from kdal.teachers.catalogue import Catalogue, load_catalogue
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Opened once per process and passed to whatever needs it."""
+
+    settings: Settings
+    storage: Storage
+    assets: Assets
+    images: ImageLoader
+    label_studio: LabelStudioClient
+    teachers: Catalogue
+
+    @classmethod
+    def open(cls, settings: Settings) -> Resources:
+        """Open everything that the settings name."""
+        label_studio = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+        return cls(
+            settings=settings,
+            storage=Storage(settings.sqlalchemy_url),
+            assets=Assets(settings.assets_root),
+            images=ImageLoader(settings, label_studio),
+            label_studio=label_studio,
+            teachers=load_catalogue(settings.teachers),
+        )
+
+
+def round_key(uid: str, number: int, name: str) -> str:
+    """Asset key of a file of a round."""
+    return f"projects/{uid}/rounds/{number:04d}/{name}"

@@ -1,0 +1,1 @@
+"""Rounds: when one begins, what it computes, and how the result reaches Label Studio."""

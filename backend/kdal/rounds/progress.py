@@ -1,0 +1,66 @@
+"""Where a round is: stored for `kdal status`, and a bar in the worker's log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from tqdm import tqdm
+
+from kdal.storage.database import Storage
+
+STORE_EVERY = 1.0
+"""Seconds between two notes of the same step's progress in the tables."""
+
+
+@contextmanager
+def step(storage: Storage, project: int, number: int, name: str) -> Iterator[Callable[[float], None]]:
+    """Mark a round as being in a step; yields a function that takes the share that is done, 0 to 1.
+
+    The seconds that the step took are kept when it ends well.
+    """
+    storage.update_round(project, number, step=name, progress=0.0, error=None)
+    started = stored = time.monotonic()
+    terminal = sys.stderr.isatty()
+    bar = tqdm(
+        total=100,
+        desc=f"project {project} round {number}: {name}",
+        bar_format="{desc} |{bar:20}| {percentage:3.0f}% {elapsed}<{remaining}",
+        ascii=not terminal,
+        mininterval=0.5 if terminal else 5.0,
+        file=sys.stderr if terminal else _Lines(sys.stderr),
+    )
+
+    def report(share: float) -> None:
+        nonlocal stored
+        bar.update(int(100 * share) - bar.n)
+        if time.monotonic() - stored >= STORE_EVERY:
+            stored = time.monotonic()
+            storage.update_round(project, number, progress=share)
+
+    try:
+        yield report
+        report(1.0)
+    finally:
+        bar.close()
+    storage.merge_round(project, number, seconds={name: round(time.monotonic() - started, 3)})
+
+
+class _Lines:
+    """A log file's view of a progress bar: each drawing is a line of its own, not drawn over the last."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write what a terminal would draw in place."""
+        line = text.strip("\r\n ")
+        if line:
+            self._stream.write(f"{line}\n")
+
+    def flush(self) -> None:
+        """Write through."""
+        self._stream.flush()

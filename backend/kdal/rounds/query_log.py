@@ -1,0 +1,154 @@
+"""What a project's teacher has been asked about, as the assets of its rounds keep it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+
+import numpy as np
+
+from kdal.images.loader import ImageRef
+from kdal.resources import Resources, round_key
+from kdal.storage.assets import MissingAssetError
+from kdal.teachers.mixes import Mixes
+from kdal_core.errors import AssetError
+
+
+def account_of(uid: str, teacher: str) -> str:
+    """Name of a project's account with a teacher. A project that is made again under its old number has another uid."""
+    return f"project/{uid}/{teacher}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Everything asked in a project's life, up to a round.
+
+    Attributes:
+        teacher: its name on the server.
+        classes: the teacher's, in the order of its answers.
+        image_size: (H, W) at which it sees the images.
+        images: real ones, in the order in which they were chosen.
+        mixes: of two of them, known by their task ids.
+    """
+
+    teacher: str
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    images: tuple[ImageRef, ...]
+    mixes: Mixes
+
+    def save(self, resources: Resources, uid: str, number: int) -> None:
+        """Write it to the assets of a round."""
+        resources.assets.write_arrays(round_key(uid, number, "mixes.npz"), **self.mixes.arrays())
+        value = {
+            "teacher": self.teacher,
+            "classes": self.classes,
+            "image_size": self.image_size,
+            "images": [asdict(ref) for ref in self.images],
+        }
+        resources.assets.write_json(round_key(uid, number, "asked.json"), value)
+
+    @classmethod
+    def load(cls, resources: Resources, uid: str, number: int) -> Asked:
+        """Read it from the assets of a round.
+
+        Raises:
+            MissingAssetError: the round has asked nobody.
+            AssetError: it is damaged.
+        """
+        key = round_key(uid, number, "asked.json")
+        value = resources.assets.read_json(key)
+        arrays = resources.assets.read_arrays(round_key(uid, number, "mixes.npz"))
+        try:
+            return cls(
+                teacher=value["teacher"],
+                classes=tuple(value["classes"]),
+                image_size=(value["image_size"][0], value["image_size"][1]),
+                images=tuple(ImageRef(**ref) for ref in value["images"]),
+                mixes=Mixes.read(arrays),
+            )
+        except (KeyError, TypeError, IndexError) as error:
+            raise AssetError(f"{key} or its mixes are damaged: {error}") from error
+
+    @classmethod
+    def before(cls, resources: Resources, uid: str, number: int, teacher: str) -> Asked | None:
+        """What rounds before this one have asked this teacher; None when they have not."""
+        for earlier in reversed(range(number)):
+            try:
+                found = cls.load(resources, uid, earlier)
+            except MissingAssetError:
+                continue
+            if found.teacher == teacher:
+                return found
+        return None
+
+
+@dataclass(frozen=True)
+class StageFile:
+    """A stage of mixes that is done, while its round is still asking.
+
+    Attributes:
+        mixes: known by their task ids.
+        plan: (p,) int64: what the sizes of the stages were computed from.
+    """
+
+    mixes: Mixes
+    plan: tuple[int, ...]
+
+
+class Stages:
+    """The stages that a round has asked so far: what a killed worker's successor goes on from.
+
+    That it began is written down by itself: when the last of the budget is spent, its stage is still to be trained.
+    """
+
+    def __init__(self, resources: Resources, uid: str, number: int) -> None:
+        self._assets, self._uid, self._number = resources.assets, uid, number
+        self._mark = round_key(uid, number, "asked/begun.json")
+        self._files = self._read()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the round has begun to ask."""
+        try:
+            self._assets.read(self._mark)
+        except MissingAssetError:
+            return False
+        return True
+
+    def begin(self) -> None:
+        """Note that the round begins to ask."""
+        self._assets.write_json(self._mark, {"begun": True})
+
+    @property
+    def files(self) -> tuple[StageFile, ...]:
+        """In the order in which they were asked."""
+        return tuple(self._files)
+
+    def add(self, mixes: Mixes, plan: tuple[int, ...]) -> None:
+        """Write one down."""
+        arrays = mixes.arrays() | {"plan": np.array(plan, np.int64)}
+        self._assets.write_arrays(self._key(len(self._files)), **arrays)
+        self._files.append(StageFile(mixes, plan))
+
+    def _read(self) -> list[StageFile]:
+        found: list[StageFile] = []
+        for place in count():
+            try:
+                arrays = self._assets.read_arrays(self._key(place))
+            except MissingAssetError:
+                return found
+            try:
+                found.append(StageFile(Mixes.read(arrays), tuple(arrays["plan"].tolist())))
+            except KeyError as error:
+                raise AssetError(f"{self._key(place)} is damaged, it has no {error}") from error
+        raise AssertionError("unreachable: some file is missing")
+
+    def _key(self, place: int) -> str:
+        return round_key(self._uid, self._number, f"asked/{place:04d}.npz")
+
+
+def with_task_ids(mixes: Mixes, images: tuple[ImageRef, ...]) -> Mixes:
+    """Mixes of row numbers as those of the tasks in these rows."""
+    tasks = np.array([ref.task_id for ref in images], np.int64)
+    return replace(mixes, pairs=tasks[mixes.pairs])

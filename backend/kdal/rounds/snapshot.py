@@ -1,0 +1,184 @@
+"""Step 1 of a round: what is labelled and what is not, read from Label Studio at one moment."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from statistics import median
+from typing import Any
+
+from kdal.images.loader import ImageRef
+from kdal.labelstudio.formats import Format, format_for
+from kdal.policy import Policy
+from kdal.resources import Resources, round_key
+from kdal.rounds.query_log import Asked
+from kdal.storage.tables import Project
+from kdal_core.errors import AssetError, LabelFormatError
+from kdal_core.tasks import Task
+
+Json = dict[str, Any]
+
+SAMPLE = 64
+"""Images looked at to find out how large a project's images are."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A labelled task; its target is what its kind of task takes, none when it could not be read."""
+
+    ref: ImageRef
+    target: Any
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A project at the start of a round. Everything that follows is computed from it alone."""
+
+    uid: str
+    label_config: str
+    policy: Policy
+    image_size: tuple[int, int]
+    """(H, W) that the networks see."""
+    labelled: list[Labelled]
+    pool: list[ImageRef]
+    """Tasks to be ordered: neither labelled nor skipped, by id."""
+    skipped: list[int]
+    """Unlabelled tasks that somebody skipped: they stay servable, after all others."""
+    why_untrained: str | None
+    """Why no model can be trained yet; none when one can."""
+
+    @property
+    def format(self) -> Format:
+        """How the project's labels are read and written."""
+        return format_for(self.label_config)
+
+    @property
+    def training(self) -> list[Labelled]:
+        """What models are trained on."""
+        return [item for item in self.labelled if item.target is not None and not item.held_out]
+
+    @property
+    def held_out(self) -> list[Labelled]:
+        """What decides whether a model may serve; never trained on in any round."""
+        return [item for item in self.labelled if item.target is not None and item.held_out]
+
+    def save(self, resources: Resources, number: int) -> None:
+        """Write it to the assets."""
+        task = self.format.task()
+        value = {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "policy": self.policy.model_dump(),
+            "labelled": [
+                {
+                    "ref": asdict(item.ref),
+                    "target": None if item.target is None else task.as_json(item.target),
+                    "held_out": item.held_out,
+                }
+                for item in self.labelled
+            ],
+            "pool": [asdict(ref) for ref in self.pool],
+        }
+        resources.assets.write_json(round_key(self.uid, number, "snapshot.json"), value)
+
+    @classmethod
+    def load(cls, resources: Resources, uid: str, number: int) -> Snapshot:
+        """Read it from the assets."""
+        key = round_key(uid, number, "snapshot.json")
+        try:
+            return cls._read(resources.assets.read_json(key))
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise AssetError(f"{key} is damaged, it is no snapshot: {error}") from error
+
+    @classmethod
+    def _read(cls, value: Any) -> Snapshot:
+        task = format_for(value["label_config"]).task()
+        targets = [None if i["target"] is None else task.from_json(i["target"]) for i in value["labelled"]]
+        labelled = zip(value["labelled"], targets, strict=True)
+        return cls(
+            uid=value["uid"],
+            label_config=value["label_config"],
+            policy=Policy.model_validate(value["policy"]),
+            image_size=(value["image_size"][0], value["image_size"][1]),
+            labelled=[Labelled(ImageRef(**i["ref"]), target, i["held_out"]) for i, target in labelled],
+            pool=[ImageRef(**ref) for ref in value["pool"]],
+            skipped=value["skipped"],
+            why_untrained=value["why_untrained"],
+        )
+
+
+def take_snapshot(resources: Resources, project: Project, number: int) -> Snapshot:
+    """Read a project from Label Studio's API, note what cannot be used, and write the snapshot.
+
+    Raises:
+        ConfigError: the labelling config has become one that kdal cannot serve.
+    """
+    label_config = str(resources.label_studio.project(project.id)["label_config"])
+    form = format_for(label_config)
+    task = form.task()
+    policy = Policy.model_validate(project.policy)
+    reasons: dict[int, str] = {}
+
+    labelled = []
+    for row in resources.label_studio.tasks(project.id, labelled=True, full=True):
+        ref = _reference(row, form.image_key)
+        target = None
+        try:
+            target = form.target(row)
+        except LabelFormatError as error:
+            reasons[ref.task_id] = str(error)
+        labelled.append(Labelled(ref, target, held_out(policy, ref.task_id)))
+
+    unlabelled = [_reference(row, form.image_key) for row in resources.label_studio.tasks(project.id, labelled=False)]
+    known = {item.ref.task_id for item in labelled}
+    unlabelled = [ref for ref in unlabelled if ref.task_id not in known]  # labelled between the two readings
+    skipped = resources.label_studio.skipped_ids(project.id)
+    usable = [item.target for item in labelled if item.target is not None and not item.held_out]
+    snapshot = Snapshot(
+        uid=project.uid,
+        label_config=label_config,
+        policy=policy,
+        image_size=_asked_size(resources, project.uid, number, policy)
+        or _image_size(resources, policy, task, [item.ref for item in labelled] + unlabelled),
+        labelled=labelled,
+        pool=[ref for ref in unlabelled if ref.task_id not in skipped],
+        skipped=[ref.task_id for ref in unlabelled if ref.task_id in skipped],
+        why_untrained="no labels yet" if not usable else task.trainable(usable),
+    )
+    resources.storage.set_aside(project.id, number, reasons)
+    snapshot.save(resources, number)
+    return snapshot
+
+
+def _reference(row: Json, image_key: str) -> ImageRef:
+    value = row.get("data", {}).get(image_key)
+    return ImageRef(task_id=int(row["id"]), uri=value if isinstance(value, str) else "")
+
+
+def held_out(policy: Policy, task_id: int) -> bool:
+    """Whether a task's label, once there is one, is never trained on."""
+    # A hash rather than a draw: the same tasks are held out in each round, so no model has ever seen them.
+    digest = hashlib.sha256(f"{policy.seed}:{task_id}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64 < policy.holdout
+
+
+def _asked_size(resources: Resources, uid: str, number: int, policy: Policy) -> tuple[int, int] | None:
+    """(H, W) at which the project's black-box teacher saw the images: other pixels would be other questions."""
+    asked = None if policy.black_box is None else Asked.before(resources, uid, number, policy.black_box)
+    return None if asked is None else asked.image_size
+
+
+def _image_size(resources: Resources, policy: Policy, task: Task, refs: list[ImageRef]) -> tuple[int, int]:
+    """(H, W): the median size of the first images, with the longer side as the policy says."""
+    sizes = []
+    for ref in sorted(refs, key=lambda r: r.task_id)[:SAMPLE]:
+        try:
+            sizes.append(resources.images.image(ref).size)
+        except AssetError:
+            continue  # counted and named where the image is used
+    if not sizes:
+        return (task.longest_side, task.longest_side)
+    width, height = median(w for w, _ in sizes), median(h for _, h in sizes)
+    longest = policy.image_size or min(task.longest_side, max(width, height))
+    scale = longest / max(width, height)
+    return max(8, round(height * scale)), max(8, round(width * scale))

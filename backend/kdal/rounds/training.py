@@ -1,0 +1,199 @@
+"""Steps 2 and 3 of a round: train S, T and S-KD from the snapshot, and decide which model serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdal.policy import Policy
+from kdal.resources import Resources, round_key
+from kdal.rounds.snapshot import Labelled, Snapshot
+from kdal.storage.assets import MissingAssetError
+from kdal_core.errors import AssetError
+from kdal_core.models import Network
+from kdal_core.tasks import Task, get_task
+from kdal_core.training import (
+    ModelSpec,
+    TrainConfig,
+    TrioSpec,
+    distil,
+    infer,
+    load_checkpoint,
+    save_checkpoint,
+    train_pair,
+)
+
+Json = dict[str, Any]
+Progress = Callable[[float], None]
+
+STUDENT, TEACHER, DISTILLED = "student", "teacher", "distilled"
+"""The trio's roles; the distilled student is the one that serves."""
+
+
+WITHOUT_LABELS = 4000
+"""Images without a label at most that a round shows S-KD: it sees about as many in a short training."""
+
+
+class DamagedModelError(AssetError):
+    """A checkpoint that cannot be used."""
+
+
+def trio_spec(policy: Policy, task: Task, image_size: tuple[int, int]) -> TrioSpec:
+    """Which networks a policy asks for, with the task's defaults for the image size (H, W)."""
+    student, teacher = task.default_pair(image_size)
+    weights = policy.weights
+    return TrioSpec(
+        student=policy.student or student,
+        teacher=policy.teacher or teacher,
+        image_size=image_size,
+        student_weights=weights,
+        # a file holds one network's weights: the student's
+        teacher_weights=weights if weights in ("none", "default") else "none",
+    )
+
+
+def train_config(policy: Policy, task: Task, device: str) -> TrainConfig:
+    """How a policy asks to train, with the task's defaults."""
+    names = ("epochs", "batch_size", "lr", "temperature", "kd_weight", "unlabelled")
+    chosen: Json = {name: value for name in names if (value := getattr(policy, name)) is not None}
+    # An owner who names a number of epochs gets that many, not the least number of steps.
+    bounds: Json = {"min_steps": 1, "max_steps": 10_000_000} if policy.epochs is not None else {}
+    return TrainConfig.suited(task, **chosen, **bounds, seed=policy.seed, device=device)
+
+
+def train_student_and_teacher(
+    resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress
+) -> Json:
+    """Train S and T on the labels; write their checkpoints.
+
+    Returns:
+        What was trained; ``{"trains": False, "why_untrained": ...}`` when too few of the images can be read.
+
+    Raises:
+        AssetError: not one labelled image can be read. Something is wrong with the storage or its keys, and
+            the order in force is better than one made without a model.
+    """
+    torch.set_num_threads(resources.settings.torch_threads)
+    task, spec, config = _plan(resources, snapshot)
+    images, targets = training_set(resources, project, snapshot, number)
+    if (reason := task.trainable(targets)) is not None:
+        return {"trains": False, "why_untrained": f"of the labels whose images can be read: {reason}"}
+    pair = train_pair(task, spec, images, targets, config, progress=progress)
+    for role, model in ((STUDENT, pair.student), (TEACHER, pair.teacher)):
+        save_model(resources, snapshot, number, role, model, spec.model_spec(task, role))
+    return {"trained_on": len(targets), "student": spec.student, "teacher": spec.teacher}
+
+
+def train_distilled(resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress) -> Json:
+    """Train S-KD on the labels and on T, and on images that T alone has seen; write its checkpoint."""
+    torch.set_num_threads(resources.settings.torch_threads)
+    task, spec, config = _plan(resources, snapshot)
+    images, targets = training_set(resources, project, snapshot, number)
+    teacher, _ = load_model(resources, snapshot.uid, number, TEACHER)
+    others = _without_labels(resources, snapshot) if config.unlabelled else None
+    distilled = distil(task, spec, teacher, images, targets, config, unlabelled=others, progress=progress)
+    save_model(resources, snapshot, number, DISTILLED, distilled, spec.model_spec(task, DISTILLED))
+    return {}
+
+
+def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | None) -> Json:
+    """Compare the new model with the serving one on the held-out labels, which neither has seen.
+
+    A model that scores worse is kept but not promoted. Without a serving model, without held-out labels, or
+    when the classes changed since, there is nothing to compare and the new model is promoted.
+
+    Returns:
+        "promoted", the two scores under "held_out_score" and "serving_score", and how many labels decided.
+    """
+    torch.set_num_threads(resources.settings.torch_threads)
+    task = snapshot.format.task()
+    facts: Json = {"promoted": True, "held_out": 0, "metric": task.metric_name}
+    loaded = resources.images.load([item.ref for item in snapshot.held_out], snapshot.image_size)
+    images, kept = loaded.images, loaded.kept
+    if not kept:
+        return facts
+    targets = [snapshot.held_out[i].target for i in kept]
+    new, _ = load_model(resources, snapshot.uid, number, DISTILLED)
+    facts |= {"held_out": len(kept), "held_out_score": _score(resources, task, new, images, targets)}
+    if serving is None:
+        return facts
+    try:
+        old, spec = load_model(resources, snapshot.uid, serving, DISTILLED)
+    except (MissingAssetError, DamagedModelError):
+        return facts  # it cannot serve any more; a store that is out of reach, though, is no reason to promote
+    if spec.classes != tuple(task.classes) or spec.kind != task.kind:
+        return facts
+    if spec.image_size != snapshot.image_size:
+        images = resources.images.load([snapshot.held_out[i].ref for i in kept], spec.image_size).images
+    own = get_task(spec.kind, spec.classes, **spec.options)  # an older kdal may have trained it for other rows
+    facts["serving_score"] = _score(resources, own, old, images, targets)
+    facts["promoted"] = facts["held_out_score"] >= facts["serving_score"]
+    return facts
+
+
+def load_model(resources: Resources, uid: str, number: int, role: str) -> tuple[Network, ModelSpec]:
+    """A round's model from its checkpoint.
+
+    Raises:
+        MissingAssetError: there is none.
+        DamagedModelError: there is one that cannot be used.
+        AssetError: the assets are out of reach.
+    """
+    data = resources.assets.read(_model_key(uid, number, role))
+    try:
+        return load_checkpoint(data)
+    except AssetError as error:
+        raise DamagedModelError(str(error)) from error
+
+
+def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:
+    task = snapshot.format.task()
+    spec = trio_spec(snapshot.policy, task, snapshot.image_size)
+    return task, spec, train_config(snapshot.policy, task, resources.settings.device)
+
+
+def training_set(
+    resources: Resources, project: int, snapshot: Snapshot, number: int
+) -> tuple[Sequence[torch.Tensor] | torch.Tensor, list[Any]]:
+    """Images and targets to train on; labels whose images cannot be read are set aside, with the reason.
+
+    Raises:
+        AssetError: there are labels, and none of their images can be read.
+    """
+    items: list[Labelled] = snapshot.training
+    loaded = resources.images.load([item.ref for item in items], snapshot.image_size)
+    resources.storage.set_aside(project, number, {items[i].ref.task_id: why for i, why in loaded.reasons.items()})
+    if items and not loaded.kept:
+        raise AssetError(f"none of the {len(items)} labelled images can be read, for example {loaded.reasons[0]}")
+    return loaded.images, [items[i].target for i in loaded.kept]
+
+
+def _without_labels(resources: Resources, snapshot: Snapshot) -> Sequence[torch.Tensor] | torch.Tensor:
+    """Images of the pool, `WITHOUT_LABELS` at most; those that cannot be read are left out, to be named by scoring."""
+    order = np.random.default_rng(snapshot.policy.seed).permutation(len(snapshot.pool))[:WITHOUT_LABELS]
+    return resources.images.load([snapshot.pool[i] for i in np.sort(order)], snapshot.image_size).images
+
+
+def _score(
+    resources: Resources,
+    task: Task,
+    model: Network,
+    images: Sequence[torch.Tensor] | torch.Tensor,
+    targets: list[Any],
+) -> float:
+    predictions = infer(task, model, images, device=resources.settings.device).predictions
+    return float(task.score(predictions, targets))
+
+
+def save_model(
+    resources: Resources, snapshot: Snapshot, number: int, role: str, model: Network, spec: ModelSpec
+) -> None:
+    """Write a model of a round as its checkpoint."""
+    resources.assets.write(_model_key(snapshot.uid, number, role), save_checkpoint(model, spec))
+
+
+def _model_key(uid: str, number: int, role: str) -> str:
+    return round_key(uid, number, f"{role}.safetensors")

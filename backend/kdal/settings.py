@@ -1,0 +1,232 @@
+"""How kdal is set up on a machine: environment variables, or a `.env` file in the working directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from kdal_core.errors import ConfigError
+
+
+class Settings(BaseSettings):
+    """Every setting of kdal. The variable of a field is KDAL_ and its name in capitals, unless it says otherwise.
+
+    What belongs to one project (budget, strategy, models, ...) is not here but in its policy:
+    the "extra params" of the ML backend in Label Studio, see `kdal.policy`.
+    """
+
+    # A variable's name is KDAL_ and the field's: never the bare name, or $HOME and $URL would be taken for ours.
+    model_config = SettingsConfigDict(
+        env_prefix="KDAL_", env_file=".env", extra="ignore", env_ignore_empty=True, populate_by_name=True, frozen=True
+    )
+
+    label_studio_url: str = Field(
+        default="http://127.0.0.1:8080",
+        validation_alias="LABEL_STUDIO_URL",
+        description="Where kdal reaches Label Studio.",
+    )
+    label_studio_api_key: str = Field(
+        default="",
+        repr=False,
+        validation_alias="LABEL_STUDIO_API_KEY",
+        description="A token of Label Studio: legacy token or personal access token.",
+    )
+    url: str = Field(default="http://127.0.0.1:9090", description="Where Label Studio reaches kdal.")
+    home: Path = Field(
+        default=Path(".kdal"),
+        description="A folder for the database, the secret, the image cache and, by default, the assets.",
+    )
+    database_url: str = Field(
+        default="",
+        repr=False,  # it may hold a password
+        description="SQLAlchemy URL; default: SQLite in KDAL_HOME.",
+    )
+    assets: str = Field(default="", description="A folder or s3://bucket/prefix; default: KDAL_HOME/assets.")
+    webhook_secret: str = Field(
+        default="",
+        repr=False,
+        description="Sent by Label Studio with each event; default: made once and kept in KDAL_HOME.",
+    )
+    auth_user: str = Field(default="", description="User of basic authentication; default: none is asked for.")
+    auth_password: str = Field(default="", repr=False, description="Password that goes with KDAL_AUTH_USER.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1.")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        description="CPU threads of a training worker; 0: all cores but one, which stays with the annotators.",
+    )
+    reconcile_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="How often the worker compares itself with Label Studio, events or none.",
+    )
+    cache_bytes: int = Field(default=2 * 1024**3, gt=0, description="How large the cache of images may grow.")
+    max_image_bytes: int = Field(default=64 * 1024**2, gt=0, description="A larger image file is set aside.")
+    max_image_pixels: int = Field(
+        default=50_000_000,
+        gt=0,
+        le=178_956_970,  # more than that Pillow refuses by itself
+        description="An image of more pixels is set aside before it is decoded.",
+    )
+    local_files_root: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("KDAL_LOCAL_FILES_ROOT", "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"),
+        description="The only folder from which images are read as local files.",
+    )
+    teachers: Path | None = Field(
+        default=None,
+        description="A YAML file with the black-box teachers that projects may name, see `kdal.teachers.catalogue`.",
+    )
+    worker_id: str = Field(
+        default="worker-1",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="A worker's name; it finds its interrupted work again under the same name.",
+    )
+
+    @field_validator("label_studio_url", "url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        if not urlsplit(value).hostname:
+            raise ValueError("names no host: expected something like http://127.0.0.1:8080")
+        return value.rstrip("/")
+
+    @field_validator("label_studio_api_key", "webhook_secret")
+    @classmethod
+    def _fit_for_a_header(cls, value: str) -> str:
+        value = value.strip()
+        if not re.fullmatch(r"[\x21-\x7e]*", value):
+            raise ValueError("must be ASCII letters, digits and signs, without spaces: it is sent in an HTTP header")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_address(cls, value: str) -> str:
+        try:
+            if value:
+                make_url(value)
+        except (ArgumentError, ValueError):  # their messages quote the address, and with it a password
+            raise ValueError("is no SQLAlchemy URL such as postgresql+psycopg://user:password@host/kdal") from None
+        return value
+
+    @field_validator("assets")
+    @classmethod
+    def _folder_or_bucket(cls, value: str) -> str:
+        scheme, found, rest = value.partition("://")
+        if found and (scheme != "s3" or not rest.strip("/")):
+            raise ValueError("must be a folder or s3://bucket/prefix")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device_name(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", value):
+            raise ValueError("must be auto, cpu, cuda or, to name one of several, cuda:1")
+        return value
+
+    @model_validator(mode="after")
+    def _user_and_password(self) -> Settings:
+        # With one of them alone the server would ask for no password at all, or accept an empty one.
+        if bool(self.auth_user) != bool(self.auth_password):
+            raise ValueError("KDAL_AUTH_USER and KDAL_AUTH_PASSWORD: set both, or neither")
+        return self
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Read the environment; a wrong value is a `ConfigError` that names the variable."""
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = "; ".join(_explain(e["loc"], e["msg"]) for e in error.errors())
+            raise ConfigError(f"settings: {problems}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"settings: the file .env cannot be read: {error}") from error
+
+    @cached_property
+    def sqlalchemy_url(self) -> str:
+        """URL of the tables; the folder of a default SQLite file is made."""
+        if self.database_url:
+            return self.database_url
+        return f"sqlite:///{self.home_folder / 'kdal.sqlite'}"
+
+    @cached_property
+    def dbos_url(self) -> str:
+        """URL of the workflow engine's own tables: a SQLite file beside ours, or the same PostgreSQL."""
+        if self.sqlalchemy_url.startswith("sqlite:///"):
+            return self.sqlalchemy_url.removesuffix(".sqlite") + "-workflows.sqlite"
+        return self.sqlalchemy_url
+
+    @cached_property
+    def home_folder(self) -> Path:
+        """KDAL_HOME, absolute and made."""
+        folder = self.home.expanduser().absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"KDAL_HOME: the folder {folder} cannot be made ({error.strerror})") from error
+        return folder
+
+    @cached_property
+    def assets_root(self) -> str:
+        """Where assets live: an absolute folder or an s3:// prefix."""
+        if self.assets.startswith("s3://"):
+            return self.assets.rstrip("/")
+        return str(Path(self.assets).expanduser().absolute() if self.assets else self.home_folder / "assets")
+
+    @cached_property
+    def secret(self) -> str:
+        """The webhook's secret: as set, or made once and shared by all processes of KDAL_HOME."""
+        if self.webhook_secret:
+            return self.webhook_secret
+        path = self.home_folder / "webhook-secret"
+        try:
+            if not path.exists():
+                _write_once(path, secrets.token_urlsafe(32))
+            secret = path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the webhook's secret {path} cannot be made or read: {error}") from error
+        if not secret:
+            raise ConfigError(f"{path} is empty: delete it, and kdal will make a new secret")
+        return secret
+
+    @cached_property
+    def torch_threads(self) -> int:
+        """CPU threads that one training process takes."""
+        return self.threads or max(1, (os.cpu_count() or 2) - 1)
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Make a file with all of its text at once, for our eyes only; a file that is there already stays.
+
+    Of two processes that start together one writes and both read the same: a file that is linked under its
+    name only when it is full is never seen half-written.
+    """
+    descriptor, draft = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        Path(draft).unlink()
+
+
+def _explain(location: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    if not location:
+        return message
+    name = str(location[0])
+    return f"{name if name.isupper() else 'KDAL_' + name.upper()}: {message}"

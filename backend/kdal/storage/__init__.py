@@ -1,0 +1,1 @@
+"""What kdal remembers: tables and assets."""

@@ -1,0 +1,288 @@
+"""Reading and writing the tables. SQLite by default, PostgreSQL when machines share the work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from filelock import FileLock
+from sqlalchemy import Select, create_engine, delete, event, select, text, update
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
+
+from kdal.storage.tables import Event, Json, Project, Round, SetAside, TeacherAccount, now
+from kdal_core.errors import ConfigError
+
+OPENING = 120
+"""Seconds that a process waits for another that brings the tables up to date."""
+LOCK_KEY = 0x6B64616C
+"""PostgreSQL's number for kdal's lock on opening: the bytes of "kdal"."""
+
+
+class Storage:
+    """The tables behind a session factory.
+
+    Args:
+        url: SQLAlchemy URL.
+
+    Raises:
+        ConfigError: the database cannot be opened; the message holds no password.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            if url.startswith("sqlite:///"):
+                Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            self.engine: Engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+            if url.startswith("sqlite"):
+                event.listen(self.engine, "connect", _configure_sqlite)
+            self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+            _bring_up_to_date(self.engine)
+        except (DBAPIError, ArgumentError, ImportError, OSError) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            raise ConfigError(f"KDAL_DATABASE_URL: cannot open {_without_password(url)}: {reason}") from error
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back on an error."""
+        with self._sessions.begin() as session:
+            yield session
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    # ------------------------------------------------------------------ projects
+
+    def project(self, project: int) -> Project | None:
+        """One project, or None when kdal does not serve it."""
+        with self.session() as session:
+            return session.get(Project, project)
+
+    def projects(self) -> list[Project]:
+        """All projects that kdal serves."""
+        with self.session() as session:
+            return list(session.scalars(select(Project).order_by(Project.id)))
+
+    def put_project(self, project: int, uid: str, label_config: str, policy: Json) -> bool:
+        """Note a project's set-up; returns whether anything about it is new.
+
+        Another uid than the known one is only noted: the project may be a new one with the number of one that was
+        deleted, or somebody else's. `accept_project` follows when Label Studio's API has confirmed it.
+        """
+        try:
+            return self._put_project(project, uid, label_config, policy)
+        except IntegrityError:  # another request noted it at the same moment: now it is known
+            return self._put_project(project, uid, label_config, policy)
+
+    def _put_project(self, project: int, uid: str, label_config: str, policy: Json) -> bool:
+        with self.session() as session:
+            row = session.get(Project, project)
+            if row is not None and row.uid != uid:
+                row.claim = {"uid": uid, "label_config": label_config, "policy": policy}
+                return True
+            if row is None:
+                session.add(Project(id=project, uid=uid, label_config=label_config, policy=policy))
+                return True
+            same = row.label_config == label_config and row.policy == policy and row.connected_at is not None
+            row.label_config, row.policy = label_config, policy
+            return not same
+
+    def accept_project(self, project: int, uid: str) -> None:
+        """Settle a claim: ``uid`` is the project's, as Label Studio's API has it.
+
+        If it is the claim's, everything known of the earlier project of that number goes; else the claim goes.
+        """
+        with self.session() as session:
+            row = session.get(Project, project)
+            if row is None or row.claim is None:
+                return
+            claim, row.claim = row.claim, None
+            if claim["uid"] == uid:
+                for table in (SetAside, Round):
+                    session.execute(delete(table).where(table.project_id == project))
+                session.delete(row)
+                session.flush()
+                session.add(Project(id=project, **claim))
+
+    def update_project(self, project: int, **fields: Any) -> None:
+        """Set columns of a project."""
+        with self.session() as session:
+            session.execute(update(Project).where(Project.id == project).values(**fields))
+
+    # ------------------------------------------------------------------ inbox
+
+    def add_event(self, project: int, action: str) -> None:
+        """Put a hint into the inbox; it is on disk when this returns."""
+        with self.session() as session:
+            session.add(Event(project_id=project, action=action))
+
+    def waiting_events(self) -> list[Event]:
+        """Events not yet dealt with, oldest first."""
+        with self.session() as session:
+            return list(session.scalars(select(Event).where(Event.done_at.is_(None)).order_by(Event.id)))
+
+    def events(self, project: int) -> list[Event]:
+        """All events of a project, oldest first."""
+        with self.session() as session:
+            return list(session.scalars(select(Event).where(Event.project_id == project).order_by(Event.id)))
+
+    def finish_events(self, ids: list[int]) -> None:
+        """Mark events as dealt with."""
+        with self.session() as session:
+            session.execute(update(Event).where(Event.id.in_(ids)).values(done_at=now()))
+
+    def forget_events(self, older_than: timedelta) -> None:
+        """Delete events that were dealt with longer ago than this."""
+        with self.session() as session:
+            session.execute(delete(Event).where(Event.done_at < now() - older_than))
+
+    # ------------------------------------------------------------------ rounds
+
+    def rounds(self, project: int) -> list[Round]:
+        """The rounds of a project, first to last."""
+        with self.session() as session:
+            query = select(Round).where(Round.project_id == project).order_by(Round.number)
+            return list(session.scalars(query))
+
+    def round(self, project: int, number: int) -> Round:
+        """One round."""
+        with self.session() as session:
+            return session.get_one(Round, (project, number))
+
+    def last_round(self, project: int) -> Round | None:
+        """The newest round of a project."""
+        with self.session() as session:
+            query = select(Round).where(Round.project_id == project).order_by(Round.number.desc()).limit(1)
+            return session.scalars(query).first()
+
+    def published_round(self, project: int) -> Round | None:
+        """The newest round whose order is in Label Studio."""
+        with self.session() as session:
+            return session.scalars(_published(project)).first()
+
+    def serving(self, project: int) -> tuple[Project | None, Round | None]:
+        """A project and its newest published round, as they were at one moment."""
+        with self.session() as session:
+            return session.get(Project, project), session.scalars(_published(project)).first()
+
+    def begin_round(self, project: int, number: int, trigger: str) -> bool:
+        """Close round ``number - 1`` and begin ``number``, both or neither; False when it exists already."""
+        try:
+            with self.session() as session:
+                if session.get(Round, (project, number)) is not None:
+                    return False
+                session.execute(
+                    update(Round).where(Round.project_id == project, Round.number == number - 1).values(state="closed")
+                )
+                session.add(Round(project_id=project, number=number, trigger=trigger))
+            return True
+        except IntegrityError:
+            with self.session() as session:
+                if session.get(Round, (project, number)) is None:
+                    raise  # not another worker that was faster, but a project that is gone
+            return False
+
+    def update_round(self, project: int, number: int, **fields: Any) -> None:
+        """Set columns of a round."""
+        with self.session() as session:
+            where = (Round.project_id == project, Round.number == number)
+            session.execute(update(Round).where(*where).values(**fields))
+
+    def merge_round(self, project: int, number: int, *, facts: Json | None = None, seconds: Json | None = None) -> None:
+        """Add to what is known of a round."""
+        with self.session() as session:
+            # Written before it is read: that locks the row, so workers that add at once lose nothing of each other.
+            where = (Round.project_id == project, Round.number == number)
+            session.execute(update(Round).where(*where).values(number=number))
+            row = session.get_one(Round, (project, number))
+            row.facts = {**row.facts, **(facts or {})}
+            row.seconds = {**row.seconds, **(seconds or {})}
+
+    # ------------------------------------------------------------------ tasks set aside
+
+    def set_aside(self, project: int, number: int, reasons: dict[int, str]) -> None:
+        """Note the tasks that a round cannot use, with their reasons."""
+        with self.session() as session:
+            for task, reason in reasons.items():
+                session.merge(SetAside(project_id=project, task_id=task, round=number, reason=reason))
+
+    def tasks_set_aside(self, project: int) -> list[SetAside]:
+        """The tasks that the newest round could not use."""
+        last = self.last_round(project)
+        with self.session() as session:
+            query = select(SetAside).where(
+                SetAside.project_id == project, SetAside.round == (last.number if last else 0)
+            )
+            return list(session.scalars(query.order_by(SetAside.task_id)))
+
+    # ------------------------------------------------------------------ black-box teachers
+
+    def teacher_account(self, name: str) -> TeacherAccount | None:
+        """How a teacher's account stands; None before the first question."""
+        with self.session() as session:
+            return session.get(TeacherAccount, name)
+
+
+def _without_password(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "the database"
+
+
+def _published(project: int) -> Select[Round]:
+    query = select(Round).where(Round.project_id == project, Round.opened_at.is_not(None))
+    return query.order_by(Round.number.desc()).limit(1)
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    # A writer waits for another rather than fail, and readers never wait for the writer.
+    cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """No other process opens this database meanwhile: server and worker start at once on a fresh machine.
+
+    SQLite cannot be asked to wait here: a file that two connections turn to WAL at once is "locked", whatever its
+    timeout.
+    """
+    if engine.dialect.name == "sqlite":
+        file = engine.url.database
+        with nullcontext() if file in (None, "", ":memory:") else FileLock(f"{file}.lock", timeout=OPENING):
+            yield
+    else:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK_KEY})
+
+
+def _bring_up_to_date(engine: Engine) -> None:
+    """Make the tables, or bring those of an older kdal up to date (`kdal.storage.migrations`)."""
+    config = Config()
+    config.set_main_option("script_location", "kdal.storage:migrations")
+    scripts = ScriptDirectory.from_config(config)
+    with _alone(engine), engine.begin() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+        if current == scripts.get_current_head():
+            return
+        if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+            raise ConfigError(f"the database was made by a newer kdal (its tables are at {current}): update kdal")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,149 @@
+"""The tables: what kdal remembers between processes.
+
+Three facts rest on constraints here rather than on code: a round exists once (primary key of project and
+number), an event that was acknowledged is on disk (the inbox row is committed first), and a task is set aside
+once (primary key). Large things (orders, scores, checkpoints) are assets; rows hold their references.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, Text, TypeDecorator
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Json = dict[str, Any]
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class AnyText(TypeDecorator[str]):
+    """Text that any database takes: what JSON can hold and they cannot (half characters, NUL) becomes a "?".
+
+    Task addresses and choices come from outside and end up in messages; none of them may stop a round.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """On its way into the table."""
+        return None if value is None else value.encode(errors="replace").decode().replace("\0", "?")
+
+
+class Base(DeclarativeBase):
+    """Root of the tables."""
+
+    type_annotation_map = {Json: JSON, str: AnyText}  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+
+
+class Project(Base):
+    """A Label Studio project that kdal serves."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    uid: Mapped[str] = mapped_column(default="")
+    """``<id>.<created>`` as Label Studio sends it: tells a project from a later one of the same number."""
+    label_config: Mapped[str]
+    policy: Mapped[Json]
+    connected_at: Mapped[datetime | None]
+    """When webhook, sampling and model version were last seen to be right."""
+    problem: Mapped[str | None]
+    """Why kdal cannot serve the project at present, for people."""
+    claim: Mapped[Json | None] = mapped_column(JSON)
+    """A set-up under another uid, until Label Studio's API says which is right."""
+    serving_round: Mapped[int | None]
+    """The round whose model answers predictions; none before the first is promoted."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Event(Base):
+    """A hint from Label Studio that something changed. The inbox: acknowledged once it is here."""
+
+    __tablename__ = "inbox"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int]
+    action: Mapped[str]
+    received_at: Mapped[datetime] = mapped_column(default=now)
+    done_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("inbox_waiting", "done_at", "id"),)
+
+
+class Round(Base):
+    """One round of a project: computed, then open for annotators until its budget is reached."""
+
+    __tablename__ = "rounds"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(default="computing")
+    """computing, open, closed (its budget was reached and the next round began) or failed."""
+    trigger: Mapped[str]
+    """connect, budget, button or tasks: why it began."""
+    budget: Mapped[int] = mapped_column(default=0)
+    """Labels that end it; 0 when nothing is left to label."""
+    counted: Mapped[int] = mapped_column(default=0)
+    """Labels counted so far."""
+    step: Mapped[str] = mapped_column(default="waiting")
+    progress: Mapped[float] = mapped_column(default=0.0)
+    """Share of the step that is done, 0 to 1."""
+    seconds: Mapped[Json] = mapped_column(default=dict)
+    """Seconds each finished step took."""
+    facts: Mapped[Json] = mapped_column(default=dict)
+    """What the steps found: numbers of labels and tasks, held-out scores, whether the model was promoted."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    """How often its order was pushed: each push has a version name of its own."""
+    version: Mapped[str | None]
+    """Name under which Label Studio holds its order."""
+    error: Mapped[str | None]
+    failures: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    opened_at: Mapped[datetime | None]
+
+
+class SetAside(Base):
+    """A task that the last round could not use, with the reason in words."""
+
+    __tablename__ = "set_aside"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(primary_key=True)
+    round: Mapped[int]
+    reason: Mapped[str]
+
+
+class TeacherAccount(Base):
+    """What a black-box teacher has cost so far, see `kdal.teachers.ledger`."""
+
+    __tablename__ = "teacher_accounts"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    teacher: Mapped[str]
+    """Who answers: answers of another teacher are not mixed with its own."""
+    classes: Mapped[list[str]] = mapped_column(JSON)
+    images: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Images set aside: answered, under way, or lost in a crash."""
+    nanos: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Money for them, in billionths of its unit."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class TeacherAnswer(Base):
+    """An answer that was paid for."""
+
+    __tablename__ = "teacher_answers"
+
+    account: Mapped[str] = mapped_column(ForeignKey("teacher_accounts.name"), primary_key=True)
+    image: Mapped[str] = mapped_column(primary_key=True)
+    """`kdal_core.distillation.image_key`."""
+    probabilities: Mapped[bytes] = mapped_column(LargeBinary)
+    """float32, little-endian, one for each class."""

@@ -1,0 +1,225 @@
+"""What the plugin does for Label Studio, free of any web framework: both front doors call this.
+
+Everything here answers at once. Whatever takes time, or asks Label Studio something back, goes through the
+inbox to the worker: Label Studio calls us in the middle of its own requests.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kdal.images.loader import ImageRef
+from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER
+from kdal.labelstudio.formats import format_for
+from kdal.policy import Policy
+from kdal.resources import Resources
+from kdal.rounds.training import trio_spec
+from kdal.rounds.worker import SETUP, START_TRAINING
+from kdal.storage.tables import Project, Round
+from kdal.web.predictor import ServingModels
+from kdal_core.errors import ConfigError, KdalError
+
+Json = dict[str, Any]
+
+UNRANKED = 1.0
+"""Score of a task that is not in the order: after all that are."""
+NO_VERSION = "kdal"
+"""Model version before the first order is published."""
+
+
+class BadRequestError(KdalError):
+    """A request that cannot be understood."""
+
+
+class UnknownProjectError(KdalError):
+    """A project that is not connected to kdal."""
+
+
+class ForbiddenError(KdalError):
+    """A wrong or missing secret."""
+
+
+class Service:
+    """The plugin's answers to Label Studio.
+
+    Args:
+        resources: what it works with.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._models = ServingModels(resources)
+
+    def setup(self, payload: Any) -> Json:
+        """Take note of a project, its labelling config and its policy; Label Studio calls this often.
+
+        Args:
+            payload: ``{"project": "<id>.<created>", "schema": <labelling config>, "extra_params": <policy>}``.
+
+        Returns:
+            ``{"model_version": <the version of the order in force>}``.
+
+        Raises:
+            ConfigError: a labelling config or a policy that kdal cannot serve; names the tag or the key.
+            BadRequestError: the payload is something else.
+        """
+        body = _object(payload)
+        number, uid = _project_uid(body.get("project"))
+        schema = body.get("schema")
+        if not isinstance(schema, str):
+            raise BadRequestError('"schema" must be the labelling config as a text')
+        try:
+            task = format_for(schema).task()
+            policy = Policy.parse(body.get("extra_params"))
+            self._resources.teachers.check(policy, task)
+            if policy.black_box is None and (policy.student or policy.teacher):
+                side = policy.image_size or task.longest_side
+                spec = trio_spec(policy, task, (side, side))
+                task.check_pair(spec.student, spec.teacher, spec.image_size)
+        except ConfigError as error:
+            if (known := self._resources.storage.project(number)) is not None and known.uid == uid:
+                self._resources.storage.update_project(number, problem=str(error))
+            raise
+        storage = self._resources.storage
+        if storage.put_project(number, uid, schema, policy.model_dump(mode="json", exclude_unset=True)):
+            storage.add_event(number, SETUP)
+        return {"model_version": _version(storage.published_round(number))}
+
+    def predict(self, payload: Any) -> Json:
+        """Pre-annotate tasks with the serving model.
+
+        Args:
+            payload: ``{"project": "<id>.<created>", "tasks": [...]}``.
+
+        Returns:
+            ``{"results": [...]}``, one result per task in their order; where a task's image cannot be read,
+            its result is empty and says why under "error".
+        """
+        body = _object(payload)
+        number, _ = _project_uid(body.get("project"))
+        tasks = body.get("tasks")
+        if not isinstance(tasks, list):
+            raise BadRequestError('"tasks" must be a list')
+        project, published = self._resources.storage.serving(number)
+        if project is None:
+            raise UnknownProjectError(_not_connected(number))
+        version = _version(published)
+        scores = self._models.scores(project, published.number) if published is not None else {}
+        model = self._models.model(project)
+        key = model.format.image_key if model is not None else ""
+        errors: dict[int, str] = {}
+        refs: list[ImageRef] = []
+        positions: list[int] = []
+        for position, task in enumerate(tasks):
+            uri = _image_address(task, key)
+            if model is None:
+                continue
+            if uri is None:
+                errors[position] = f'the task has no image address under "{key}"'
+                continue
+            refs.append(ImageRef(_task_id(task), uri))
+            positions.append(position)
+        found: dict[int, list[Json]] = {}
+        if model is not None and refs:
+            regions, unread = self._models.predict(model, refs)
+            found = {positions[i]: result for i, result in regions.items()}
+            errors |= {positions[i]: why for i, why in unread.items()}
+        return {
+            "results": [
+                {
+                    "result": found.get(position, []),
+                    "score": scores.get(_task_id(task), UNRANKED),
+                    "model_version": version,
+                    **({"error": errors[position]} if position in errors else {}),
+                }
+                for position, task in enumerate(tasks)
+            ]
+        }
+
+    def versions(self, project: str | None = None) -> Json:
+        """``{"versions": [...]}``: the orders published for a project (or for all), newest first."""
+        numbers = [p.id for p in self._resources.storage.projects()] if project is None else [_project_uid(project)[0]]
+        rows = [row for number in numbers for row in self._resources.storage.rounds(number)]
+        return {"versions": [row.version for row in reversed(rows) if row.version is not None]}
+
+    def webhook(self, payload: Any, headers: Mapping[str, str], *, trusted: bool = False) -> Json:
+        """Put an event into the inbox; it is on disk when this returns.
+
+        Args:
+            payload: ``{"action": ..., "project": {"id": ...}}``; the project may be named by a header instead.
+            headers: of the request, with the secret.
+            trusted: the caller has checked who calls (basic authentication, or a front door of its own).
+
+        Raises:
+            ForbiddenError: the secret is wrong or missing. Label Studio's "Start training" button cannot send
+                it and is accepted without; a wrong one is refused there, too.
+            UnknownProjectError: the project is not connected.
+            BadRequestError: no action, or no project.
+        """
+        lower = {name.lower(): value for name, value in headers.items()}
+        secret = lower.get(SECRET_HEADER.lower())
+        body = _object(payload)
+        action = body.get("action")
+        if secret is not None and not hmac.compare_digest(secret.encode(), self._resources.settings.secret.encode()):
+            raise ForbiddenError(f"wrong {SECRET_HEADER}: connect the project again with `kdal connect`")
+        if secret is None and not trusted and action != START_TRAINING:
+            raise ForbiddenError(f"no {SECRET_HEADER}: connect the project with `kdal connect`")
+        if not isinstance(action, str) or not re.fullmatch(r"[A-Z_]{1,64}", action):
+            raise BadRequestError('"action" must be the name of an event')
+        number = _event_project(body, lower.get(PROJECT_HEADER.lower()))
+        self._project(number)
+        if action == "PROJECT_UPDATED":  # our own change of the order sends it
+            return {"status": "ignored"}
+        self._resources.storage.add_event(number, action)
+        return {"status": "accepted"}
+
+    def _project(self, number: int) -> Project:
+        project = self._resources.storage.project(number)
+        if project is None:
+            raise UnknownProjectError(_not_connected(number))
+        return project
+
+
+def _version(published: Round | None) -> str:
+    return published.version if published is not None and published.version is not None else NO_VERSION
+
+
+def _not_connected(number: int) -> str:
+    return f"project {number} is not connected to kdal: run `kdal connect --project {number}`"
+
+
+def _object(payload: Any) -> Json:
+    if not isinstance(payload, dict):
+        raise BadRequestError(f"expected a JSON object, got {type(payload).__name__}")
+    return payload
+
+
+def _project_uid(value: Any) -> tuple[int, str]:
+    """("3.1795301030") -> (3, "3.1795301030")."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,12}", value):
+        raise BadRequestError('"project" must be "<id>.<created>", as Label Studio sends it')
+    return int(value.partition(".")[0]), value
+
+
+def _event_project(body: Json, header: str | None) -> int:
+    value = body.get("project")
+    number = value.get("id") if isinstance(value, dict) else value
+    if number is None and header is not None and header.isdecimal() and len(header) < 10:
+        number = int(header)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 10**9:
+        raise BadRequestError('the event names no project: {"project": {"id": ...}}')
+    return number
+
+
+def _task_id(task: Any) -> int:
+    number = task.get("id") if isinstance(task, dict) else None
+    return number if isinstance(number, int) and not isinstance(number, bool) else -1
+
+
+def _image_address(task: Any, key: str) -> str | None:
+    data = task.get("data") if isinstance(task, dict) else None
+    value = data.get(key) if isinstance(data, dict) else None
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,55 @@
+import io
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from kdal.cli.datasets import run_export, run_import
+from kdal_core.datasets import LaneScene, write_culane
+from kdal_core.errors import ConfigError, LabelFormatError
+
+pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")  # label-studio-sdk's own use
+
+
+@pytest.fixture
+def culane(tmp_path):
+    """A folder of two images without lanes, of which one is not there."""
+    folder = tmp_path / "culane"
+    write_culane([LaneScene("a.png", ()), LaneScene("b.png", ())], folder)
+    Image.new("RGB", (8, 4)).save(folder / "a.png")
+    return folder
+
+
+@pytest.fixture
+def out():
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"form": "kitti"}, "there is no format 'kitti', only tusimple, culane, coco, voc, yolo"),
+        ({"labels": "everything"}, "labels can become annotations, predictions, none, not 'everything'"),
+        ({"folder": "nothing"}, "nothing: no such folder"),
+        ({"form": "tusimple"}, "no TuSimple labels here"),
+        ({"lists": ["list/absent.txt"]}, "cannot be read"),
+    ],
+)
+def test_an_import_that_cannot_be_is_refused_before_label_studio_is_asked(make_settings, culane, out, change, message):
+    options = {"folder": str(culane), "form": None, "labels": "annotations", "lists": ()} | change
+    folder = culane.parent / options.pop("folder")
+    with pytest.raises(ConfigError, match=message):
+        run_import(make_settings(), 3, folder, options.pop("form"), out, options.pop("labels"), **options)
+
+
+def test_a_damaged_label_is_told_by_its_file_and_line_before_anything_is_imported(make_settings, culane, out):
+    (culane / "a.lines.txt").write_text("1 2 3 4\n1 x\n")
+    with pytest.raises(LabelFormatError, match=r"a\.lines\.txt:2"):
+        run_import(make_settings(), 3, culane, None, out, "annotations")
+
+
+def test_an_export_writes_over_nothing(make_settings, culane, out):
+    with pytest.raises(ConfigError, match="it is not empty"):
+        run_export(make_settings(label_studio_url="http://127.0.0.1:1"), 3, culane, "culane", out)
+    with pytest.raises(ConfigError, match="there is no format 'kitti'"):
+        run_export(make_settings(), 3, culane, "kitti", out)

@@ -1,0 +1,313 @@
+import json
+import threading
+import time
+
+import jwt
+import pytest
+
+from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
+from tests.kdal.conftest import TOKEN
+from tests.kdal.servers import Answer
+
+pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")  # label-studio-sdk's own use
+
+HTML = Answer(b"<!doctype html><title>Log in</title>", headers={"Content-Type": "text/html"})
+
+
+def answer(value, status=200):
+    return Answer(json.dumps(value).encode(), status, {"Content-Type": "application/json"})
+
+
+@pytest.fixture
+def client(web):
+    return LabelStudioClient(web.url, TOKEN)
+
+
+CALLS = {
+    "project": lambda c: c.project(3),
+    "update_project": lambda c: c.update_project(3, title="x"),
+    "create_project": lambda c: c.create_project("x", "<View/>"),
+    "tasks": lambda c: list(c.tasks(3)),
+    "labelled_ids": lambda c: c.labelled_ids(3),
+    "skipped_ids": lambda c: c.skipped_ids(3),
+    "open_count": lambda c: c.open_count(3),
+    "import_predictions": lambda c: c.import_predictions(3, [{"task": 1}]),
+    "import_tasks": lambda c: c.import_tasks(3, [{"data": {}}]),
+    "upload_files": lambda c: c.upload_files(3, [("a.jpg", b"x")]),
+    "prediction_counts": lambda c: c.prediction_counts(3),
+    "webhooks": lambda c: c.webhooks(3),
+    "backends": lambda c: c.backends(3),
+    "create_webhook": lambda c: c.create_webhook(url="x"),
+    "create_backend": lambda c: c.create_backend(url="x"),
+}
+READS = ["project", "tasks", "labelled_ids", "skipped_ids", "open_count", "prediction_counts", "webhooks", "backends"]
+
+
+class Everywhere(dict):
+    """The same answer under every path."""
+
+    def __init__(self, found):
+        super().__init__()
+        self.found = found
+
+    def get(self, path, default=None):
+        return self.found
+
+
+def failure(call, web, found, client):
+    """The error of a call to a Label Studio that answers everything so; it never holds the token."""
+    web.answers = Everywhere(found)
+    with pytest.raises(LabelStudioError) as caught:
+        CALLS[call](client)
+    assert TOKEN not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_refused_token_is_not_transient_and_the_message_names_the_variable(client, web, call):
+    error = failure(call, web, answer({"detail": "Invalid token."}, 401), client)
+    assert (error.status, error.transient) == (401, False)
+    assert "refuses LABEL_STUDIO_API_KEY" in str(error)
+    assert web.url in str(error)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_is_missing_is_not_transient(client, web, call):
+    error = failure(call, web, answer({"detail": "Not found."}, 404), client)
+    assert (error.status, error.transient) == (404, False)
+    assert "404 Not found." in str(error)
+
+
+def test_a_refused_body_is_told_by_its_validation_errors(client, web):
+    body = {"detail": "Validation error", "validation_errors": {"url": ["Enter a valid URL."]}}
+    error = failure("create_webhook", web, answer(body, 400), client)
+    assert (error.status, error.transient) == (400, False)
+    assert "Enter a valid URL." in str(error)
+    assert "POST /api/webhooks/" in str(error)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_a_fault_of_the_server_is_transient(client, web, status):
+    error = failure("import_predictions", web, Answer(b"<h1>Server Error</h1>", status), client)
+    assert (error.status, error.transient) == (status, True)
+
+
+@pytest.mark.parametrize(("status", "transient"), [(408, True), (409, True), (429, True), (400, False), (403, False)])
+def test_which_refusals_are_transient(client, web, status, transient):
+    assert failure("import_predictions", web, answer({}, status), client).transient is transient
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("found", [HTML, Answer(b"{"), Answer(b"\xff\xfe"), Answer(b'{"a": NaN')])
+def test_an_answer_that_is_no_json_is_transient_and_asks_for_the_address(client, web, call, found):
+    """A proxy's page of maintenance, or a login page: the address may be wrong, and it may be right later."""
+    error = failure(call, web, found, client)
+    assert error.transient
+    assert "LABEL_STUDIO_URL" in str(error)
+
+
+@pytest.mark.parametrize("call", READS)
+@pytest.mark.parametrize("value", [None, 5, "text", [1], True])
+def test_json_of_another_shape_is_a_label_studio_error(client, web, call, value):
+    assert "LABEL_STUDIO_URL" in str(failure(call, web, answer(value), client))
+
+
+WITHOUT = ["tasks", "labelled_ids", "open_count", "import_predictions", "import_tasks", "upload_files", "webhooks"]
+
+
+@pytest.mark.parametrize("call", [*WITHOUT, "backends"])
+@pytest.mark.parametrize("value", [{}, {"tasks": None, "total": "many", "created": None}, {"tasks": {}, "total": []}])
+def test_an_object_without_what_was_asked_for_is_a_label_studio_error(client, web, call, value):
+    assert "LABEL_STUDIO_URL" in str(failure(call, web, answer(value), client))
+
+
+def test_a_long_answer_is_told_in_brief(client, web):
+    error = failure("project", web, answer({"detail": "x" * 100_000}, 400), client)
+    assert len(str(error)) < 3000
+
+
+def test_nobody_there_is_transient_and_has_no_status():
+    client = LabelStudioClient("http://127.0.0.1:1", TOKEN)
+    with pytest.raises(LabelStudioError, match=r"http://127\.0\.0\.1:1 does not answer") as caught:
+        client.import_predictions(3, [])
+    assert (caught.value.status, caught.value.transient) == (None, True)
+    assert TOKEN not in str(caught.value)
+
+
+def test_an_answer_that_takes_too_long_is_transient(web):
+    """The server answers only when the client has given up."""
+    given_up = threading.Event()
+    web.answers = Everywhere(Answer(b"{}", before=lambda: given_up.wait(60)))
+    client = LabelStudioClient(web.url, TOKEN, timeout=0.2)
+    with pytest.raises(LabelStudioError, match="does not answer") as caught:
+        client.import_predictions(3, [])
+    given_up.set()
+    assert caught.value.transient
+
+
+def test_an_answer_that_breaks_off_is_transient(client, web):
+    broken = Answer(b'{"id": 3', headers={"Content-Length": "500", "Connection": "close"}, with_length=False)
+    error = failure("import_predictions", web, broken, client)
+    assert (error.status, error.transient) == (None, True)
+
+
+def test_an_address_that_is_none_is_a_label_studio_error():
+    client = LabelStudioClient("http://[", TOKEN)
+    with pytest.raises(LabelStudioError, match="does not answer"):
+        client.project(3)
+
+
+def test_a_read_is_tried_again_and_an_import_is_not(client, web):
+    """A second import would insert all predictions twice."""
+    web.answers = {"/api/projects/3": [answer({}, 503), answer({"id": 3})]}
+    assert client.project(3) == {"id": 3}
+    assert len(web.seen) == 2
+    web.answers = Everywhere(answer({}, 503))
+    with pytest.raises(LabelStudioError):
+        client.import_predictions(3, [{"task": 1}])
+    assert len(web.seen) == 3
+
+
+# ---------------------------------------------------------------------- tokens
+
+
+def test_without_a_token_the_message_says_where_to_get_one():
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_API_KEY is not set: copy a token") as caught:
+        LabelStudioClient("http://127.0.0.1:1", "")
+    assert not caught.value.transient
+
+
+def test_a_legacy_token_goes_along_as_it_is(client, web):
+    web.answers["/api/projects/3"] = answer({"id": 3})
+    client.project(3)
+    assert web.seen[0].headers["Authorization"] == f"Token {TOKEN}"
+    assert client.authorization() == {"Authorization": f"Token {TOKEN}"}
+
+
+def token(kind, seconds):
+    claims = {"token_type": kind, "exp": int(time.time()) + seconds, "jti": "5ec4e7", "user_id": 1}
+    return jwt.encode(claims, "a key that only Label Studio knows!!", algorithm="HS256")
+
+
+@pytest.fixture
+def personal():
+    """A personal access token, as Label Studio 1.23.2 makes them: a refresh token that is a JWT."""
+    return token("refresh", 3600)
+
+
+def test_a_personal_access_token_is_exchanged_once_for_a_bearer_token(web, personal):
+    bearer = token("access", 300)
+    web.answers = {"/api/token/refresh/": answer({"access": bearer}), "/api/projects/3": answer({"id": 3})}
+    client = LabelStudioClient(web.url, personal)
+    for _ in range(3):
+        assert client.project(3) == {"id": 3}
+    assert client.authorization() == {"Authorization": f"Bearer {bearer}"}
+    refresh, *calls = web.seen
+    assert (refresh.method, refresh.path, json.loads(refresh.body)) == (
+        "POST",
+        "/api/token/refresh/",
+        {"refresh": personal},
+    )
+    assert [call.headers["Authorization"] for call in calls] == [f"Bearer {bearer}"] * 3
+
+
+def test_a_bearer_token_that_ran_out_is_exchanged_anew(web, personal):
+    fresh = token("access", 300)
+    web.answers = {
+        "/api/token/refresh/": [answer({"access": token("access", -5)}), answer({"access": fresh})],
+        "/api/projects/3": answer({"id": 3}),
+    }
+    client = LabelStudioClient(web.url, personal)
+    client.project(3)
+    client.project(3)
+    assert web.seen[-1].headers["Authorization"] == f"Bearer {fresh}"
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "transient", "message"),
+    [
+        (answer({"detail": "Token is blacklisted"}, 401), 401, False, "make a new token"),
+        (answer({"detail": "no"}, 403), 403, False, "make a new token"),
+        (answer({"detail": "down"}, 503), 503, True, "503 when asked for a bearer token"),
+        (HTML, 502, True, "LABEL_STUDIO_URL"),
+        (Answer(b"<h1>Server Error</h1>", 500), 502, True, "LABEL_STUDIO_URL"),
+        (answer({"token": "x"}), 502, True, "LABEL_STUDIO_URL"),
+        (answer([]), 502, True, "LABEL_STUDIO_URL"),
+    ],
+)
+def test_a_personal_access_token_that_cannot_be_exchanged_is_told(web, personal, found, status, transient, message):
+    web.answers["/api/token/refresh/"] = found
+    client = LabelStudioClient(web.url, personal)
+    for call in (lambda: client.project(3), client.authorization):
+        with pytest.raises(LabelStudioError) as caught:
+            call()
+        assert (caught.value.status, caught.value.transient) == (status, transient)
+        assert message in str(caught.value)
+        assert personal not in str(caught.value)
+
+
+def test_a_personal_access_token_that_ran_out_is_told_at_once():
+    old = token("refresh", -5)
+    with pytest.raises(LabelStudioError, match=r"expired.*Make a new token") as caught:
+        LabelStudioClient("http://127.0.0.1:1", old)
+    assert old not in str(caught.value)
+    assert not caught.value.transient
+
+
+@pytest.mark.parametrize("claims", [{}, {"exp": None}, {"exp": 10**30}, {"exp": "soon"}])
+def test_a_personal_access_token_that_is_damaged_is_told_at_once(claims):
+    damaged = jwt.encode(claims, "a key that only Label Studio knows!!", algorithm="HS256")
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_API_KEY is of no use"):
+        LabelStudioClient("http://127.0.0.1:1", damaged)
+
+
+# ---------------------------------------------------------------------- what it asks
+
+
+def test_tasks_are_asked_for_page_by_page_after_the_last_id_seen(client, web):
+    pages = [[{"id": i} for i in range(1, 501)], [{"id": i} for i in range(501, 520)]]
+    web.answers["/api/tasks"] = [answer({"tasks": page, "total": 519}) for page in pages]
+    assert [task["id"] for task in client.tasks(3, labelled=False)] == list(range(1, 520))
+    assert len(web.seen) == 2
+    assert all("resolve_uri=false" in seen.path and "project=3" in seen.path for seen in web.seen)
+
+
+def test_files_go_up_each_in_a_field_of_its_own_and_become_addresses_in_their_order(client, web):
+    web.answers["/api/projects/3/import"] = answer({"file_upload_ids": [8, 5], "task_count": 0}, 201)
+    uploads = [{"id": 5, "file": "upload/3/5f-b.jpg"}, {"id": 8, "file": "upload/3/8a-a.jpg"}, {"id": 9, "file": "x"}]
+    web.answers["/api/projects/3/file-uploads"] = answer(uploads)
+    found = client.upload_files(3, [("a.jpg", b"first image"), ("a.jpg", b"second image")])
+    assert found == ["/data/upload/3/8a-a.jpg", "/data/upload/3/5f-b.jpg"]
+    upload, listing = web.seen
+    assert upload.path.endswith("?commit_to_project=false")
+    assert b'name="file0"; filename="a.jpg"' in upload.body
+    assert b'name="file1"; filename="a.jpg"' in upload.body
+    assert "ids=%5B8%2C+5%5D" in listing.path
+
+
+@pytest.mark.parametrize("uploads", [[], [{"id": 8}], [{"id": 8, "file": 5}], [{"file": "x"}]])
+def test_an_upload_that_label_studio_does_not_know_of_is_a_label_studio_error(client, web, uploads):
+    web.answers["/api/projects/3/import"] = answer({"file_upload_ids": [8]}, 201)
+    web.answers["/api/projects/3/file-uploads"] = answer(uploads)
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_URL"):
+        client.upload_files(3, [("a.jpg", b"x")])
+
+
+def test_webhooks_of_other_projects_are_left_out(client, web):
+    web.answers["/api/webhooks/"] = answer(
+        [{"id": 1, "project": 3}, {"id": 2, "project": None}, {"id": 3, "project": 4}]
+    )
+    assert [hook["id"] for hook in client.webhooks(3)] == [1]
+
+
+def test_an_empty_answer_to_a_deletion_is_fine(client, web):
+    web.answers["/api/projects/3/model-versions/"] = Answer(status=204)
+    client.delete_predictions(3, "kdal-r1")
+    assert (web.seen[0].method, json.loads(web.seen[0].body)) == ("DELETE", {"model_version": "kdal-r1"})
+
+
+def test_the_token_does_not_follow_a_redirect_to_another_host(client, web, other_web):
+    web.answers["/api/projects/3"] = Answer(status=302, headers={"Location": f"{other_web.url}/api/projects/3"})
+    other_web.answers["/api/projects/3"] = answer({"id": 3})
+    client.project(3)
+    assert "Authorization" not in other_web.seen[0].headers

@@ -1,0 +1,119 @@
+"""The steps of a round on boxes: what is stored between them, the order by any strategy, the pre-annotations."""
+
+from __future__ import annotations
+
+import base64
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from kdal.demo.examples.blood_cells import SIZE, render
+from kdal.images.loader import ImageRef
+from kdal.policy import Policy
+from kdal.resources import round_key
+from kdal.rounds.snapshot import Labelled, Snapshot
+from kdal.rounds.training import DISTILLED, STUDENT, TEACHER, gate
+from kdal_core.acquisition import rarity
+from kdal_core.tasks import Box, BoxTask, get_task
+from kdal_core.tasks.box import clean_box
+from kdal_core.training import ModelSpec, save_checkpoint
+from tests.kdal.conftest import png
+from tests.kdal.rounds.steps import PROJECT, assert_refused_when_damaged, order, pre_annotations
+
+UID = "4.1795301030"
+CONFIG = (
+    '<View><Image name="image" value="$image"/><RectangleLabels name="cell" toName="image">'
+    '<Label value="red"/><Label value="white"/><Label value="platelet"/></RectangleLabels></View>'
+)
+SEEN = (48, 64)
+STRATEGIES = get_args(Policy.model_fields["strategy"].annotation)
+
+
+def picture(number: int) -> ImageRef:
+    data = base64.b64encode(png(render(number).image)).decode()
+    return ImageRef(number, f"data:image/png;base64,{data}")
+
+
+def boxes_in(number: int) -> tuple[Box, ...]:
+    (height, width), boxes = SIZE, []
+    for cell in render(number).cells:
+        left, top, right, bottom = cell.box
+        boxes.append(clean_box(left / width, top / height, right / width, bottom / height, cell.kind))
+    return tuple(boxes)
+
+
+@pytest.fixture
+def make_snapshot(resources):
+    """`make_snapshot(**policy)`: four held-out labels, one of them without boxes, and eight unlabelled images."""
+    resources.storage.put_project(PROJECT, UID, CONFIG, {})
+    resources.storage.begin_round(PROJECT, 0, "connect")
+
+    def make(**policy):
+        labelled = [Labelled(picture(i), boxes_in(i), held_out=True) for i in range(3)]
+        labelled += [Labelled(picture(5), (), held_out=True), Labelled(picture(6), None, held_out=False)]
+        pool = [picture(i) for i in range(10, 18)]
+        return Snapshot(UID, CONFIG, Policy.parse(policy), SEEN, labelled, pool, [], None)
+
+    return make
+
+
+@pytest.fixture
+def trio(resources):
+    """A trio of round 0 that was never trained, but believes more than fresh networks do."""
+    task = get_task("boxes", ("red", "white", "platelet"))
+    for seed, role in enumerate((STUDENT, TEACHER, DISTILLED)):
+        name = "small_boxes" if role == TEACHER else "tiny_boxes"
+        spec = ModelSpec("boxes", name, task.classes, SEEN, task.options)
+        network = task.build(name, SEEN, seed=seed)
+        with torch.no_grad():
+            network.get_submodule("classify").bias += 4.5
+        resources.assets.write(round_key(UID, 0, f"{role}.safetensors"), save_checkpoint(network, spec))
+
+
+def test_boxes_come_out_of_a_stored_snapshot_with_every_digit(resources, make_snapshot):
+    snapshot = make_snapshot(budget=3)
+    snapshot.save(resources, 0)
+    loaded = Snapshot.load(resources, UID, 0)
+    assert [item.target for item in loaded.labelled] == [item.target for item in snapshot.labelled]
+
+
+@pytest.mark.parametrize(
+    "target", [5, [{}], [{"label": 3, "box": [0, 0, 1, 1]}], [{"label": 0, "box": [1, 2, 3]}], [{"label": 0, "box": 1}]]
+)
+def test_a_stored_snapshot_with_damaged_boxes_is_refused(resources, make_snapshot, target):
+    assert_refused_when_damaged(resources, make_snapshot(), target)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_of_a_policy_orders_a_pool_of_pictures(resources, make_snapshot, trio, strategy):
+    snapshot = make_snapshot(strategy=strategy)
+    assert sorted(order(resources, snapshot)) == [ref.task_id for ref in snapshot.pool]
+
+
+def test_pictures_that_seem_to_show_rare_objects_come_first_unless_the_owner_says_otherwise(
+    resources, make_snapshot, trio
+):
+    # So much that nothing else counts: the order is that of `rarity` alone, whatever a shard holds.
+    ordered = order(resources, make_snapshot(rarity=1000.0, beta=0.0))
+    shards = resources.assets.read_arrays(round_key(UID, 0, "shards/00000.npz"))
+    objects = BoxTask(("red", "white", "platelet")).objects(shards["predictions"])
+    wanted = shards["tasks"][np.argsort(-rarity(objects), kind="stable")]
+    assert ordered == wanted.tolist()
+    plain, rare = (order(resources, make_snapshot(**policy)) for policy in ({"rarity": 0.0}, {}))
+    assert plain != rare
+
+
+def test_pictures_are_pre_annotated_with_boxes_and_measured_by_map(resources, make_snapshot, trio):
+    snapshot = make_snapshot()
+    facts = gate(resources, snapshot, 0, serving=None)
+    assert (facts["metric"], facts["held_out"], facts["promoted"]) == ("mAP@.5", 4, True)
+    assert 0 <= facts["held_out_score"] <= 1
+    boxes = pre_annotations(resources, snapshot)
+    assert boxes
+    for box in boxes:
+        assert (box["type"], box["from_name"]) == ("rectanglelabels", "cell")
+        assert 0 <= box["score"] <= 1
+        assert (box["original_width"], box["original_height"]) == SIZE[::-1]
+        assert box["value"]["rectanglelabels"][0] in ("red", "white", "platelet")

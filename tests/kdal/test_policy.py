@@ -1,0 +1,216 @@
+import json
+from typing import get_args
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kdal.policy import Policy
+from kdal.rounds.scoring import SCORED, chosen_strategy
+from kdal.rounds.training import train_config
+from kdal_core.acquisition import strategy
+from kdal_core.errors import ConfigError
+from kdal_core.tasks import BoxTask, ClassificationTask, LaneTask
+from tests.kdal.values import json_values, outcome, scalars
+
+
+@pytest.mark.parametrize("nothing", [None, "", "null", "{}", {}])
+def test_nothing_gives_the_defaults(nothing):
+    policy = Policy.parse(nothing)
+    assert policy == Policy()
+    assert (policy.budget, policy.strategy, policy.holdout, policy.seed) == (50, "kd_gap", 0.1, 0)
+
+
+@pytest.mark.parametrize("name", get_args(Policy.model_fields["strategy"].annotation))
+def test_every_strategy_of_a_policy_needs_no_more_than_a_round_scores(name):
+    assert strategy(name).needs <= SCORED
+
+
+def test_what_an_owner_sets_of_kd_gap_reaches_it_and_no_other_strategy():
+    chosen = {"k": 3, "beta": 0.5, "eps": 0.0, "mode": "score", "formula": "four_case", "rarity": 0.5}
+    for task in (ClassificationTask(("cat", "dog")), LaneTask(("lane",)), BoxTask(("cat", "dog"))):
+        assert chosen_strategy(Policy.parse(chosen), task).parameters == chosen
+        assert chosen_strategy(Policy.parse({}), task).parameters == task.acquisition
+        assert chosen_strategy(Policy.parse({**chosen, "strategy": "margin"}), task).parameters == {}
+
+
+def test_lanes_are_ordered_away_from_worn_paint_unless_the_owner_says_otherwise():
+    task = LaneTask(("lane",))
+    assert chosen_strategy(Policy.parse({"k": 3}), task).parameters == {"k": 3, "formula": "four_case"}
+    assert chosen_strategy(Policy.parse({"formula": "published"}), task).parameters == {"formula": "published"}
+
+
+@pytest.mark.parametrize("name", get_args(Policy.model_fields["strategy"].annotation))
+def test_with_a_black_box_teacher_there_is_one_network_and_a_strategy_that_needs_more_is_refused(name):
+    if name == "kd_gap":
+        with pytest.raises(ConfigError, match=r'"strategy": "kd_gap" compares three networks.*least_confidence'):
+            Policy.parse({"black_box": "pets", "strategy": name})
+    else:
+        assert Policy.parse({"black_box": "pets", "strategy": name}).strategy == name
+        assert strategy(name).needs <= {"probabilities", "features"}
+
+
+def test_with_a_black_box_teacher_the_least_sure_come_first_unless_the_owner_says_otherwise():
+    policy = Policy.parse({"black_box": "pets", "queries": 200})
+    assert policy.strategy == "least_confidence"
+    assert policy.model_dump(exclude_unset=True) == {"black_box": "pets", "queries": 200}
+    assert Policy.model_validate(policy.model_dump()) == policy
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"queries": 100},
+        {"black_box": "pets", "teacher": "resnet50"},
+        {"black_box": "pets", "weights": "default"},
+        {"black_box": "pets", "temperature": 2.0},
+        {"black_box": "pets", "kd_weight": 0.5},
+        {"black_box": "pets", "unlabelled": True},
+    ],
+)
+def test_a_key_that_would_have_no_effect_beside_a_black_box_teacher_is_refused(params):
+    with pytest.raises(ConfigError, match=f'extra params: "{[*params][-1]}"'):
+        Policy.parse(params)
+
+
+def test_a_json_text_and_an_object_say_the_same():
+    params = {"budget": 20, "beta": 2, "student": "small_cnn", "count_outside": False}
+    assert Policy.parse(json.dumps(params)) == Policy.parse(params)
+    assert Policy.parse(params).beta == 2.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("budget", 0),
+        ("budget", -1),
+        ("budget", 100_001),
+        ("budget", 10**400),
+        ("budget", 1.5),
+        ("budget", 50.0),
+        ("budget", "50"),
+        ("budget", True),
+        ("budget", None),
+        ("budget", [50]),
+        ("budget", {"labels": 50}),
+        ("count_outside", 1),
+        ("count_outside", "yes"),
+        ("strategy", "badge!"),
+        ("strategy", None),
+        ("black_box", "http://127.0.0.1:9090/"),
+        ("black_box", "../../etc/passwd"),
+        ("black_box", "two words"),
+        ("black_box", ""),
+        ("black_box", {"url": "http://127.0.0.1"}),
+        ("queries", 3),
+        ("queries", 10.5),
+        ("mode", "sum"),
+        ("formula", "slides"),
+        ("beta", -0.1),
+        ("beta", float("nan")),
+        ("beta", float("inf")),
+        ("beta", "1"),
+        ("beta", True),
+        ("k", 0),
+        ("k", False),
+        ("eps", -1),
+        ("eps", float("-inf")),
+        ("student", 3),
+        ("teacher", ["resnet50"]),
+        ("weights", None),
+        ("image_size", 7),
+        ("image_size", 2049),
+        ("image_size", [64, 64]),
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("lr", 0),
+        ("lr", float("nan")),
+        ("temperature", 0),
+        ("kd_weight", -1),
+        ("holdout", 0.51),
+        ("queue", 0),
+        ("seed", -1),
+        ("seed", 2**31),
+    ],
+)
+def test_a_value_out_of_range_or_of_the_wrong_type_is_refused_by_its_key(key, value):
+    with pytest.raises(ConfigError, match=f'extra params: "{key}"'):
+        Policy.parse({key: value})
+
+
+def test_an_unknown_key_is_refused_and_the_known_ones_are_named():
+    with pytest.raises(ConfigError, match=r'unknown key "buget" \(known: .*budget'):
+        Policy.parse({"buget": 50})
+
+
+def test_every_problem_is_named_at_once():
+    with pytest.raises(ConfigError, match=r'(?s)(?=.*"budget")(?=.*"beta")(?=.*"colour")'):
+        Policy.parse({"budget": 0, "beta": -1, "colour": "red"})
+
+
+@pytest.mark.parametrize("text", ["budget: 50", "{", "{'budget': 50}", "[" * 100_000, "1" * 5000])
+def test_a_text_that_is_no_json_is_a_config_error(text):
+    with pytest.raises(ConfigError, match="extra params: "):
+        Policy.parse(text)
+
+
+@pytest.mark.parametrize("value", [[], [{"budget": 5}], 5, True, "7", '"budget"', "[1]", 1.5])
+def test_json_that_is_no_object_is_a_config_error_with_an_example(value):
+    with pytest.raises(ConfigError, match=r'expected an object such as \{"budget": 50\}'):
+        Policy.parse(value)
+
+
+def test_a_message_never_repeats_a_huge_value():
+    with pytest.raises(ConfigError) as caught:
+        Policy.parse({"strategy": "x" * 100_000, "y" * 100_000: 1})
+    assert len(str(caught.value)) < 2000
+
+
+@given(json_values)
+@example("1" * 5000)
+@example({"budget": 10**5000})
+@example({"seed": 10**5000, "lr": 10**5000})
+def test_any_json_gives_a_policy_or_a_config_error(value):
+    found = outcome(ConfigError, lambda: Policy.parse(value))
+    if isinstance(found, ConfigError):
+        assert str(found).startswith("extra params: ")
+    else:
+        assert Policy.parse(found.model_dump(mode="json", exclude_unset=True)) == found
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Policy.model_fields)), scalars, min_size=1))
+def test_any_values_under_the_known_keys_give_a_policy_or_name_a_key(params):
+    found = outcome(ConfigError, lambda: Policy.parse(params))
+    if isinstance(found, ConfigError):
+        assert any(f'"{key}"' in str(found) for key in params)
+    else:
+        assert found.budget >= 1
+
+
+@pytest.mark.parametrize("task", [ClassificationTask(("cat", "dog")), LaneTask(("lane",))], ids=lambda task: task.kind)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "epochs": st.integers(-1, 20_000),
+            "batch_size": st.integers(-1, 5000),
+            "lr": st.floats(-1, 20),
+            "temperature": st.floats(-1, 200),
+            "kd_weight": st.floats(-1, 200),
+            "unlabelled": st.booleans(),
+        },
+    )
+)
+def test_whatever_a_policy_allows_the_training_accepts(task, params):
+    """Refused at once, where the owner sees it, rather than in the middle of a round."""
+    policy = outcome(ConfigError, lambda: Policy.parse(params))
+    if isinstance(policy, Policy):
+        config = train_config(policy, task, "cpu")
+        assert {name: getattr(config, name) for name in params} == params
+
+
+def test_a_policy_survives_the_way_through_the_tables():
+    policy = Policy.parse({"budget": 7, "lr": 0.01})
+    stored = json.loads(json.dumps(policy.model_dump(mode="json", exclude_unset=True)))
+    assert stored == {"budget": 7, "lr": 0.01}
+    assert Policy.model_validate(stored) == policy

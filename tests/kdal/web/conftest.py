@@ -1,0 +1,43 @@
+import pytest
+
+from kdal.images.loader import ImageRef
+from kdal.labelstudio.connection import SECRET_HEADER
+from kdal.policy import Policy
+from kdal.resources import round_key
+from kdal.rounds.scoring import Order
+from kdal.rounds.snapshot import Snapshot
+from kdal.storage.tables import now
+from kdal.web.app import create_app
+from tests.kdal.conftest import DIGITS_CONFIG
+from tests.kdal.web.requests import SETUP, UID
+
+
+@pytest.fixture
+def app(resources):
+    return create_app(resources).test_client()
+
+
+@pytest.fixture
+def secret(resources):
+    return {SECRET_HEADER: resources.settings.secret}
+
+
+@pytest.fixture
+def connected(app):
+    """A project that Label Studio has set up."""
+    assert app.post("/setup", json=SETUP).status_code == 200
+    return app
+
+
+@pytest.fixture
+def serving(connected, resources, trained):
+    """The project with a published round 0 and a model, as `kdal worker` leaves them: tasks 5, 3, 9, 1 in order."""
+    storage = resources.storage
+    resources.assets.write(round_key(UID, 0, "distilled.safetensors"), trained.checkpoint)
+    Snapshot(UID, DIGITS_CONFIG, Policy(), (8, 8), [], [ImageRef(5, "x")], [], None).save(resources, 0)
+    Order(tasks=[5, 3, 9, 1], budget=2, selected=4).save(resources, UID, 0)
+    storage.begin_round(3, 0, "connect")
+    storage.update_round(3, 0, state="open", version="kdal-r0", opened_at=now(), budget=2, counted=1)
+    storage.merge_round(3, 0, facts={"labels": 300}, seconds={"snapshot": 0.5, "select": 1.25})
+    storage.update_project(3, serving_round=0)
+    return connected

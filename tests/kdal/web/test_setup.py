@@ -1,0 +1,82 @@
+import pytest
+
+from kdal.storage.tables import now
+from tests.kdal.conftest import DIGITS_CONFIG
+from tests.kdal.web.requests import SETUP, UID, error_of
+
+MULTIPLE = DIGITS_CONFIG.replace("toName", 'choice="multiple" toName')
+
+
+def test_setting_up_notes_the_project_and_leaves_the_rest_to_the_worker(app, resources):
+    response = app.post("/setup", json=SETUP | {"extra_params": '{"budget": 20}'})
+    assert (response.status_code, response.get_json()) == (200, {"model_version": "kdal"})
+    project = resources.storage.project(3)
+    assert (project.uid, project.label_config, project.policy) == (UID, DIGITS_CONFIG, {"budget": 20})
+    assert [event.action for event in resources.storage.waiting_events()] == ["SETUP"]
+
+
+def test_setting_up_again_what_is_connected_and_unchanged_leaves_no_event(connected, resources):
+    resources.storage.update_project(3, connected_at=now())
+    for _ in range(3):
+        assert connected.post("/setup", json=SETUP).status_code == 200
+    assert len(resources.storage.waiting_events()) == 1
+
+
+@pytest.mark.parametrize("params", [None, "", "{}", {}, "null"])
+def test_setting_up_without_a_policy_takes_the_defaults(app, resources, params):
+    assert app.post("/setup", json=SETUP | {"extra_params": params}).status_code == 200
+    assert resources.storage.project(3).policy == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": '<View><Text name="t" value="$t"/></View>'}, "found no control tag at all"),
+        ({"schema": DIGITS_CONFIG.replace("Choices", "Größen")}, "kdal serves <Choices>"),
+        (
+            {"schema": DIGITS_CONFIG.replace("toName", 'choice="multiple" toName')},
+            '<Choices name="digit"> allows several',
+        ),
+        ({"schema": "<View>"}, "labelling config: not valid XML"),
+        ({"schema": ""}, "labelling config: not valid XML"),
+        ({"schema": None}, '"schema" must be'),
+        ({"schema": {"a": 1}}, '"schema" must be'),
+        ({"extra_params": '{"buget": 5}'}, 'unknown key "buget"'),
+        ({"extra_params": {"budget": "5"}}, '"budget"'),
+        ({"extra_params": {"budget\n\n": 5}}, "unknown key"),
+        ({"extra_params": "[1, 2]"}, "expected an object"),
+        ({"extra_params": {"student": "no_such_net"}}, "There is no model 'no_such_net'"),
+        ({"extra_params": {"student": "wide_cnn", "teacher": "small_cnn"}}, "at least 4 times"),
+        ({"project": None}, '"project" must be'),
+        ({"project": 3}, '"project" must be'),
+        ({"project": "3"}, '"project" must be'),
+        ({"project": "3.1/../../etc"}, '"project" must be'),
+        ({"project": "3.1\n"}, '"project" must be'),
+        ({"project": "-3.1"}, '"project" must be'),
+        ({"project": "٣.1"}, '"project" must be'),
+        ({"project": "1" * 50 + ".1"}, '"project" must be'),
+    ],
+)
+def test_a_set_up_that_cannot_be_served_is_a_400_that_says_why_and_notes_nothing(app, resources, change, message):
+    assert message in error_of(app.post("/setup", json=SETUP | change), 400)
+    assert resources.storage.projects() == []
+    assert resources.storage.waiting_events() == []
+
+
+@pytest.mark.parametrize("missing", ["project", "schema"])
+def test_a_set_up_without_a_key_that_it_needs_is_a_400_that_names_it(app, missing):
+    body = {key: value for key, value in SETUP.items() if key != missing}
+    assert f'"{missing}"' in error_of(app.post("/setup", json=body), 400)
+
+
+def test_a_known_project_that_can_no_longer_be_served_says_so_in_its_status(connected, resources):
+    error_of(connected.post("/setup", json=SETUP | {"schema": "<View/>"}), 400)
+    assert "no control tag" in resources.storage.project(3).problem
+    assert resources.storage.project(3).label_config == DIGITS_CONFIG
+
+
+def test_the_access_token_of_the_set_up_is_not_kept(app, tmp_path):
+    app.post("/setup", json=SETUP | {"access_token": "5ec4e7-of-the-owner"})
+    files = [path for path in (tmp_path / "kdal").rglob("*") if path.is_file()]
+    assert [path for path in files if b"5ec4e7-of-the-owner" in path.read_bytes()] == []
+    assert files != []

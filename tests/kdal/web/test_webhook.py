@@ -1,0 +1,80 @@
+import pytest
+
+from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER
+from tests.kdal.web.requests import EVENT, error_of
+
+
+def test_an_event_with_the_secret_is_on_disk_when_it_is_acknowledged(connected, resources, secret):
+    response = connected.post("/webhook", json=EVENT, headers=secret)
+    assert (response.status_code, response.get_json()) == (200, {"status": "accepted"})
+    assert [event.action for event in resources.storage.waiting_events()] == ["SETUP", "ANNOTATION_CREATED"]
+
+
+def test_the_same_event_twice_is_two_rows_and_nothing_else(connected, resources, secret, tmp_path):
+    def files():
+        return sorted(str(path) for path in (tmp_path / "kdal" / "assets").rglob("*"))
+
+    before = (files(), resources.storage.projects()[0].policy, resources.storage.rounds(3))
+    for _ in range(2):
+        assert connected.post("/webhook", json=EVENT, headers=secret).status_code == 200
+    assert [event.action for event in resources.storage.events(3)] == ["SETUP", *["ANNOTATION_CREATED"] * 2]
+    assert (files(), resources.storage.projects()[0].policy, resources.storage.rounds(3)) == before
+
+
+@pytest.mark.parametrize("headers", [{}, {SECRET_HEADER: ""}, {SECRET_HEADER: "wrong"}, {SECRET_HEADER: "größe"}])
+def test_an_event_without_the_right_secret_is_a_403_and_leaves_nothing(connected, resources, headers):
+    message = error_of(connected.post("/webhook", json=EVENT, headers=headers), 403)
+    assert "kdal connect" in message
+    assert resources.settings.secret not in message
+    assert [event.action for event in resources.storage.waiting_events()] == ["SETUP"]
+
+
+def test_the_secret_may_come_under_a_header_of_any_case(connected, resources):
+    headers = {SECRET_HEADER.upper(): resources.settings.secret}
+    assert connected.post("/webhook", json=EVENT, headers=headers).status_code == 200
+
+
+def test_start_training_comes_without_the_secret_but_never_with_a_wrong_one(connected, resources):
+    event = {"action": "START_TRAINING", "project": {"id": 3}}
+    assert connected.post("/webhook", json=event).get_json() == {"status": "accepted"}
+    error_of(connected.post("/webhook", json=event, headers={SECRET_HEADER: "wrong"}), 403)
+    assert [event.action for event in resources.storage.waiting_events()] == ["SETUP", "START_TRAINING"]
+
+
+def test_our_own_change_of_the_order_is_not_taken_for_news(connected, resources, secret):
+    response = connected.post("/webhook", json={"action": "PROJECT_UPDATED", "project": {"id": 3}}, headers=secret)
+    assert response.get_json() == {"status": "ignored"}
+    assert [event.action for event in resources.storage.waiting_events()] == ["SETUP"]
+
+
+def test_the_project_may_be_named_by_the_header(connected, resources, secret):
+    """Label Studio's events without payload do not always name it."""
+    response = connected.post("/webhook", json={"action": "TASKS_CREATED"}, headers=secret | {PROJECT_HEADER: "3"})
+    assert response.status_code == 200
+    assert [event.project_id for event in resources.storage.waiting_events()] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    "project", [None, {}, {"id": None}, {"id": "3"}, {"id": 3.0}, {"id": True}, {"id": -3}, [3], "3", 10**30]
+)
+def test_an_event_that_names_no_project_is_a_400(connected, secret, project):
+    response = connected.post("/webhook", json={"action": "TASKS_CREATED", "project": project}, headers=secret)
+    assert "names no project" in error_of(response, 400)
+
+
+@pytest.mark.parametrize("header", ["", "x", "-3", "3.0", "²", "9" * 30])
+def test_a_header_that_names_no_project_is_a_400(connected, secret, header):
+    response = connected.post("/webhook", json={"action": "X"}, headers=secret | {PROJECT_HEADER: header})
+    assert "names no project" in error_of(response, 400)
+
+
+@pytest.mark.parametrize("action", [None, 5, [], {}, "", "lower", "X" * 65, "DROP TABLE", "X\n"])
+def test_an_event_whose_action_is_none_is_a_400(connected, secret, action):
+    response = connected.post("/webhook", json={"action": action, "project": {"id": 3}}, headers=secret)
+    assert '"action" must be' in error_of(response, 400)
+
+
+def test_an_event_of_a_project_that_is_not_connected_is_a_404(connected, resources, secret):
+    response = connected.post("/webhook", json=EVENT | {"project": {"id": 4}}, headers=secret)
+    assert "project 4 is not connected" in error_of(response, 404)
+    assert resources.storage.events(4) == []
