@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from kdal_core.acquisition import strategy
 from kdal_core.errors import ConfigError
 
+if TYPE_CHECKING:  # these import torch, which takes seconds: reading a policy does not need it
+    from kdal_core.acquisition import Strategy
+    from kdal_core.tasks import Task
+    from kdal_core.training import TrainConfig, TrioSpec
+
+OF_KD_GAP = ("k", "beta", "eps", "mode", "formula", "rarity")
+"""Keys that are parameters of the strategy `kd_gap`."""
+OF_TRAINING = ("epochs", "batch_size", "lr", "temperature", "kd_weight", "unlabelled")
+"""Keys that are settings of `kdal_core.training.TrainConfig`."""
 FOR_THREE_NETWORKS = ("teacher", "weights", "temperature", "kd_weight", "unlabelled")
 """Keys that say how the trio is trained, and nothing about a student of a black-box teacher."""
 
@@ -84,6 +92,8 @@ class Policy(BaseModel):
             if self.queries is not None:
                 raise ValueError('"queries" are those to a black-box teacher: name one under "black_box"')
             return self
+        from kdal_core.acquisition import strategy
+
         if strategy(self.strategy).needs & {"d_ss", "d_st"}:
             raise ValueError(
                 f'"strategy": "{self.strategy}" compares three networks, and with "black_box" there is one: '
@@ -99,6 +109,39 @@ class Policy(BaseModel):
     def served(self) -> int:
         """Tasks that are pushed in order."""
         return max(self.queue, 2 * self.budget)
+
+    def trio(self, task: Task, image_size: tuple[int, int]) -> TrioSpec:
+        """The networks to train for images of this (H, W), with the task's defaults where the policy names none."""
+        from kdal_core.training import TrioSpec
+
+        student, teacher = task.default_pair(image_size)
+        return TrioSpec(
+            student=self.student or student,
+            teacher=self.teacher or teacher,
+            image_size=image_size,
+            student_weights=self.weights,
+            # a file holds one network's weights: the student's
+            teacher_weights=self.weights if self.weights in ("none", "default") else "none",
+        )
+
+    def training(self, task: Task, device: str) -> TrainConfig:
+        """How to train, with the task's defaults where the policy names nothing."""
+        from kdal_core.training import TrainConfig
+
+        # An owner who names a number of epochs gets that many, not the least number of steps.
+        bounds = {"min_steps": 1, "max_steps": 10_000_000} if self.epochs is not None else {}
+        return TrainConfig.suited(task, **self._named(OF_TRAINING), **bounds, seed=self.seed, device=device)
+
+    def chosen_strategy(self, task: Task) -> Strategy:
+        """The strategy, with the parameters that the policy names, else the task, where the strategy has them."""
+        from kdal_core.acquisition import strategy
+
+        of_kd_gap = {**task.acquisition, **self._named(OF_KD_GAP)}
+        return strategy(self.strategy, **(of_kd_gap if self.strategy == "kd_gap" else {}))
+
+    def _named(self, keys: tuple[str, ...]) -> dict[str, Any]:
+        """Those of these keys that are not null."""
+        return {key: value for key in keys if (value := getattr(self, key)) is not None}
 
     @classmethod
     def parse(cls, extra_params: Any) -> Policy:

@@ -6,8 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kdal.policy import Policy
-from kdal.rounds.scoring import SCORED, chosen_strategy
-from kdal.rounds.training import train_config
+from kdal.rounds.scoring import SCORED
 from kdal_core.acquisition import strategy
 from kdal_core.errors import ConfigError
 from kdal_core.tasks import BoxTask, ClassificationTask, LaneTask
@@ -29,15 +28,15 @@ def test_every_strategy_of_a_policy_needs_no_more_than_a_round_scores(name):
 def test_what_an_owner_sets_of_kd_gap_reaches_it_and_no_other_strategy():
     chosen = {"k": 3, "beta": 0.5, "eps": 0.0, "mode": "score", "formula": "four_case", "rarity": 0.5}
     for task in (ClassificationTask(("cat", "dog")), LaneTask(("lane",)), BoxTask(("cat", "dog"))):
-        assert chosen_strategy(Policy.parse(chosen), task).parameters == chosen
-        assert chosen_strategy(Policy.parse({}), task).parameters == task.acquisition
-        assert chosen_strategy(Policy.parse({**chosen, "strategy": "margin"}), task).parameters == {}
+        assert Policy.parse(chosen).chosen_strategy(task).parameters == chosen
+        assert Policy.parse({}).chosen_strategy(task).parameters == task.acquisition
+        assert Policy.parse({**chosen, "strategy": "margin"}).chosen_strategy(task).parameters == {}
 
 
 def test_lanes_are_ordered_away_from_worn_paint_unless_the_owner_says_otherwise():
     task = LaneTask(("lane",))
-    assert chosen_strategy(Policy.parse({"k": 3}), task).parameters == {"k": 3, "formula": "four_case"}
-    assert chosen_strategy(Policy.parse({"formula": "published"}), task).parameters == {"formula": "published"}
+    assert Policy.parse({"k": 3}).chosen_strategy(task).parameters == {"k": 3, "formula": "four_case"}
+    assert Policy.parse({"formula": "published"}).chosen_strategy(task).parameters == {"formula": "published"}
 
 
 @pytest.mark.parametrize("name", get_args(Policy.model_fields["strategy"].annotation))
@@ -205,7 +204,7 @@ def test_whatever_a_policy_allows_the_training_accepts(task, params):
     """Refused at once, where the owner sees it, rather than in the middle of a round."""
     policy = outcome(ConfigError, lambda: Policy.parse(params))
     if isinstance(policy, Policy):
-        config = train_config(policy, task, "cpu")
+        config = policy.training(task, "cpu")
         assert {name: getattr(config, name) for name in params} == params
 
 

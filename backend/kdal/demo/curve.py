@@ -23,7 +23,7 @@ from kdal.images.loader import ImageRef
 from kdal.labelstudio.formats import format_for
 from kdal.resources import Resources
 from kdal.rounds.snapshot import Snapshot, held_out
-from kdal.rounds.training import DISTILLED, load_model, train_config, trio_spec
+from kdal.rounds.training import DISTILLED, load_model
 from kdal_core.simulation.words import capital
 from kdal_core.tasks import Task
 from kdal_core.training import distil, infer
@@ -104,8 +104,8 @@ def _random_model(
     """Predictions for all images of an S-KD trained on randomly chosen labels, as a round trains it."""
     policy = snapshot.policy.model_copy(update={"seed": snapshot.policy.seed + draw})
     used = [i for i in chosen.tolist() if not held_out(snapshot.policy, refs[i].task_id)]
-    config = train_config(policy, task, resources.settings.device)
-    spec = trio_spec(policy, task, snapshot.image_size)
+    config = policy.training(task, resources.settings.device)
+    spec = policy.trio(task, snapshot.image_size)
     targets = [answers[i] for i in used]
     teacher = train_teacher(task, spec, images[used], targets, config)  # S takes no part in what serves
     others = np.setdiff1d(np.arange(len(images)), chosen)

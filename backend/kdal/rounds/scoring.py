@@ -18,7 +18,7 @@ from kdal.policy import Policy
 from kdal.resources import Resources, round_key
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.training import DISTILLED, STUDENT, TEACHER, load_model
-from kdal_core.acquisition import PoolScores, Strategy, cold_start, cold_start_features, prediction_gap, strategy
+from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, prediction_gap, strategy
 from kdal_core.errors import AssetError
 from kdal_core.tasks import FirstLook, Task
 from kdal_core.training import infer
@@ -70,7 +70,7 @@ def score_shard(
         task = snapshot.format.task()
         device = resources.settings.device
         outputs = {}
-        probable = "probabilities" in chosen_strategy(snapshot.policy, task).needs
+        probable = "probabilities" in snapshot.policy.chosen_strategy(task).needs
         # A student of a black-box teacher has no other networks beside it.
         roles = (STUDENT, TEACHER, DISTILLED) if snapshot.policy.black_box is None else (DISTILLED,)
         for i, role in enumerate(roles):
@@ -103,7 +103,7 @@ def select(resources: Resources, snapshot: Snapshot, number: int, trained: bool)
     """
     policy = snapshot.policy
     task = snapshot.format.task()
-    chosen = chosen_strategy(policy, task)
+    chosen = policy.chosen_strategy(task)
     wanted = {"tasks", *(chosen.needs | {"features"} if trained else {"thumbnails"})}
     keys = [_shard_key(snapshot, number, shard) for shard in range(shard_count(snapshot))]
     shards = [_read_shard(resources, key, task, wanted) for key in keys]
@@ -133,16 +133,6 @@ def _read_shard(resources: Resources, key: str, task: Task, wanted: set[str]) ->
     if "objects" in wanted and "predictions" in arrays:
         arrays["objects"] = task.objects(arrays["predictions"])
     return {name: array for name, array in arrays.items() if name in wanted}
-
-
-def chosen_strategy(policy: Policy, task: Task) -> Strategy:
-    """The policy's strategy, with the parameters that the policy names, else the task, where the strategy has them."""
-    named = {
-        name: value
-        for name in ("k", "beta", "eps", "mode", "formula", "rarity")
-        if (value := getattr(policy, name)) is not None
-    }
-    return strategy(policy.strategy, **({**task.acquisition, **named} if policy.strategy == "kd_gap" else {}))
 
 
 def regions(resources: Resources, snapshot: Snapshot, number: int) -> dict[int, list[Json]]:

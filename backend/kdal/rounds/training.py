@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdal.policy import Policy
 from kdal.resources import Resources, round_key
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.storage.assets import MissingAssetError
@@ -39,29 +38,6 @@ WITHOUT_LABELS = 4000
 
 class DamagedModelError(AssetError):
     """A checkpoint that cannot be used."""
-
-
-def trio_spec(policy: Policy, task: Task, image_size: tuple[int, int]) -> TrioSpec:
-    """Which networks a policy asks for, with the task's defaults for the image size (H, W)."""
-    student, teacher = task.default_pair(image_size)
-    weights = policy.weights
-    return TrioSpec(
-        student=policy.student or student,
-        teacher=policy.teacher or teacher,
-        image_size=image_size,
-        student_weights=weights,
-        # a file holds one network's weights: the student's
-        teacher_weights=weights if weights in ("none", "default") else "none",
-    )
-
-
-def train_config(policy: Policy, task: Task, device: str) -> TrainConfig:
-    """How a policy asks to train, with the task's defaults."""
-    names = ("epochs", "batch_size", "lr", "temperature", "kd_weight", "unlabelled")
-    chosen: Json = {name: value for name in names if (value := getattr(policy, name)) is not None}
-    # An owner who names a number of epochs gets that many, not the least number of steps.
-    bounds: Json = {"min_steps": 1, "max_steps": 10_000_000} if policy.epochs is not None else {}
-    return TrainConfig.suited(task, **chosen, **bounds, seed=policy.seed, device=device)
 
 
 def train_student_and_teacher(
@@ -151,8 +127,8 @@ def load_model(resources: Resources, uid: str, number: int, role: str) -> tuple[
 
 def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:
     task = snapshot.format.task()
-    spec = trio_spec(snapshot.policy, task, snapshot.image_size)
-    return task, spec, train_config(snapshot.policy, task, resources.settings.device)
+    policy = snapshot.policy
+    return task, policy.trio(task, snapshot.image_size), policy.training(task, resources.settings.device)
 
 
 def training_set(

@@ -16,7 +16,6 @@ from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER
 from kdal.labelstudio.formats import format_for
 from kdal.policy import Policy
 from kdal.resources import Resources
-from kdal.rounds.training import trio_spec
 from kdal.rounds.worker import SETUP, START_TRAINING
 from kdal.storage.tables import Project, Round
 from kdal.web.predictor import ServingModels
@@ -77,7 +76,7 @@ class Service:
             self._resources.teachers.check(policy, task)
             if policy.black_box is None and (policy.student or policy.teacher):
                 side = policy.image_size or task.longest_side
-                spec = trio_spec(policy, task, (side, side))
+                spec = policy.trio(task, (side, side))
                 task.check_pair(spec.student, spec.teacher, spec.image_size)
         except ConfigError as error:
             if (known := self._resources.storage.project(number)) is not None and known.uid == uid:

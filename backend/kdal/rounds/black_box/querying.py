@@ -21,7 +21,6 @@ from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.query_log import Asked, Stages, account_of, with_task_ids
 from kdal.rounds.snapshot import Snapshot, held_out
-from kdal.rounds.training import train_config, trio_spec
 from kdal.teachers import open_ledger, open_teacher
 from kdal.teachers.mixes import Mixes
 from kdal_core.distillation import (
@@ -112,10 +111,10 @@ class _Means:
 
 def _means(resources: Resources, snapshot: Snapshot, terms: Terms, teacher: Teacher, ledger: QueryLedger) -> _Means:
     policy, task = snapshot.policy, SoftLabelTask(teacher.classes)
-    train = train_config(policy, task, resources.settings.device)
+    train = policy.training(task, resources.settings.device)
     # Whoever uploads decides what a project's images are: one grey image among colours is no reason to stop a round.
     config = terms.mixes(train, policy.seed, mixed_colours=True)
-    return _Means(teacher, ledger, config, trio_spec(policy, task, snapshot.image_size).student)
+    return _Means(teacher, ledger, config, policy.trio(task, snapshot.image_size).student)
 
 
 @dataclass(frozen=True)

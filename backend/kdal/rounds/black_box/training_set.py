@@ -13,7 +13,7 @@ from torch import Tensor
 from kdal.resources import Resources
 from kdal.rounds.query_log import Asked, account_of
 from kdal.rounds.snapshot import Snapshot
-from kdal.rounds.training import DISTILLED, save_model, train_config, training_set, trio_spec
+from kdal.rounds.training import DISTILLED, save_model, training_set
 from kdal.teachers import StoredLedger
 from kdal_core.distillation import SoftLabelTask, image_key, mix_images
 from kdal_core.distillation.stages import taught
@@ -50,8 +50,8 @@ def train_student(resources: Resources, project: int, snapshot: Snapshot, number
     torch.set_num_threads(resources.settings.torch_threads)
     task = SoftLabelTask(snapshot.format.task().classes)
     prepared = prepare(resources, project, snapshot, number)
-    spec = trio_spec(snapshot.policy, task, snapshot.image_size)
-    config = train_config(snapshot.policy, task, resources.settings.device)
+    spec = snapshot.policy.trio(task, snapshot.image_size)
+    config = snapshot.policy.training(task, resources.settings.device)
     terms = resources.teachers.terms(str(snapshot.policy.black_box))
     manner = terms.mixes(config, snapshot.policy.seed).training
     targets, rows = taught(prepared.targets, prepared.real, manner)
