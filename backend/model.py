@@ -15,12 +15,11 @@ from typing import Any
 from flask import Response, has_request_context, jsonify, request
 from label_studio_ml.model import LabelStudioMLBase
 
+from kdal.aliases import Json
 from kdal.resources import Resources
 from kdal.settings import Settings
 from kdal.web.service import Service
 from kdal_core.errors import KdalError
-
-Json = dict[str, Any]
 
 
 @functools.cache

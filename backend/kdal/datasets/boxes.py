@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from kdal.aliases import Json
 from kdal.datasets.lanes import IMPORTED, META, PATH, Labels, drawn_size, path_of, told
 from kdal.labelstudio.formats.rectangles import RectangleLabelsFormat
 from kdal.labelstudio.formats.regions import naming
@@ -22,7 +23,6 @@ from kdal_core.datasets.voc import IMAGES, LISTS, label_of
 from kdal_core.errors import LabelFormatError
 from kdal_core.tasks.box import SAME, clean_box
 
-Json = dict[str, Any]
 Size = tuple[int, int]
 Corners = tuple[float, float, float, float]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
+from kdal.aliases import Json
 from kdal.datasets import boxes, lanes
 from kdal.datasets.lanes import path_of
 from kdal.images.loader import ImageLoader, ImageRef, upright_size
@@ -21,8 +21,6 @@ from kdal.labelstudio.formats.regions import RegionFormat
 from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS, BoxScene, LaneScene
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 from kdal_core.validation import InvalidInput
-
-Json = dict[str, Any]
 
 DECIMALS = 6
 """Digits behind the point of a pixel: as many as CULane has, and far from the noise of percentages."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from PIL import Image
 
+from kdal.aliases import Json
 from kdal.datasets import boxes, lanes
 from kdal.datasets.lanes import PATH, Labels
 from kdal.images.loader import ImageLoader, ImageRef, upright_size
@@ -20,8 +20,6 @@ from kdal.labelstudio.formats.vectors import VectorLabelsFormat
 from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS, BoxScene, LaneScene
 from kdal_core.datasets.box_scene import class_names
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
-
-Json = dict[str, Any]
 
 LANE_CONFIG = (
     '<View><Image name="image" value="$image" zoom="true"/>'

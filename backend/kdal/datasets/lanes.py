@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from kdal.aliases import Json
 from kdal.labelstudio.formats.lanes import LaneFormat
 from kdal.labelstudio.formats.regions import Drawing, same_shape
 from kdal.labelstudio.formats.vectors import VectorLabelsFormat
@@ -27,7 +28,6 @@ from kdal_core.datasets.tusimple import LABEL_FILE, at_rows, gaps_of, record_of,
 from kdal_core.errors import LabelFormatError
 from kdal_core.tasks.lane import clean_lane, without_repeats
 
-Json = dict[str, Any]
 Floats = NDArray[np.float64]
 Size = tuple[int, int]
 Model = TypeVar("Model", bound=BaseModel)

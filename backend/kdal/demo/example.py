@@ -8,14 +8,13 @@ from typing import Any, Protocol
 
 from rich.progress import track
 
+from kdal.aliases import Json
 from kdal.demo.examples.boxes import Boxes
 from kdal.demo.examples.digits import Digits
 from kdal.demo.examples.lanes import Lanes
 from kdal.labelstudio.client import FILES, LabelStudioClient
 from kdal.labelstudio.formats import Format
 from kdal_core.errors import ConfigError
-
-Json = dict[str, Any]
 
 
 class Example(Protocol):

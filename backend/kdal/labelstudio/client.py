@@ -16,9 +16,8 @@ import httpx
 from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
+from kdal.aliases import Json
 from kdal_core.errors import KdalError
-
-Json = dict[str, Any]
 
 PAGE = 500
 """Tasks asked for at once. On SQLite, Label Studio answers 500 to a page of 1000: its expression is too deep."""

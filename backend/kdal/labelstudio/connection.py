@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+from kdal.aliases import Json
 from kdal.labelstudio import task_order
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import format_for
@@ -13,8 +14,6 @@ from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.settings import Settings
 from kdal.storage.tables import Project, now
-
-Json = dict[str, Any]
 
 SECRET_HEADER = "X-Kdal-Secret"
 PROJECT_HEADER = "X-Kdal-Project"

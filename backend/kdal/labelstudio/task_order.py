@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
+from kdal.aliases import Json
 from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
-
-Json = dict[str, Any]
 
 CHUNK = 5000
 """Predictions a request: Label Studio recounts all tasks at each one, so few are faster than many."""

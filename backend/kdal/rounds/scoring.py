@@ -5,7 +5,6 @@ A shard holds a fixed number of tasks, so that what is computed does not depend 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kdal.aliases import Json, Progress
 from kdal.labelstudio.task_order import rank_score
 from kdal.policy import Policy
 from kdal.resources import Resources, round_key
@@ -23,10 +23,8 @@ from kdal_core.errors import AssetError
 from kdal_core.tasks import FirstLook, Task
 from kdal_core.training import infer
 
-Json = dict[str, Any]
 SCORED = frozenset({"d_ss", "d_st", "features", "probabilities", "objects"})
 """What a round knows of each task of the pool: the policy's strategies need no more."""
-Progress = Callable[[float], None]
 
 SHARD = 2048
 """Tasks of a shard."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from statistics import median
 from typing import Any
 
+from kdal.aliases import Json
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.formats import Format, format_for
 from kdal.policy import Policy
@@ -15,8 +16,6 @@ from kdal.rounds.query_log import Asked
 from kdal.storage.tables import Project
 from kdal_core.errors import AssetError, LabelFormatError
 from kdal_core.tasks import Task
-
-Json = dict[str, Any]
 
 SAMPLE = 64
 """Images looked at to find out how large a project's images are."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -13,13 +12,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kdal.aliases import Json
 from kdal.resources import Resources
 from kdal.rounds.query_log import account_of
 from kdal.storage.database import Storage
 from kdal.storage.tables import Project, Round
 from kdal_core.distillation.ledger import NANO
 
-Json = dict[str, Any]
 SHOWN = 10
 """Tasks that were set aside whose reasons people are shown."""
 

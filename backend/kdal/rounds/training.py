@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from kdal.aliases import Json, Progress
 from kdal.resources import Resources, round_key
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.storage.assets import MissingAssetError
@@ -24,9 +25,6 @@ from kdal_core.training import (
     save_checkpoint,
     train_pair,
 )
-
-Json = dict[str, Any]
-Progress = Callable[[float], None]
 
 STUDENT, TEACHER, DISTILLED = "student", "teacher", "distilled"
 """The trio's roles; the distilled student is the one that serves."""

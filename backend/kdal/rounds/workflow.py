@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import structlog
 from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID, StepOptions
 from dbos._error import DBOSException
 from dbos._serialization import DBOSPortableJSON
 
+from kdal.aliases import Json, Progress
 from kdal.labelstudio import task_order
 from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.task_order import StaleOrderError
@@ -27,9 +27,6 @@ from kdal.rounds.snapshot import Snapshot, take_snapshot
 from kdal.settings import Settings
 from kdal.storage.tables import Project, now
 from kdal_core.errors import AssetError, KdalError, TeacherError
-
-Json = dict[str, Any]
-Progress = Callable[[float], None]
 
 ROUNDS, SHARDS = "kdal-rounds", "kdal-shards"
 COSTLY = timedelta(days=1)

@@ -18,7 +18,8 @@ from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from kdal.storage.tables import Event, Json, Project, Round, SetAside, TeacherAccount, now
+from kdal.aliases import Json
+from kdal.storage.tables import Event, Project, Round, SetAside, TeacherAccount, now
 from kdal_core.errors import ConfigError
 
 OPENING = 120

@@ -8,13 +8,12 @@ once (primary key). Large things (orders, scores, checkpoints) are assets; rows 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, Text, TypeDecorator
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-Json = dict[str, Any]
+from kdal.aliases import Json
 
 
 def now() -> datetime:

@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from kdal.aliases import Json
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.formats import Format
 from kdal.resources import Resources
@@ -20,7 +21,6 @@ from kdal_core.models import Network
 from kdal_core.tasks import Task
 from kdal_core.training import infer
 
-Json = dict[str, Any]
 T = TypeVar("T")
 
 MODELS = 8

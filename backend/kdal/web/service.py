@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kdal.aliases import Json
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER
 from kdal.labelstudio.formats import format_for
@@ -20,8 +21,6 @@ from kdal.rounds.worker import SETUP, START_TRAINING
 from kdal.storage.tables import Project, Round
 from kdal.web.predictor import ServingModels
 from kdal_core.errors import ConfigError, KdalError
-
-Json = dict[str, Any]
 
 UNRANKED = 1.0
 """Score of a task that is not in the order: after all that are."""

@@ -10,10 +10,9 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
+from kdal.aliases import Json
 from kdal_core.errors import ConfigError
 from kdal_core.tasks import Task
-
-Json = dict[str, Any]
 
 LABEL_TAGS = ("Choice", "Label")
 """Tags that name a label of the control tag around them."""

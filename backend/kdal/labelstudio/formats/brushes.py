@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kdal.labelstudio.formats.base import Json
+from kdal.aliases import Json
 from kdal.labelstudio.formats.centre_lines import centre_of_mask
 from kdal.labelstudio.formats.lanes import LaneFormat
 from kdal.labelstudio.formats.regions import size_of

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdal.labelstudio.formats.base import Control, Json, finished_annotations, require_image
+from kdal.aliases import Json
+from kdal.labelstudio.formats.base import Control, finished_annotations, require_image
 from kdal_core.errors import ConfigError, LabelFormatError
 from kdal_core.tasks import Task, get_task
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdal.labelstudio.formats.base import Json
+from kdal.aliases import Json
 from kdal.labelstudio.formats.regions import Drawing, RegionFormat
 from kdal_core.errors import LabelFormatError
 from kdal_core.tasks import Task, get_task

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kdal.labelstudio.formats.base import Json
+from kdal.aliases import Json
 from kdal.labelstudio.formats.regions import Drawing, RegionFormat, size_of
 from kdal_core.errors import LabelFormatError
 from kdal_core.tasks import Task, get_task

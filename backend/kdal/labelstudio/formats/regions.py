@@ -12,7 +12,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from kdal.labelstudio.formats.base import Control, Json, finished_annotations, require_image
+from kdal.aliases import Json
+from kdal.labelstudio.formats.base import Control, finished_annotations, require_image
 from kdal_core.errors import ConfigError, LabelFormatError
 from kdal_core.tasks import Task
 from kdal_core.validation import InvalidInput

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kdal.labelstudio.formats.base import Json
+from kdal.aliases import Json
 from kdal.labelstudio.formats.centre_lines import centre_of_outline
 from kdal.labelstudio.formats.lanes import LaneFormat, as_point
 from kdal_core.errors import LabelFormatError

@@ -6,15 +6,14 @@ round: a worker that is killed leaves its successor all that was answered, and w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import structlog
 import torch
 from torch import Tensor
 
+from kdal.aliases import Json, Progress
 from kdal.distill.config import Terms
 from kdal.images.loader import ImageRef
 from kdal.policy import Policy
@@ -40,8 +39,6 @@ from kdal_core.distillation import (
 from kdal_core.distillation.stages import Proposal, affordable
 from kdal_core.models import Network
 
-Json = dict[str, Any]
-Progress = Callable[[float], None]
 PARTS = {"select": (0.0, 0.0), "ask": (0.0, 0.3), "train": (0.3, 1.0)}
 """What share of a stage its parts are, as a progress bar shows it: from, to."""
 log = structlog.get_logger()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kdal.aliases import Json, Progress
 from kdal.resources import Resources
 from kdal.rounds.query_log import Asked, account_of
 from kdal.rounds.snapshot import Snapshot
@@ -19,9 +19,6 @@ from kdal_core.distillation import SoftLabelTask, image_key, mix_images
 from kdal_core.distillation.stages import taught
 from kdal_core.training import train_student as train
 from kdal_core.training.data import fetch
-
-Json = dict[str, Any]
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
