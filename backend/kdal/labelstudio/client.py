@@ -1,8 +1,7 @@
-"""The Label Studio API, as far as kdal needs it, over label-studio-sdk.
+"""The Label Studio API, as far as kdal needs it.
 
-The SDK brings what is hard: both kinds of tokens (a legacy token, or a personal access token that is
-exchanged for a bearer token each five minutes), connection reuse, retries of reads. Its typed methods are
-passed by: they parse a thousand tasks field by field, and leave out the routes that order the queue.
+label-studio-sdk is passed by: importing it takes seconds, its typed methods parse a thousand tasks field by field, and
+it leaves out the routes that order the queue.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
-
-import httpx
-from label_studio_sdk import LabelStudio
-from label_studio_sdk.core.api_error import ApiError
+from datetime import UTC, datetime
+from typing import Any
 
 from kdal.aliases import Json
-from kdal_core.errors import KdalError
+from kdal.labelstudio.errors import LabelStudioError
+from kdal.labelstudio.transport import Transport
+
+__all__ = ["FILES", "FILE_BYTES", "PAGE", "LabelStudioClient", "LabelStudioError"]
 
 PAGE = 500
 """Tasks asked for at once. On SQLite, Label Studio answers 500 to a page of 1000: its expression is too deep."""
@@ -25,44 +24,27 @@ FILES, FILE_BYTES = 100, 64 * 1024**2
 """Files, and bytes of files, handed over at once: Label Studio refuses more files, and four times as many bytes."""
 
 
-class LabelStudioError(KdalError):
-    """Label Studio is down, refuses us, or answers what we cannot use."""
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-    @property
-    def transient(self) -> bool:
-        """Whether the same call may work later: no answer at all, too busy, or a fault of the server's."""
-        return self.status is None or self.status in (408, 409, 429) or self.status >= 500
-
-
 class LabelStudioClient:
-    """Label Studio, seen by kdal.
+    """Label Studio, seen by kdal. Several threads may use one.
 
     Args:
         url: base URL, for example ``http://127.0.0.1:8080``.
         api_key: legacy token or personal access token.
-        timeout: seconds that one request may take.
+        timeout: seconds that Label Studio may be silent during one request.
+
+    Raises:
+        LabelStudioError: the token is missing, damaged or has expired. Each method raises it, too: see there.
     """
 
     def __init__(self, url: str, api_key: str, timeout: float = 120.0) -> None:
         self.url = url
-        self._timeout = timeout
-        if not api_key:
-            raise LabelStudioError(
-                "LABEL_STUDIO_API_KEY is not set: copy a token from Label Studio, Account & Settings", 401
-            )
-        try:
-            self._sdk = LabelStudio(base_url=url, api_key=api_key, timeout=timeout)  # type: ignore[no-untyped-call]
-        except (ApiError, ValueError, OverflowError, TypeError) as error:
-            # The SDK looks into a personal access token. Not chained: nobody should see what it holds.
-            reason = _detail_of(error.body) if isinstance(error, ApiError) else "it is damaged"
-            raise LabelStudioError(
-                f"LABEL_STUDIO_API_KEY is of no use: {reason}. Make a new token in Label Studio, Account & Settings",
-                401,
-            ) from None
+        self._transport = Transport(url, api_key, timeout)
+        self.auth = self._transport.auth
+        """Signs requests of other sessions to the same Label Studio."""
+
+    def version(self) -> str:
+        """The version of Label Studio, for example ``1.23.2``."""
+        return str(self._field(self._get("api/version"), "release", str))
 
     # ------------------------------------------------------------------ projects
 
@@ -72,12 +54,12 @@ class LabelStudioClient:
 
     def update_project(self, project: int, **fields: Any) -> Json:
         """PATCH a project."""
-        result: Json = self._request("PATCH", f"api/projects/{project}", body=fields)
+        result: Json = self._transport.request("PATCH", f"api/projects/{project}", body=fields)
         return result
 
     def create_project(self, title: str, label_config: str, **fields: Any) -> Json:
         """A new project."""
-        result: Json = self._request(
+        result: Json = self._transport.request(
             "POST", "api/projects", body={"title": title, "label_config": label_config, **fields}
         )
         return result
@@ -95,8 +77,8 @@ class LabelStudioClient:
             labelled: only tasks with (True) or without (False) a finished, non-cancelled annotation.
             full: with annotations, rather than the task's own fields alone.
         """
-        filters = [] if labelled is None else [_count("total_annotations", "greater" if labelled else "equal", 0)]
-        return self._walk(project, filters, full)
+        wanted = {None: [], True: [LABELLED], False: [_count("total_annotations", "equal", 0)]}
+        return self._walk(project, wanted[labelled], full)
 
     def labelled_ids(self, project: int) -> set[int]:
         """Tasks that have a finished, non-cancelled annotation."""
@@ -104,13 +86,47 @@ class LabelStudioClient:
 
     def skipped_ids(self, project: int) -> set[int]:
         """Tasks that somebody skipped (a cancelled annotation), labelled later or not."""
-        skipped = [_count("cancelled_annotations", "greater", 0)]
-        return {task["id"] for task in self._walk(project, skipped, False)}
+        return {task["id"] for task in self._walk(project, [SKIPPED], False)}
 
     def open_count(self, project: int) -> int:
         """How many tasks nobody has labelled or skipped."""
-        filters = [_count("total_annotations", "equal", 0), _count("cancelled_annotations", "equal", 0)]
-        return int(self._field(self._task_page(project, filters, 1, False), "total", int))
+        return self._total(
+            project, _count("total_annotations", "equal", 0), _count("cancelled_annotations", "equal", 0)
+        )
+
+    def labelled_count(self, project: int) -> int:
+        """How many tasks have a finished, non-cancelled annotation: 30 ms of Label Studio's CPU at 5,000 of them."""
+        return self._total(project, LABELLED)
+
+    def skipped_count(self, project: int) -> int:
+        """How many tasks somebody skipped (a cancelled annotation), labelled later or not."""
+        return self._total(project, SKIPPED)
+
+    def labelled_after(self, project: int, when: datetime) -> set[int]:
+        """Labelled tasks that changed after a moment: all that were labelled since, and those whose label was edited.
+
+        Measured on Label Studio 1.23.2: a task's ``updated_at`` moves when an annotation is made, imported, edited,
+        cancelled or restored, or when one of several is deleted. kdal's own predictions and drafts leave it alone.
+        (``completed_at``, the created_at of the newest annotation, is no substitute: edits leave it alone, and it is
+        empty for all tasks that have fewer annotations than the project's overlap asks for.) A task whose only
+        annotation was deleted or cancelled is no longer labelled, and is not among them: `labelled_count` tells.
+
+        Args:
+            when: by Label Studio's clock, exclusive, to the microsecond. A margin of minutes does no harm, and is
+                needed where the moment comes from another clock, or imports take long to be committed.
+
+        Raises:
+            ValueError: the moment has no time zone.
+        """
+        if when.tzinfo is None:
+            raise ValueError("the moment needs a time zone")
+        # Anything but this very form, in UTC, is answered with 500.
+        moment = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        changed = _filter("updated_at", "greater", "Datetime", moment)
+        return {task["id"] for task in self._walk(project, [LABELLED, changed], False)}
+
+    def _total(self, project: int, *filters: Json) -> int:
+        return int(self._field(self._task_page(project, list(filters), 1, False), "total", int))
 
     def _walk(self, project: int, filters: list[Json], full: bool) -> Iterator[Json]:
         last = 0
@@ -146,12 +162,12 @@ class LabelStudioClient:
         # Each file in a field of its own: of several under one name Label Studio keeps the last.
         fields = {f"file{i}": file for i, file in enumerate(files)}
         path, params = f"api/projects/{project}/import", {"commit_to_project": "false"}
-        answer = self._request("POST", path, params=params, files=fields, retries=0)
+        answer = self._transport.request("POST", path, params=params, files=fields)
         numbers = self._field(answer, "file_upload_ids", list)
         uploads = self._list(f"api/projects/{project}/file-uploads", ids=json.dumps(numbers))
         names = {upload.get("id"): upload.get("file") for upload in uploads}
         if len(numbers) != len(files) or not all(isinstance(names.get(number), str) for number in numbers):
-            raise self._unexpected("an upload")
+            raise self._transport.unexpected("an upload")
         return [f"/data/{names[number]}" for number in numbers]
 
     def import_tasks(self, project: int, tasks: Sequence[Json]) -> int:
@@ -159,7 +175,7 @@ class LabelStudioClient:
 
         Not retried: a request whose answer got lost may have imported, and a second would import twice.
         """
-        answer = self._request("POST", f"api/projects/{project}/import", body=list(tasks), retries=0)
+        answer = self._transport.request("POST", f"api/projects/{project}/import", body=list(tasks))
         return int(self._field(answer, "task_count", int))
 
     # ------------------------------------------------------------------ predictions, the queue
@@ -169,7 +185,7 @@ class LabelStudioClient:
 
         Not retried: a request whose answer got lost may have inserted, and a second would insert twice.
         """
-        answer = self._request("POST", f"api/projects/{project}/import/predictions", body=list(predictions), retries=0)
+        answer = self._transport.request("POST", f"api/projects/{project}/import/predictions", body=list(predictions))
         return int(self._field(answer, "created", int))
 
     def prediction_counts(self, project: int) -> dict[str, int]:
@@ -179,7 +195,7 @@ class LabelStudioClient:
 
     def delete_predictions(self, project: int, version: str) -> None:
         """Remove all predictions of a model version."""
-        self._request("DELETE", f"api/projects/{project}/model-versions/", body={"model_version": version})
+        self._transport.request("DELETE", f"api/projects/{project}/model-versions/", body={"model_version": version})
 
     # ------------------------------------------------------------------ webhooks, backends
 
@@ -190,16 +206,17 @@ class LabelStudioClient:
 
     def create_webhook(self, **fields: Any) -> Json:
         """Register a webhook."""
-        result: Json = self._request("POST", "api/webhooks/", body=fields)
+        result: Json = self._transport.request("POST", "api/webhooks/", body=fields)
         return result
 
     def update_webhook(self, webhook: int, **fields: Any) -> None:
         """Change a webhook."""
-        self._request("PATCH", f"api/webhooks/{webhook}/", body=fields)
+        self._transport.request("PATCH", f"api/webhooks/{webhook}/", body=fields)
 
     def delete_webhook(self, webhook: int) -> None:
-        """Remove a webhook."""
-        self._request("DELETE", f"api/webhooks/{webhook}/")
+        """Remove a webhook, unless it is gone already."""
+        with _gone_is_gone():
+            self._transport.request("DELETE", f"api/webhooks/{webhook}/")
 
     def backends(self, project: int) -> list[Json]:
         """The ML backends connected to a project."""
@@ -207,12 +224,17 @@ class LabelStudioClient:
 
     def create_backend(self, **fields: Any) -> Json:
         """Connect an ML backend: Label Studio calls its /health and /setup before it answers."""
-        result: Json = self._request("POST", "api/ml", body=fields)
+        result: Json = self._transport.request("POST", "api/ml", body=fields)
         return result
 
     def update_backend(self, backend: int, **fields: Any) -> None:
         """Change an ML backend (Label Studio wants url and project among the fields)."""
-        self._request("PATCH", f"api/ml/{backend}", body=fields)
+        self._transport.request("PATCH", f"api/ml/{backend}", body=fields)
+
+    def delete_backend(self, backend: int) -> None:
+        """Disconnect an ML backend, unless it is gone already. A webhook that came with it stays behind."""
+        with _gone_is_gone():
+            self._transport.request("DELETE", f"api/ml/{backend}")
 
     # ------------------------------------------------------------------ files
 
@@ -222,103 +244,46 @@ class LabelStudioClient:
         Raises:
             LabelStudioError: a personal access token cannot be exchanged for a bearer token.
         """
-        with self._faults():
-            return {"Authorization": self._sdk._client_wrapper.get_headers()["Authorization"]}
+        return {"Authorization": self.auth.header()}
 
-    # ------------------------------------------------------------------ the one way out
+    # ------------------------------------------------------------------ answers
 
     def _get(self, path: str, **params: Any) -> Json:
-        answer = self._request("GET", path, params=params)
+        answer = self._transport.request("GET", path, params=params)
         if not isinstance(answer, dict):
-            raise self._unexpected(path)
+            raise self._transport.unexpected(path)
         return answer
 
     def _list(self, path: str, **params: Any) -> list[Json]:
-        answer = self._request("GET", path, params=params)
+        answer = self._transport.request("GET", path, params=params)
         if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
-            raise self._unexpected(path)
+            raise self._transport.unexpected(path)
         return answer
 
     def _field(self, answer: Any, name: str, kind: type) -> Any:
         value = answer.get(name) if isinstance(answer, dict) else None
         if not isinstance(value, kind):
-            raise self._unexpected(f'"{name}"')
+            raise self._transport.unexpected(f'"{name}"')
         return value
 
-    def _unexpected(self, what: str) -> LabelStudioError:
-        return LabelStudioError(f"{self.url} answers {what} as no Label Studio does: is LABEL_STUDIO_URL right?", 502)
 
-    def _request(
-        self,
-        method: Literal["GET", "POST", "PATCH", "DELETE"],
-        path: str,
-        *,
-        params: Json | None = None,
-        body: Any = None,
-        files: Json | None = None,
-        retries: int = 2,
-    ) -> Any:
-        with self._faults():
-            response = self._sdk._client_wrapper.httpx_client.request(
-                path,
-                method=method,
-                params=params,
-                json=body,
-                files=files,
-                headers={"content-type": "application/json"} if body is not None else None,
-                request_options={"max_retries": retries},
-            )
-        if response.status_code == 401:
-            raise LabelStudioError(
-                f"Label Studio at {self.url} refuses LABEL_STUDIO_API_KEY: it is wrong, or a legacy token while "
-                "legacy tokens are switched off (Organization > API Tokens Settings)",
-                401,
-            )
-        if response.is_error:
-            raise LabelStudioError(
-                f"{method} /{path}: {response.status_code} {_detail(response)}", response.status_code
-            )
-        try:
-            return response.json() if response.content else {}
-        except ValueError as error:
-            raise self._unexpected(f"/{path}") from error
+@contextmanager
+def _gone_is_gone() -> Iterator[None]:
+    """For deletions: what is not there any more need not be deleted."""
+    try:
+        yield
+    except LabelStudioError as error:
+        if error.status != 404:
+            raise
 
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        """What the SDK and its HTTP client raise, in our words."""
-        try:
-            yield
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise LabelStudioError(
-                f"Label Studio at {self.url} does not answer: {str(error) or type(error).__name__}"
-            ) from error
-        except ApiError as error:  # the SDK's own, when it cannot exchange a personal access token
-            if error.status_code is not None and error.status_code >= 500:
-                raise LabelStudioError(
-                    f"Label Studio at {self.url} answers {error.status_code} when asked for a bearer token",
-                    error.status_code,
-                ) from error
-            raise LabelStudioError(
-                f"Label Studio at {self.url} refuses LABEL_STUDIO_API_KEY ({error.status_code}): "
-                "make a new token in Account & Settings",
-                error.status_code,
-            ) from error
-        except ValueError as error:  # the SDK again: what should be a bearer token is not even JSON
-            raise self._unexpected("a request for a bearer token") from error
+
+def _filter(field: str, operator: str, kind: str, value: Any) -> Json:
+    return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
 
 
 def _count(field: str, operator: str, value: int) -> Json:
-    return {"filter": f"filter:tasks:{field}", "operator": operator, "type": "Number", "value": value}
+    return _filter(field, operator, "Number", value)
 
 
-def _detail(response: httpx.Response) -> str:
-    try:
-        answer = response.json()
-    except ValueError:
-        return response.reason_phrase
-    return _detail_of(answer)
-
-
-def _detail_of(answer: Any) -> str:
-    reasons = answer.get("validation_errors") or answer.get("detail") or answer if isinstance(answer, dict) else answer
-    return (reasons if isinstance(reasons, str) else json.dumps(reasons))[:2000]
+LABELLED = _count("total_annotations", "greater", 0)
+SKIPPED = _count("cancelled_annotations", "greater", 0)

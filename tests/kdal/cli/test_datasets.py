@@ -8,8 +8,6 @@ from kdal.cli.datasets import run_export, run_import
 from kdal_core.datasets import LaneScene, write_culane
 from kdal_core.errors import ConfigError, LabelFormatError
 
-pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")  # label-studio-sdk's own use
-
 
 @pytest.fixture
 def culane(tmp_path):

@@ -1,6 +1,11 @@
 import json
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import pytest
@@ -8,8 +13,7 @@ import pytest
 from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
 from tests.kdal.conftest import TOKEN
 from tests.kdal.servers import Answer
-
-pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")  # label-studio-sdk's own use
+from tests.paths import PYTHONPATH
 
 HTML = Answer(b"<!doctype html><title>Log in</title>", headers={"Content-Type": "text/html"})
 
@@ -31,6 +35,10 @@ CALLS = {
     "labelled_ids": lambda c: c.labelled_ids(3),
     "skipped_ids": lambda c: c.skipped_ids(3),
     "open_count": lambda c: c.open_count(3),
+    "labelled_count": lambda c: c.labelled_count(3),
+    "skipped_count": lambda c: c.skipped_count(3),
+    "labelled_after": lambda c: c.labelled_after(3, datetime(2026, 1, 2, tzinfo=UTC)),
+    "version": lambda c: c.version(),
     "import_predictions": lambda c: c.import_predictions(3, [{"task": 1}]),
     "import_tasks": lambda c: c.import_tasks(3, [{"data": {}}]),
     "upload_files": lambda c: c.upload_files(3, [("a.jpg", b"x")]),
@@ -40,7 +48,8 @@ CALLS = {
     "create_webhook": lambda c: c.create_webhook(url="x"),
     "create_backend": lambda c: c.create_backend(url="x"),
 }
-READS = ["project", "tasks", "labelled_ids", "skipped_ids", "open_count", "prediction_counts", "webhooks", "backends"]
+COUNTS = ["open_count", "labelled_count", "skipped_count", "labelled_after", "version"]
+READS = ["project", "tasks", "labelled_ids", "skipped_ids", *COUNTS, "prediction_counts", "webhooks", "backends"]
 
 
 class Everywhere(dict):
@@ -112,7 +121,7 @@ def test_json_of_another_shape_is_a_label_studio_error(client, web, call, value)
     assert "LABEL_STUDIO_URL" in str(failure(call, web, answer(value), client))
 
 
-WITHOUT = ["tasks", "labelled_ids", "open_count", "import_predictions", "import_tasks", "upload_files", "webhooks"]
+WITHOUT = ["tasks", "labelled_ids", *COUNTS, "import_predictions", "import_tasks", "upload_files", "webhooks"]
 
 
 @pytest.mark.parametrize("call", [*WITHOUT, "backends"])
@@ -163,9 +172,11 @@ def test_a_read_is_tried_again_and_an_import_is_not(client, web):
     assert client.project(3) == {"id": 3}
     assert len(web.seen) == 2
     web.answers = Everywhere(answer({}, 503))
-    with pytest.raises(LabelStudioError):
-        client.import_predictions(3, [{"task": 1}])
-    assert len(web.seen) == 3
+    for post in ("import_predictions", "import_tasks", "upload_files", "create_webhook", "create_backend"):
+        before = len(web.seen)
+        with pytest.raises(LabelStudioError):
+            CALLS[post](client)
+        assert len(web.seen) == before + 1
 
 
 # ---------------------------------------------------------------------- tokens
@@ -175,6 +186,17 @@ def test_without_a_token_the_message_says_where_to_get_one():
     with pytest.raises(LabelStudioError, match="LABEL_STUDIO_API_KEY is not set: copy a token") as caught:
         LabelStudioClient("http://127.0.0.1:1", "")
     assert not caught.value.transient
+
+
+def test_no_password_of_netrc_takes_the_tokens_place(web, env, tmp_path, personal):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password 5ec4e7\n")
+    (tmp_path / "netrc").chmod(0o600)
+    env.setenv("NETRC", str(tmp_path / "netrc"))
+    web.answers = {"/api/token/refresh/": answer({"access": "opaque"}), "/api/projects/3": answer({"id": 3})}
+    for key in (TOKEN, personal):
+        LabelStudioClient(web.url, key).project(3)
+    signed = [seen.headers.get("Authorization") for seen in web.seen]
+    assert signed == [f"Token {TOKEN}", None, "Bearer opaque"]
 
 
 def test_a_legacy_token_goes_along_as_it_is(client, web):
@@ -209,6 +231,47 @@ def test_a_personal_access_token_is_exchanged_once_for_a_bearer_token(web, perso
         {"refresh": personal},
     )
     assert [call.headers["Authorization"] for call in calls] == [f"Bearer {bearer}"] * 3
+
+
+def test_a_bearer_token_lasts_as_long_as_it_says_whatever_our_clock_says(web, personal):
+    """Label Studio's clock is two hours behind: by ours, each token has ended before it begins."""
+    then = int(time.time()) - 7200
+    claims = {"token_type": "access", "iat": then, "exp": then + 300}
+    bearer = jwt.encode(claims, "a key that only Label Studio knows!!", algorithm="HS256")
+    web.answers = {"/api/token/refresh/": answer({"access": bearer}), "/api/projects/3": answer({"id": 3})}
+    client = LabelStudioClient(web.url, personal)
+    for _ in range(3):
+        client.project(3)
+    assert [seen.path for seen in web.seen].count("/api/token/refresh/") == 1
+
+
+def test_a_bearer_token_that_is_refused_is_exchanged_once_more(web, personal):
+    """As after a laptop has slept: its clock stood still, and the token ran out meanwhile."""
+    old, fresh = token("access", 300), token("access", 301)
+    web.answers = {
+        "/api/token/refresh/": [answer({"access": old}), answer({"access": fresh})],
+        "/api/projects/3/import/predictions": [answer({"detail": "expired"}, 401), answer({"created": 1})],
+    }
+    assert LabelStudioClient(web.url, personal).import_predictions(3, [{"task": 1}]) == 1
+    assert web.seen[-1].headers["Authorization"] == f"Bearer {fresh}"
+
+
+def test_a_bearer_token_that_is_refused_twice_is_told(web, personal):
+    web.answers = {
+        "/api/token/refresh/": answer({"access": token("access", 300)}),
+        "/api/projects/3": answer({"detail": "expired"}, 401),
+    }
+    with pytest.raises(LabelStudioError, match="refuses LABEL_STUDIO_API_KEY"):
+        LabelStudioClient(web.url, personal).project(3)
+    assert [seen.path for seen in web.seen].count("/api/projects/3") == 2
+
+
+@pytest.mark.parametrize("bearer", ["opaque", "a.b.c"])
+def test_a_bearer_token_that_cannot_be_read_still_works(web, personal, bearer):
+    web.answers = {"/api/token/refresh/": answer({"access": bearer}), "/api/projects/3": answer({"id": 3})}
+    client = LabelStudioClient(web.url, personal)
+    assert client.project(3) == {"id": 3}
+    assert web.seen[-1].headers["Authorization"] == f"Bearer {bearer}"
 
 
 def test_a_bearer_token_that_ran_out_is_exchanged_anew(web, personal):
@@ -306,8 +369,154 @@ def test_an_empty_answer_to_a_deletion_is_fine(client, web):
     assert (web.seen[0].method, json.loads(web.seen[0].body)) == ("DELETE", {"model_version": "kdal-r1"})
 
 
-def test_the_token_does_not_follow_a_redirect_to_another_host(client, web, other_web):
-    web.answers["/api/projects/3"] = Answer(status=302, headers={"Location": f"{other_web.url}/api/projects/3"})
-    other_web.answers["/api/projects/3"] = answer({"id": 3})
-    client.project(3)
-    assert "Authorization" not in other_web.seen[0].headers
+@pytest.mark.parametrize("call", ["delete_webhook", "delete_backend"])
+def test_what_is_gone_already_need_not_be_deleted(client, web, call):
+    web.answers = Everywhere(answer({"detail": "Not found."}, 404))
+    getattr(client, call)(5)
+    assert [seen.method for seen in web.seen] == ["DELETE"]
+    web.answers = Everywhere(answer({"detail": "no"}, 403))
+    with pytest.raises(LabelStudioError, match="403 no"):
+        getattr(client, call)(5)
+
+
+def test_a_deleted_backend_is_named_by_its_number(client, web):
+    web.answers["/api/ml/5"] = Answer(status=204)
+    client.delete_backend(5)
+    assert (web.seen[0].method, web.seen[0].path) == ("DELETE", "/api/ml/5")
+
+
+def filters(seen):
+    query = json.loads(parse_qs(urlsplit(seen.path).query)["query"][0])
+    return {item["filter"]: (item["operator"], item["type"], item["value"]) for item in query["filters"]["items"]}
+
+
+def test_counts_are_read_from_the_total_of_a_page_of_one_task(client, web):
+    web.answers["/api/tasks"] = answer({"tasks": [{"id": 1}], "total": 4711})
+    assert (client.labelled_count(3), client.skipped_count(3)) == (4711, 4711)
+    assert all("page_size=1&" in seen.path and "fields=task_only" in seen.path for seen in web.seen)
+    assert [filters(seen) for seen in web.seen] == [
+        {"filter:tasks:total_annotations": ("greater", "Number", 0)},
+        {"filter:tasks:cancelled_annotations": ("greater", "Number", 0)},
+    ]
+
+
+def test_a_moment_is_told_to_label_studio_in_utc_and_to_the_microsecond(client, web):
+    web.answers["/api/tasks"] = answer({"tasks": [{"id": 7}, {"id": 9}], "total": 2})
+    moment = datetime(2026, 3, 1, 1, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    assert client.labelled_after(3, moment) == {7, 9}
+    asked = filters(web.seen[0])
+    assert asked["filter:tasks:updated_at"] == ("greater", "Datetime", "2026-02-28T20:00:00.000000Z")
+    assert asked["filter:tasks:total_annotations"] == ("greater", "Number", 0)
+
+
+def test_a_moment_without_a_time_zone_is_refused(client):
+    with pytest.raises(ValueError, match="time zone"):
+        client.labelled_after(3, datetime(2026, 3, 1))
+
+
+# ---------------------------------------------------------------------- refusals that say what to do
+
+
+@pytest.mark.parametrize("call", ["create_backend", "create_webhook"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "URL resolves to a reserved network address (block: 172.16.0.0/12)",
+        "The provided URL was not allowed. URLs must use http:// or https://, and must not resolve to local or "
+        "private network addresses when SSRF protection applies.",
+    ],
+)
+def test_an_address_that_label_studio_bans_is_told_with_the_setting_that_allows_it(client, web, call, reason):
+    error = failure(call, web, answer({"detail": reason}, 403), client)
+    assert "USE_DEFAULT_BANNED_SUBNETS=false" in str(error)
+    assert reason in str(error)
+    assert (error.status, error.transient) == (403, False)
+
+
+def test_a_refusal_for_another_reason_does_not_name_the_ban(client, web):
+    error = failure("create_backend", web, answer({"detail": "You do not have permission."}, 403), client)
+    assert "BANNED" not in str(error)
+
+
+def test_a_host_that_label_studio_does_not_know_is_told_with_the_setting(client, web):
+    error = failure("create_backend", web, answer({"detail": "Can't resolve hostname kdal"}, 500), client)
+    assert "KDAL_URL" in str(error)
+
+
+# ---------------------------------------------------------------------- redirects
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed_and_the_message_says_what_to_set(client, web, other_web, call, status):
+    """A POST that is redirected becomes a GET, whose answer looks like success; the token would go along."""
+    other_web.answers = Everywhere(answer({"created": 1, "task_count": 1, "tasks": [], "total": 0}))
+    web.answers = Everywhere(Answer(status=status, headers={"Location": f"{other_web.url}/elsewhere?token=5ec4e7"}))
+    with pytest.raises(LabelStudioError, match=f"to {other_web.url}/elsewhere .*LABEL_STUDIO_URL") as caught:
+        CALLS[call](client)
+    assert caught.value.status == status
+    assert "5ec4e7" not in str(caught.value)
+    assert len(web.seen) == 1
+    assert other_web.seen == []
+
+
+@pytest.mark.parametrize(
+    ("location", "setting"),
+    [
+        ("https://ls.example.com/api/projects/3", "https://ls.example.com"),
+        ("https://ls.example.com/ls/api/projects/3/", "https://ls.example.com/ls"),
+        ("/ls/api/projects/3", "{url}/ls"),
+        ("//ls.example.com/api/projects/3", "http://ls.example.com"),
+        ("https://ls.example.com/user/login/?next=/api/projects/3", "the address at which"),
+        ("", "the address at which"),
+    ],
+)
+def test_the_setting_is_worked_out_where_the_redirect_keeps_the_path(client, web, location, setting):
+    web.answers["/api/projects/3"] = Answer(status=301, headers={"Location": location})
+    with pytest.raises(LabelStudioError) as caught:
+        client.project(3)
+    assert f"set LABEL_STUDIO_URL to {setting.format(url=web.url)}" in str(caught.value)
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://host:port/", "\u00ff://", "http://a b/"])
+def test_a_redirect_to_no_address_is_a_label_studio_error(client, web, location):
+    web.answers["/api/projects/3"] = Answer(status=301, headers={"Location": location})
+    with pytest.raises(LabelStudioError):
+        client.project(3)
+
+
+def test_a_moved_server_stays_moved_and_a_detour_may_end(client, web):
+    for status, transient in ((301, False), (308, False), (302, True), (303, True), (307, True)):
+        web.answers["/api/projects/3"] = Answer(status=status, headers={"Location": "/maintenance.html"})
+        with pytest.raises(LabelStudioError) as caught:
+            client.project(3)
+        assert caught.value.transient is transient
+
+
+def test_a_bearer_token_is_not_asked_for_through_a_redirect(web, other_web, personal):
+    web.answers["/api/token/refresh/"] = Answer(status=307, headers={"Location": f"{other_web.url}/api/token/refresh/"})
+    with pytest.raises(LabelStudioError, match=f"set LABEL_STUDIO_URL to {other_web.url}"):
+        LabelStudioClient(web.url, personal).project(3)
+    assert other_web.seen == []
+
+
+# ---------------------------------------------------------------------- what it takes
+
+
+def test_threads_share_one_client_and_one_bearer_token(web, personal):
+    bearer = token("access", 300)
+    web.answers = {"/api/token/refresh/": answer({"access": bearer}), "/api/projects/3": answer({"id": 3})}
+    client = LabelStudioClient(web.url, personal)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: client.project(3), range(64))) == [{"id": 3}] * 64
+    assert [seen.path for seen in web.seen].count("/api/token/refresh/") == 1
+
+
+def test_the_client_is_imported_without_what_takes_seconds():
+    program = "import sys, kdal.labelstudio.client; print(*sys.modules)"
+    environment = {"PYTHONPATH": PYTHONPATH, "PATH": ""}
+    shown = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    loaded = {name.partition(".")[0] for name in shown.stdout.split()}
+    assert not loaded & {"label_studio_sdk", "torch", "numpy", "sqlalchemy", "dbos", "jwt", "pandas"}
