@@ -72,7 +72,7 @@ def measure_rounds(session: requests.Session, base: str, storage: Storage, proje
         total = time.perf_counter() - began
         found.append({"round": number, "labels": 50 * number, "total": round(total, 2), "steps": row.seconds})
         print(f"round {number}: new order {total:.1f} s after the last submit; {row.seconds}")
-        while "tidy" not in storage.round(project, number).seconds:
+        while "clean up" not in storage.round(project, number).seconds:
             time.sleep(0.05)
     return found
 

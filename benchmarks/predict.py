@@ -24,15 +24,13 @@ from sklearn.datasets import load_digits, load_sample_images
 
 from kdal.policy import Policy
 from kdal.processes.child import Child, free_port
-from kdal.resources import Resources, round_key
-from kdal.rounds.scoring import Order
+from kdal.resources import Resources
 from kdal.rounds.snapshot import Snapshot
-from kdal.rounds.training import DISTILLED
+from kdal.rounds.store import DISTILLED, Order, RoundStore
 from kdal.settings import Settings
-from kdal.storage.assets import Assets
 from kdal.storage.tables import now
 from kdal_core.models import build_model
-from kdal_core.training import ModelSpec, save_checkpoint
+from kdal_core.training import ModelSpec
 
 BATCH = 64
 CLASSES = tuple("0123456789")
@@ -72,11 +70,12 @@ def serve(folder: Path, number: int, network: str, size: tuple[int, int], settin
     snapshot = Snapshot(uid, CONFIG, Policy(), size, [], [], [], None)
     resources.storage.put_project(number, uid, CONFIG, {})
     resources.storage.begin_round(number, 0, "connect")
-    snapshot.save(resources, 0)
-    Order([], 0, 0).save(resources, uid, 0)
+    store = RoundStore(resources.assets, uid, 0)
+    snapshot.save(store)
+    store.save_order(Order([], 0, 0), np.zeros(0, dtype=np.int64), np.zeros(0))
     spec = ModelSpec("classification", network, CLASSES, size)
     model = build_model(network, len(CLASSES), size)
-    Assets(settings.assets_root).write(round_key(uid, 0, f"{DISTILLED}.safetensors"), save_checkpoint(model, spec))
+    store.save_model(DISTILLED, model, spec)
     resources.storage.update_round(number, 0, state="open", opened_at=now(), version="kdal-r0")
     resources.storage.update_project(number, serving_round=0)
 

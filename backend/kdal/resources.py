@@ -35,8 +35,3 @@ class Resources:
             label_studio=label_studio,
             teachers=load_catalogue(settings.teachers),
         )
-
-
-def round_key(uid: str, number: int, name: str) -> str:
-    """Asset key of a file of a round."""
-    return f"projects/{uid}/rounds/{number:04d}/{name}"

@@ -23,7 +23,7 @@ from kdal.images.loader import ImageRef
 from kdal.labelstudio.formats import format_for
 from kdal.resources import Resources
 from kdal.rounds.snapshot import Snapshot, held_out
-from kdal.rounds.training import DISTILLED, load_model
+from kdal.rounds.store import RoundStore
 from kdal_core.simulation.words import capital
 from kdal_core.tasks import Task
 from kdal_core.training import distil, infer
@@ -61,7 +61,8 @@ def measure(shown: Example, resources: Resources, project: int, rounds: int) -> 
     row = resources.storage.project(project)
     if row is None:
         return []
-    snapshots = [Snapshot.load(resources, row.uid, number) for number in range(1, rounds + 1)]
+    stores = [RoundStore(resources.assets, row.uid, number) for number in range(1, rounds + 1)]
+    snapshots = [Snapshot.load(store) for store in stores]
     last = snapshots[-1]
     task = last.format.task()
     refs = sorted([i.ref for i in last.labelled] + last.pool, key=lambda ref: ref.task_id)
@@ -73,10 +74,7 @@ def measure(shown: Example, resources: Resources, project: int, rounds: int) -> 
     answers = [target(last.format, shown.answer(number)) for number in numbers]
     asked = {item.ref.task_id for item in last.labelled}
     torch.set_num_threads(resources.settings.torch_threads)
-    ours = [
-        infer(task, load_model(resources, row.uid, s + 1, DISTILLED)[0], images).predictions
-        for s in range(len(snapshots))
-    ]
+    ours = [infer(task, store.load_model()[0], images).predictions for store in stores]
     scores = np.zeros((shown.draws, len(snapshots), 2))
     steps = [(draw, s) for draw in range(shown.draws) for s in range(len(snapshots))]
     for draw, s in track(steps, description="Training on random labels", transient=True):

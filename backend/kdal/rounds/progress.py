@@ -6,7 +6,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -16,9 +17,25 @@ STORE_EVERY = 1.0
 """Seconds between two notes of the same step's progress in the tables."""
 
 
+def _ignore(_: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step tells while it runs; by default nobody listens."""
+
+    progress: Callable[[float], None] = _ignore
+    """Takes the share of the step that is done, 0 to 1."""
+    unusable: Callable[[dict[int, str]], None] = _ignore
+    """Takes the tasks that the round cannot use, with the reasons in words."""
+    facts: Callable[[dict[str, Any]], None] = _ignore
+    """Takes what is worth knowing before the step ends."""
+
+
 @contextmanager
-def step(storage: Storage, project: int, number: int, name: str) -> Iterator[Callable[[float], None]]:
-    """Mark a round as being in a step; yields a function that takes the share that is done, 0 to 1.
+def step(storage: Storage, project: int, number: int, name: str) -> Iterator[StepReport]:
+    """Mark a round as being in a step; what the step reports is stored.
 
     The seconds that the step took are kept when it ends well.
     """
@@ -34,7 +51,7 @@ def step(storage: Storage, project: int, number: int, name: str) -> Iterator[Cal
         file=sys.stderr if terminal else _Lines(sys.stderr),
     )
 
-    def report(share: float) -> None:
+    def progress(share: float) -> None:
         nonlocal stored
         bar.update(int(100 * share) - bar.n)
         if time.monotonic() - stored >= STORE_EVERY:
@@ -42,8 +59,12 @@ def step(storage: Storage, project: int, number: int, name: str) -> Iterator[Cal
             storage.update_round(project, number, progress=share)
 
     try:
-        yield report
-        report(1.0)
+        yield StepReport(
+            progress,
+            unusable=lambda reasons: storage.note_unusable(project, number, reasons),
+            facts=lambda facts: storage.merge_round(project, number, facts=facts),
+        )
+        progress(1.0)
     finally:
         bar.close()
     storage.merge_round(project, number, seconds={name: round(time.monotonic() - started, 3)})

@@ -8,7 +8,7 @@ from itertools import count
 import numpy as np
 
 from kdal.images.loader import ImageRef
-from kdal.resources import Resources, round_key
+from kdal.rounds.store import RoundStore
 from kdal.storage.assets import MissingAssetError
 from kdal.teachers.mixes import Mixes
 from kdal_core.errors import AssetError
@@ -37,28 +37,27 @@ class Asked:
     images: tuple[ImageRef, ...]
     mixes: Mixes
 
-    def save(self, resources: Resources, uid: str, number: int) -> None:
+    def save(self, store: RoundStore) -> None:
         """Write it to the assets of a round."""
-        resources.assets.write_arrays(round_key(uid, number, "mixes.npz"), **self.mixes.arrays())
+        store.write_arrays("mixes.npz", **self.mixes.arrays())
         value = {
             "teacher": self.teacher,
             "classes": self.classes,
             "image_size": self.image_size,
             "images": [asdict(ref) for ref in self.images],
         }
-        resources.assets.write_json(round_key(uid, number, "asked.json"), value)
+        store.write_json("asked.json", value)
 
     @classmethod
-    def load(cls, resources: Resources, uid: str, number: int) -> Asked:
+    def load(cls, store: RoundStore) -> Asked:
         """Read it from the assets of a round.
 
         Raises:
             MissingAssetError: the round has asked nobody.
             AssetError: it is damaged.
         """
-        key = round_key(uid, number, "asked.json")
-        value = resources.assets.read_json(key)
-        arrays = resources.assets.read_arrays(round_key(uid, number, "mixes.npz"))
+        value = store.read_json("asked.json")
+        arrays = store.read_arrays("mixes.npz")
         try:
             return cls(
                 teacher=value["teacher"],
@@ -68,14 +67,14 @@ class Asked:
                 mixes=Mixes.read(arrays),
             )
         except (KeyError, TypeError, IndexError) as error:
-            raise AssetError(f"{key} or its mixes are damaged: {error}") from error
+            raise AssetError(f"{store.key('asked.json')} or its mixes are damaged: {error}") from error
 
     @classmethod
-    def before(cls, resources: Resources, uid: str, number: int, teacher: str) -> Asked | None:
+    def before(cls, store: RoundStore, teacher: str) -> Asked | None:
         """What rounds before this one have asked this teacher; None when they have not."""
-        for earlier in reversed(range(number)):
+        for earlier in reversed(range(store.number)):
             try:
-                found = cls.load(resources, uid, earlier)
+                found = cls.load(store.of_round(earlier))
             except MissingAssetError:
                 continue
             if found.teacher == teacher:
@@ -102,23 +101,22 @@ class Stages:
     That it began is written down by itself: when the last of the budget is spent, its stage is still to be trained.
     """
 
-    def __init__(self, resources: Resources, uid: str, number: int) -> None:
-        self._assets, self._uid, self._number = resources.assets, uid, number
-        self._mark = round_key(uid, number, "asked/begun.json")
+    def __init__(self, store: RoundStore) -> None:
+        self._store = store
         self._files = self._read()
 
     @property
     def begun(self) -> bool:
         """Whether the round has begun to ask."""
         try:
-            self._assets.read(self._mark)
+            self._store.read("asked/begun.json")
         except MissingAssetError:
             return False
         return True
 
     def begin(self) -> None:
         """Note that the round begins to ask."""
-        self._assets.write_json(self._mark, {"begun": True})
+        self._store.write_json("asked/begun.json", {"begun": True})
 
     @property
     def files(self) -> tuple[StageFile, ...]:
@@ -128,24 +126,25 @@ class Stages:
     def add(self, mixes: Mixes, plan: tuple[int, ...]) -> None:
         """Write one down."""
         arrays = mixes.arrays() | {"plan": np.array(plan, np.int64)}
-        self._assets.write_arrays(self._key(len(self._files)), **arrays)
+        self._store.write_arrays(_stage_file(len(self._files)), **arrays)
         self._files.append(StageFile(mixes, plan))
 
     def _read(self) -> list[StageFile]:
         found: list[StageFile] = []
         for place in count():
             try:
-                arrays = self._assets.read_arrays(self._key(place))
+                arrays = self._store.read_arrays(_stage_file(place))
             except MissingAssetError:
                 return found
             try:
                 found.append(StageFile(Mixes.read(arrays), tuple(arrays["plan"].tolist())))
             except KeyError as error:
-                raise AssetError(f"{self._key(place)} is damaged, it has no {error}") from error
+                raise AssetError(f"{self._store.key(_stage_file(place))} is damaged, it has no {error}") from error
         raise AssertionError("unreachable: some file is missing")
 
-    def _key(self, place: int) -> str:
-        return round_key(self._uid, self._number, f"asked/{place:04d}.npz")
+
+def _stage_file(place: int) -> str:
+    return f"asked/{place:04d}.npz"
 
 
 def with_task_ids(mixes: Mixes, images: tuple[ImageRef, ...]) -> Mixes:

@@ -11,8 +11,10 @@ from kdal.aliases import Json
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.formats import Format, format_for
 from kdal.policy import Policy
-from kdal.resources import Resources, round_key
+from kdal.resources import Resources
+from kdal.rounds.progress import StepReport
 from kdal.rounds.query_log import Asked
+from kdal.rounds.store import RoundStore
 from kdal.storage.tables import Project
 from kdal_core.errors import AssetError, LabelFormatError
 from kdal_core.tasks import Task
@@ -62,7 +64,7 @@ class Snapshot:
         """What decides whether a model may serve; never trained on in any round."""
         return [item for item in self.labelled if item.target is not None and item.held_out]
 
-    def save(self, resources: Resources, number: int) -> None:
+    def save(self, store: RoundStore) -> None:
         """Write it to the assets."""
         task = self.format.task()
         value = {
@@ -78,16 +80,15 @@ class Snapshot:
             ],
             "pool": [asdict(ref) for ref in self.pool],
         }
-        resources.assets.write_json(round_key(self.uid, number, "snapshot.json"), value)
+        store.write_json("snapshot.json", value)
 
     @classmethod
-    def load(cls, resources: Resources, uid: str, number: int) -> Snapshot:
+    def load(cls, store: RoundStore) -> Snapshot:
         """Read it from the assets."""
-        key = round_key(uid, number, "snapshot.json")
         try:
-            return cls._read(resources.assets.read_json(key))
+            return cls._read(store.read_json("snapshot.json"))
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise AssetError(f"{key} is damaged, it is no snapshot: {error}") from error
+            raise AssetError(f"{store.key('snapshot.json')} is damaged, it is no snapshot: {error}") from error
 
     @classmethod
     def _read(cls, value: Any) -> Snapshot:
@@ -106,7 +107,7 @@ class Snapshot:
         )
 
 
-def take_snapshot(resources: Resources, project: Project, number: int) -> Snapshot:
+def take_snapshot(resources: Resources, project: Project, store: RoundStore, report: StepReport) -> Snapshot:
     """Read a project from Label Studio's API, note what cannot be used, and write the snapshot.
 
     Raises:
@@ -137,15 +138,15 @@ def take_snapshot(resources: Resources, project: Project, number: int) -> Snapsh
         uid=project.uid,
         label_config=label_config,
         policy=policy,
-        image_size=_asked_size(resources, project.uid, number, policy)
+        image_size=_asked_size(store, policy)
         or _image_size(resources, policy, task, [item.ref for item in labelled] + unlabelled),
         labelled=labelled,
         pool=[ref for ref in unlabelled if ref.task_id not in skipped],
         skipped=[ref.task_id for ref in unlabelled if ref.task_id in skipped],
         why_untrained="no labels yet" if not usable else task.trainable(usable),
     )
-    resources.storage.set_aside(project.id, number, reasons)
-    snapshot.save(resources, number)
+    report.unusable(reasons)
+    snapshot.save(store)
     return snapshot
 
 
@@ -161,9 +162,9 @@ def held_out(policy: Policy, task_id: int) -> bool:
     return int.from_bytes(digest[:8]) / 2**64 < policy.holdout
 
 
-def _asked_size(resources: Resources, uid: str, number: int, policy: Policy) -> tuple[int, int] | None:
+def _asked_size(store: RoundStore, policy: Policy) -> tuple[int, int] | None:
     """(H, W) at which the project's black-box teacher saw the images: other pixels would be other questions."""
-    asked = None if policy.black_box is None else Asked.before(resources, uid, number, policy.black_box)
+    asked = None if policy.black_box is None else Asked.before(store, policy.black_box)
     return None if asked is None else asked.image_size
 
 

@@ -137,7 +137,7 @@ def _project(storage: Storage, project: Project) -> Json:
         "counted": opened[-1].counted if opened else None,
         "budget": opened[-1].budget if opened else None,
         "teacher": _teacher(storage, project, rounds),
-        "set_aside": [{"task": row.task_id, "reason": row.reason} for row in storage.tasks_set_aside(project.id)],
+        "set_aside": [{"task": row.task_id, "reason": row.reason} for row in storage.unusable_tasks(project.id)],
         "rounds": [_round(row) for row in rounds],
     }
 

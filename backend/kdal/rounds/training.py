@@ -8,39 +8,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdal.aliases import Json, Progress
-from kdal.resources import Resources, round_key
+from kdal.aliases import Json
+from kdal.resources import Resources
+from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
+from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, DamagedModelError, RoundStore
 from kdal.storage.assets import MissingAssetError
 from kdal_core.errors import AssetError
 from kdal_core.models import Network
 from kdal_core.tasks import Task, get_task
 from kdal_core.training import (
-    ModelSpec,
     TrainConfig,
     TrioSpec,
     distil,
     infer,
-    load_checkpoint,
-    save_checkpoint,
     train_pair,
 )
-
-STUDENT, TEACHER, DISTILLED = "student", "teacher", "distilled"
-"""The trio's roles; the distilled student is the one that serves."""
-
 
 WITHOUT_LABELS = 4000
 """Images without a label at most that a round shows S-KD: it sees about as many in a short training."""
 
 
-class DamagedModelError(AssetError):
-    """A checkpoint that cannot be used."""
-
-
-def train_student_and_teacher(
-    resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress
-) -> Json:
+def train_student_and_teacher(resources: Resources, store: RoundStore, snapshot: Snapshot, report: StepReport) -> Json:
     """Train S and T on the labels; write their checkpoints.
 
     Returns:
@@ -50,30 +39,28 @@ def train_student_and_teacher(
         AssetError: not one labelled image can be read. Something is wrong with the storage or its keys, and
             the order in force is better than one made without a model.
     """
-    torch.set_num_threads(resources.settings.torch_threads)
     task, spec, config = _plan(resources, snapshot)
-    images, targets = training_set(resources, project, snapshot, number)
+    images, targets = training_set(resources, snapshot, report)
     if (reason := task.trainable(targets)) is not None:
         return {"trains": False, "why_untrained": f"of the labels whose images can be read: {reason}"}
-    pair = train_pair(task, spec, images, targets, config, progress=progress)
+    pair = train_pair(task, spec, images, targets, config, progress=report.progress)
     for role, model in ((STUDENT, pair.student), (TEACHER, pair.teacher)):
-        save_model(resources, snapshot, number, role, model, spec.model_spec(task, role))
+        store.save_model(role, model, spec.model_spec(task, role))
     return {"trained_on": len(targets), "student": spec.student, "teacher": spec.teacher}
 
 
-def train_distilled(resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress) -> Json:
+def train_distilled(resources: Resources, store: RoundStore, snapshot: Snapshot, report: StepReport) -> Json:
     """Train S-KD on the labels and on T, and on images that T alone has seen; write its checkpoint."""
-    torch.set_num_threads(resources.settings.torch_threads)
     task, spec, config = _plan(resources, snapshot)
-    images, targets = training_set(resources, project, snapshot, number)
-    teacher, _ = load_model(resources, snapshot.uid, number, TEACHER)
+    images, targets = training_set(resources, snapshot, report)
+    teacher, _ = store.load_model(TEACHER)
     others = _without_labels(resources, snapshot) if config.unlabelled else None
-    distilled = distil(task, spec, teacher, images, targets, config, unlabelled=others, progress=progress)
-    save_model(resources, snapshot, number, DISTILLED, distilled, spec.model_spec(task, DISTILLED))
+    distilled = distil(task, spec, teacher, images, targets, config, unlabelled=others, progress=report.progress)
+    store.save_model(DISTILLED, distilled, spec.model_spec(task, DISTILLED))
     return {}
 
 
-def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | None) -> Json:
+def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving: int | None) -> Json:
     """Compare the new model with the serving one on the held-out labels, which neither has seen.
 
     A model that scores worse is kept but not promoted. Without a serving model, without held-out labels, or
@@ -82,7 +69,6 @@ def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | N
     Returns:
         "promoted", the two scores under "held_out_score" and "serving_score", and how many labels decided.
     """
-    torch.set_num_threads(resources.settings.torch_threads)
     task = snapshot.format.task()
     facts: Json = {"promoted": True, "held_out": 0, "metric": task.metric_name}
     loaded = resources.images.load([item.ref for item in snapshot.held_out], snapshot.image_size)
@@ -90,12 +76,12 @@ def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | N
     if not kept:
         return facts
     targets = [snapshot.held_out[i].target for i in kept]
-    new, _ = load_model(resources, snapshot.uid, number, DISTILLED)
+    new, _ = store.load_model()
     facts |= {"held_out": len(kept), "held_out_score": _score(resources, task, new, images, targets)}
     if serving is None:
         return facts
     try:
-        old, spec = load_model(resources, snapshot.uid, serving, DISTILLED)
+        old, spec = store.of_round(serving).load_model()
     except (MissingAssetError, DamagedModelError):
         return facts  # it cannot serve any more; a store that is out of reach, though, is no reason to promote
     if spec.classes != tuple(task.classes) or spec.kind != task.kind:
@@ -108,21 +94,6 @@ def gate(resources: Resources, snapshot: Snapshot, number: int, serving: int | N
     return facts
 
 
-def load_model(resources: Resources, uid: str, number: int, role: str) -> tuple[Network, ModelSpec]:
-    """A round's model from its checkpoint.
-
-    Raises:
-        MissingAssetError: there is none.
-        DamagedModelError: there is one that cannot be used.
-        AssetError: the assets are out of reach.
-    """
-    data = resources.assets.read(_model_key(uid, number, role))
-    try:
-        return load_checkpoint(data)
-    except AssetError as error:
-        raise DamagedModelError(str(error)) from error
-
-
 def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:
     task = snapshot.format.task()
     policy = snapshot.policy
@@ -130,16 +101,16 @@ def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, Tra
 
 
 def training_set(
-    resources: Resources, project: int, snapshot: Snapshot, number: int
+    resources: Resources, snapshot: Snapshot, report: StepReport
 ) -> tuple[Sequence[torch.Tensor] | torch.Tensor, list[Any]]:
-    """Images and targets to train on; labels whose images cannot be read are set aside, with the reason.
+    """Images and targets to train on; labels whose images cannot be read are reported as unusable, with the reason.
 
     Raises:
         AssetError: there are labels, and none of their images can be read.
     """
     items: list[Labelled] = snapshot.training
     loaded = resources.images.load([item.ref for item in items], snapshot.image_size)
-    resources.storage.set_aside(project, number, {items[i].ref.task_id: why for i, why in loaded.reasons.items()})
+    report.unusable({items[i].ref.task_id: why for i, why in loaded.reasons.items()})
     if items and not loaded.kept:
         raise AssetError(f"none of the {len(items)} labelled images can be read, for example {loaded.reasons[0]}")
     return loaded.images, [items[i].target for i in loaded.kept]
@@ -160,14 +131,3 @@ def _score(
 ) -> float:
     predictions = infer(task, model, images, device=resources.settings.device).predictions
     return float(task.score(predictions, targets))
-
-
-def save_model(
-    resources: Resources, snapshot: Snapshot, number: int, role: str, model: Network, spec: ModelSpec
-) -> None:
-    """Write a model of a round as its checkpoint."""
-    resources.assets.write(_model_key(snapshot.uid, number, role), save_checkpoint(model, spec))
-
-
-def _model_key(uid: str, number: int, role: str) -> str:
-    return round_key(uid, number, f"{role}.safetensors")

@@ -27,8 +27,8 @@ from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds import workflow
 from kdal.rounds.batch import batch_window, count_labels
-from kdal.rounds.scoring import Order
 from kdal.rounds.snapshot import Snapshot
+from kdal.rounds.store import Order, RoundStore
 from kdal.storage.tables import Project, Round, now
 from kdal_core.errors import ConfigError, KdalError
 
@@ -194,9 +194,9 @@ class Worker:
         known = self._pace[project.uid].snapshots
         if number not in known:
             known.clear()
-            snapshot = Snapshot.load(self._resources, project.uid, number)
-            before = frozenset(item.ref.task_id for item in snapshot.labelled)
-            known[number] = (before, Order.load(self._resources, project.uid, number))
+            store = RoundStore(self._resources.assets, project.uid, number)
+            before = frozenset(item.ref.task_id for item in Snapshot.load(store).labelled)
+            known[number] = (before, store.order())
         return known[number]
 
     def _begin(self, rounds: workflow.Rounds, project: Project, number: int, trigger: str) -> None:

@@ -11,19 +11,20 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
-from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, SetWorkflowID, StepOptions
-from dbos._error import DBOSException
-from dbos._serialization import DBOSPortableJSON
+import torch
+from dbos import DBOS, DBOSConfig, DBOSConfiguredInstance, DBOSPortableJSONSerializer, SetWorkflowID, StepOptions
+from dbos import error as dbos_error
 
-from kdal.aliases import Json, Progress
+from kdal.aliases import Json
 from kdal.labelstudio import task_order
 from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.task_order import StaleOrderError
 from kdal.resources import Resources
-from kdal.rounds import scoring, training
+from kdal.rounds import publishing, scoring, training
 from kdal.rounds.black_box import querying, training_set
-from kdal.rounds.progress import step
+from kdal.rounds.progress import StepReport, step
 from kdal.rounds.snapshot import Snapshot, take_snapshot
+from kdal.rounds.store import RoundStore
 from kdal.settings import Settings
 from kdal.storage.tables import Project, now
 from kdal_core.errors import AssetError, KdalError, TeacherError
@@ -45,6 +46,7 @@ class Rounds(DBOSConfiguredInstance):
     def __init__(self, resources: Resources) -> None:
         super().__init__("rounds")
         self._resources = resources
+        self._snapshot_of: tuple[RoundStore, Snapshot] | None = None
 
     @DBOS.workflow(name="round", max_recovery_attempts=None)
     def run(self, project: int, number: int) -> None:
@@ -61,7 +63,7 @@ class Rounds(DBOSConfiguredInstance):
                 if facts["trains"]:
                     self._step("train S-KD", self._train_distilled, project, number)
             if facts["trains"]:
-                self._step("gate", self._gate, project, number)
+                self._step("promote", self._promote, project, number)
             with_shards = [
                 DBOS.enqueue_workflow(SHARDS, self.score, project, number, shard) for shard in range(facts["shards"])
             ]
@@ -69,8 +71,8 @@ class Rounds(DBOSConfiguredInstance):
                 handle.get_result(polling_interval_sec=0.1)
             self._step("select", self._select, project, number)
             self._step("publish", self._publish, project, number)
-            self._step("open", self._open, project, number)
-            self._step("tidy", self._tidy, project, number)
+            self._step("activate", self._activate, project, number)
+            self._step("clean up", self._clean_up, project, number)
         except Exception as error:
             # Its own step, so that a rewound round finds its failure noted anew, or not at all.
             DBOS.run_step({"name": "fail"}, self._fail, project, number, str(error))
@@ -83,8 +85,8 @@ class Rounds(DBOSConfiguredInstance):
 
     # ------------------------------------------------------------------ the steps
 
-    def _snapshot(self, project: Project, number: int, progress: Progress) -> Json:
-        snapshot = take_snapshot(self._resources, project, number)
+    def _snapshot(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        snapshot = take_snapshot(self._resources, project, store, report)
         facts = {
             "labels": len(snapshot.labelled),
             "pool": len(snapshot.pool),
@@ -94,78 +96,57 @@ class Rounds(DBOSConfiguredInstance):
         }
         if snapshot.policy.black_box is not None:
             facts["black_box"] = snapshot.policy.black_box
-        self._resources.storage.update_round(project.id, number, counted=0)
+        self._resources.storage.update_round(project.id, store.number, counted=0)
         return facts
 
-    def _ask(self, project: Project, number: int, progress: Progress) -> Json:
+    def _ask(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         try:
-            return querying.ask(self._resources, project.id, self._load(project, number), number, progress)
+            return querying.ask(self._resources, store, self._load(store), report)
         except TeacherError as error:
-            if error.charged:  # taken up every few minutes, a broken teacher would cost the whole budget
-                self._resources.storage.update_round(project.id, number, retry_at=now() + COSTLY)
+            if error.charged:  # repeated every few minutes, a broken teacher would cost the whole budget
+                self._resources.storage.update_round(project.id, store.number, retry_at=now() + COSTLY)
             raise
 
-    def _train_from_answers(self, project: Project, number: int, progress: Progress) -> Json:
-        return training_set.train_student(self._resources, project.id, self._load(project, number), number, progress)
+    def _train_from_answers(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        return training_set.train_student(self._resources, store, self._load(store), report)
 
-    def _train_student_and_teacher(self, project: Project, number: int, progress: Progress) -> Json:
-        snapshot = self._load(project, number)
-        return training.train_student_and_teacher(self._resources, project.id, snapshot, number, progress)
+    def _train_student_and_teacher(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        return training.train_student_and_teacher(self._resources, store, self._load(store), report)
 
-    def _train_distilled(self, project: Project, number: int, progress: Progress) -> Json:
-        snapshot = self._load(project, number)
-        return training.train_distilled(self._resources, project.id, snapshot, number, progress)
+    def _train_distilled(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        return training.train_distilled(self._resources, store, self._load(store), report)
 
-    def _gate(self, project: Project, number: int, progress: Progress) -> Json:
-        return training.gate(self._resources, self._load(project, number), number, project.serving_round)
+    def _promote(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        return training.promote(self._resources, store, self._load(store), project.serving_round)
 
-    def _score_shard(self, project: Project, number: int, shard: int, progress: Progress) -> Json:
-        serving = self._serving(project, number)
-        snapshot = self._load(project, number)
-        trained = self._trained(project, number)
-        scoring.score_shard(self._resources, project.id, snapshot, number, shard, trained, serving, progress)
+    def _score_shard(self, project: Project, store: RoundStore, shard: int, report: StepReport) -> Json:
+        serving, trained = self._serving(project, store.number), self._trained(project, store.number)
+        scoring.score_shard(self._resources, store, self._load(store), shard, trained, serving, report)
         return {}
 
-    def _select(self, project: Project, number: int, progress: Progress) -> Json:
-        return scoring.select(self._resources, self._load(project, number), number, self._trained(project, number))
+    def _select(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        return scoring.select(store, self._load(store), self._trained(project, store.number))
 
-    def _publish(self, project: Project, number: int, progress: Progress) -> Json:
-        client, storage = self._resources.label_studio, self._resources.storage
-        attempt = storage.round(project.id, number).attempts + 1
-        version = task_order.version_name(number, attempt)
-        # Noted before the push: if it breaks off half-way, the next one takes another name.
-        storage.update_round(project.id, number, attempts=attempt)
-        snapshot = self._load(project, number)
-        order = scoring.Order.load(self._resources, project.uid, number)
-        tasks = order.tasks
-        if attempt > 1:
-            alive = {task["id"] for task in client.tasks(project.id)}
-            tasks = [task for task in tasks if task in alive]
-        found = scoring.regions(self._resources, snapshot, number)
-        served = snapshot.policy.served
-        pushed = task_order.publish(
-            client, project.id, version, tasks[:served], order.scores, lambda task: found.get(task, []), progress
-        )
-        storage.update_round(project.id, number, version=version)
-        return {"pushed": pushed}
+    def _publish(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        return publishing.publish(self._resources, project, store, self._load(store), report)
 
-    def _open(self, project: Project, number: int, progress: Progress) -> Json:
-        storage = self._resources.storage
-        order = scoring.Order.load(self._resources, project.uid, number)
+    def _activate(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        storage, number = self._resources.storage, store.number
+        order = store.order()
         storage.update_project(project.id, serving_round=self._serving(project, number))
         storage.update_round(project.id, number, state="open", budget=order.budget, opened_at=now(), failures=0)
         # Labels made while the round was computed count for the next one: somebody has to look.
         storage.add_event(project.id, "ROUND_OPENED")
         return {}
 
-    def _tidy(self, project: Project, number: int, progress: Progress) -> Json:
-        version = self._resources.storage.round(project.id, number).version
+    def _clean_up(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        version = self._resources.storage.round(project.id, store.number).version
         try:
             if version is not None:
-                task_order.remove_old_versions(self._resources.label_studio, project.id, number, version)
+                task_order.remove_old_versions(self._resources.label_studio, project.id, store.number, version)
         except LabelStudioError as error:
             # The round is open, and that is what counts; what is left over, the next one removes.
-            log.warning("an old order could not be removed", project=project.id, round=number, error=str(error))
+            log.warning("an old order could not be removed", project=project.id, round=store.number, error=str(error))
         return {}
 
     def _fail(self, project: int, number: int, message: str) -> None:
@@ -186,8 +167,10 @@ class Rounds(DBOSConfiguredInstance):
             if row is None:
                 raise LabelStudioError(f"project {project} is not connected to kdal any more", 404)
             try:
-                with step(storage, project, number, name) as progress:
-                    facts = work(row, number, *rest, progress)
+                torch.set_num_threads(self._resources.settings.torch_threads)
+                store = RoundStore(self._resources.assets, row.uid, number)
+                with step(storage, project, number, name) as report:
+                    facts = work(row, store, *rest, report)
             except Exception as error:
                 # An error of ours says what to do; of any other, the log needs to know where it came from.
                 ours = isinstance(error, KdalError)
@@ -201,8 +184,11 @@ class Rounds(DBOSConfiguredInstance):
 
         return DBOS.run_step(RETRY | {"name": name}, body)
 
-    def _load(self, project: Project, number: int) -> Snapshot:
-        return Snapshot.load(self._resources, project.uid, number)
+    def _load(self, store: RoundStore) -> Snapshot:
+        """The round's snapshot. The last one is kept: a large project's is parsed once, not for each step and shard."""
+        if self._snapshot_of is None or self._snapshot_of[0] != store:
+            self._snapshot_of = (store, Snapshot.load(store))
+        return self._snapshot_of[1]
 
     def _trained(self, project: Project, number: int) -> bool:
         """Whether the round has models of its own; a cold start has none."""
@@ -250,7 +236,7 @@ def engine_config(settings: Settings) -> DBOSConfig:
     return DBOSConfig(
         name="kdal",
         system_database_url=settings.dbos_url,
-        serializer=DBOSPortableJSON,
+        serializer=DBOSPortableJSONSerializer(),
         executor_id=settings.worker_id,
         # One version for good: an interrupted round goes on after an upgrade, too.
         application_version="kdal-1",
@@ -275,7 +261,7 @@ def resume(project: Project, number: int) -> bool:
             if child is not None and DBOS.retrieve_workflow(child).get_status().status == "ERROR":
                 DBOS.rewind_workflow(child, queue_name=SHARDS)
         DBOS.rewind_workflow(identity, start_step=min(failed, default=1), queue_name=ROUNDS)
-    except DBOSException as error:
+    except dbos_error.DBOSException as error:
         log.info("round cannot be resumed yet", project=project.id, round=number, reason=str(error))
         return False
     return True

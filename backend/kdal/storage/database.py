@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from kdal.aliases import Json
-from kdal.storage.tables import Event, Project, Round, SetAside, TeacherAccount, now
+from kdal.storage.tables import Event, Project, Round, TeacherAccount, UnusableTask, now
 from kdal_core.errors import ConfigError
 
 OPENING = 120
@@ -108,7 +108,7 @@ class Storage:
                 return
             claim, row.claim = row.claim, None
             if claim["uid"] == uid:
-                for table in (SetAside, Round):
+                for table in (UnusableTask, Round):
                     session.execute(delete(table).where(table.project_id == project))
                 session.delete(row)
                 session.flush()
@@ -208,22 +208,22 @@ class Storage:
             row.facts = {**row.facts, **(facts or {})}
             row.seconds = {**row.seconds, **(seconds or {})}
 
-    # ------------------------------------------------------------------ tasks set aside
+    # ------------------------------------------------------------------ unusable tasks
 
-    def set_aside(self, project: int, number: int, reasons: dict[int, str]) -> None:
+    def note_unusable(self, project: int, number: int, reasons: dict[int, str]) -> None:
         """Note the tasks that a round cannot use, with their reasons."""
         with self.session() as session:
             for task, reason in reasons.items():
-                session.merge(SetAside(project_id=project, task_id=task, round=number, reason=reason))
+                session.merge(UnusableTask(project_id=project, task_id=task, round=number, reason=reason))
 
-    def tasks_set_aside(self, project: int) -> list[SetAside]:
+    def unusable_tasks(self, project: int) -> list[UnusableTask]:
         """The tasks that the newest round could not use."""
         last = self.last_round(project)
         with self.session() as session:
-            query = select(SetAside).where(
-                SetAside.project_id == project, SetAside.round == (last.number if last else 0)
+            query = select(UnusableTask).where(
+                UnusableTask.project_id == project, UnusableTask.round == (last.number if last else 0)
             )
-            return list(session.scalars(query.order_by(SetAside.task_id)))
+            return list(session.scalars(query.order_by(UnusableTask.task_id)))
 
     # ------------------------------------------------------------------ black-box teachers
 

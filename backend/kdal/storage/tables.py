@@ -1,7 +1,7 @@
 """The tables: what kdal remembers between processes.
 
 Three facts rest on constraints here rather than on code: a round exists once (primary key of project and
-number), an event that was acknowledged is on disk (the inbox row is committed first), and a task is set aside
+number), an event that was acknowledged is on disk (the inbox row is committed first), and a task is unusable
 once (primary key). Large things (orders, scores, checkpoints) are assets; rows hold their references.
 """
 
@@ -109,7 +109,7 @@ class Round(Base):
     opened_at: Mapped[datetime | None]
 
 
-class SetAside(Base):
+class UnusableTask(Base):
     """A task that the last round could not use, with the reason in words."""
 
     __tablename__ = "set_aside"

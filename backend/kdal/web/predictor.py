@@ -12,9 +12,8 @@ from kdal.aliases import Json
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.formats import Format
 from kdal.resources import Resources
-from kdal.rounds.scoring import Order
 from kdal.rounds.snapshot import Snapshot
-from kdal.rounds.training import DISTILLED, load_model
+from kdal.rounds.store import RoundStore
 from kdal.storage.tables import Project
 from kdal_core.errors import AssetError
 from kdal_core.models import Network
@@ -57,7 +56,7 @@ class ServingModels:
     def scores(self, project: Project, number: int) -> dict[int, float]:
         """Task id -> score in the order of a published round."""
         key = (project.uid, number)
-        return self._cached(self._orders, key, lambda: Order.load(self._resources, *key).scores)
+        return self._cached(self._orders, key, lambda: RoundStore(self._resources.assets, *key).order().scores)
 
     def predict(self, model: ServingModel, refs: list[ImageRef]) -> tuple[dict[int, list[Json]], dict[int, str]]:
         """Regions by position in ``refs``, and why the images at other positions could not be read."""
@@ -73,8 +72,9 @@ class ServingModels:
         return {position: model.format.result(p, size) for position, p, size in answers}, loaded.reasons
 
     def _load_model(self, uid: str, number: int) -> ServingModel:
-        network, spec = load_model(self._resources, uid, number, DISTILLED)
-        form = Snapshot.load(self._resources, uid, number).format
+        store = RoundStore(self._resources.assets, uid, number)
+        network, spec = store.load_model()
+        form = Snapshot.load(store).format
         return ServingModel(network, form.task(), form, spec.image_size)
 
     def _cached(self, cache: OrderedDict[tuple[str, int], T], key: tuple[str, int], load: Callable[[], T]) -> T:

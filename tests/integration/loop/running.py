@@ -16,8 +16,8 @@ import psutil
 
 from kdal.processes.child import Child, free_port
 from kdal.processes.embedded import EmbeddedLabelStudio
-from kdal.resources import round_key
 from kdal.rounds.status import status
+from kdal.rounds.store import RoundStore
 from kdal.settings import Settings
 from kdal.storage.assets import Assets
 from kdal.storage.database import Storage
@@ -117,12 +117,12 @@ class RunningKdal:
 
     def order(self, project: Project, number: int) -> list[int]:
         """The order that kdal computed in a round, as its manifest has it."""
-        manifest = self.assets.read_json(round_key(self.uid(project), number, "order.json"))
+        manifest = self.assets.read_json(RoundStore(self.assets, self.uid(project), number).key("order.json"))
         return list(manifest["tasks"])
 
     def snapshot(self, project: Project, number: int) -> dict[str, Any]:
         """What a round was computed from."""
-        return dict(self.assets.read_json(round_key(self.uid(project), number, "snapshot.json")))
+        return dict(self.assets.read_json(RoundStore(self.assets, self.uid(project), number).key("snapshot.json")))
 
     def wait_open(self, project: Project, number: int, timeout: float = 120) -> Round:
         """Wait until a round is open, and everything that it does after has been done."""
@@ -131,7 +131,7 @@ class RunningKdal:
                 (
                     r
                     for r in self.rounds(project)
-                    if r.number == number and r.opened_at is not None and "tidy" in r.seconds
+                    if r.number == number and r.opened_at is not None and "clean up" in r.seconds
                 ),
                 None,
             ),

@@ -15,8 +15,8 @@ import yaml
 from playwright.sync_api import Page
 
 from kdal.demo.examples.digits import Digits as DigitsExample
-from kdal.resources import round_key
 from kdal.rounds.query_log import account_of
+from kdal.rounds.store import RoundStore
 from kdal.storage.tables import Round, now
 from kdal.teachers import StoredLedger
 from tests.integration.harness import DIGITS_CONFIG, Api, Bucket, Project
@@ -133,7 +133,7 @@ def test_tasks_are_pre_annotated_before_any_label_and_peoples_labels_outrank_the
     assert (teacher.images.total(), max(teacher.images.values())) == (300, 1)
     shown = kdal.cli("status").stdout
     assert "300 of 300 queries, 3.00 EUR" in shown
-    mixes = kdal.assets.read_arrays(round_key(kdal.uid(project), 0, "mixes.npz"))
+    mixes = kdal.assets.read_arrays(RoundStore(kdal.assets, kdal.uid(project), 0).key("mixes.npz"))
     assert mixes["pairs"].shape == (180, 2)
     assert set(mixes["pairs"].flatten()) <= set(truth)
     assert np.allclose(mixes["probabilities"].sum(axis=1), 1, atol=1e-5)

@@ -12,13 +12,13 @@ import torch
 from kdal.demo.examples.blood_cells import SIZE, render
 from kdal.images.loader import ImageRef
 from kdal.policy import Policy
-from kdal.resources import round_key
 from kdal.rounds.snapshot import Labelled, Snapshot
-from kdal.rounds.training import DISTILLED, STUDENT, TEACHER, gate
+from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, RoundStore
+from kdal.rounds.training import promote
 from kdal_core.acquisition import rarity
 from kdal_core.tasks import Box, BoxTask, get_task
 from kdal_core.tasks.box import clean_box
-from kdal_core.training import ModelSpec, save_checkpoint
+from kdal_core.training import ModelSpec
 from tests.kdal.conftest import png
 from tests.kdal.rounds.steps import PROJECT, assert_refused_when_damaged, order, pre_annotations
 
@@ -69,13 +69,13 @@ def trio(resources):
         network = task.build(name, SEEN, seed=seed)
         with torch.no_grad():
             network.get_submodule("classify").bias += 4.5
-        resources.assets.write(round_key(UID, 0, f"{role}.safetensors"), save_checkpoint(network, spec))
+        RoundStore(resources.assets, UID, 0).save_model(role, network, spec)
 
 
 def test_boxes_come_out_of_a_stored_snapshot_with_every_digit(resources, make_snapshot):
     snapshot = make_snapshot(budget=3)
-    snapshot.save(resources, 0)
-    loaded = Snapshot.load(resources, UID, 0)
+    snapshot.save(RoundStore(resources.assets, UID, 0))
+    loaded = Snapshot.load(RoundStore(resources.assets, UID, 0))
     assert [item.target for item in loaded.labelled] == [item.target for item in snapshot.labelled]
 
 
@@ -97,7 +97,7 @@ def test_pictures_that_seem_to_show_rare_objects_come_first_unless_the_owner_say
 ):
     # So much that nothing else counts: the order is that of `rarity` alone, whatever a shard holds.
     ordered = order(resources, make_snapshot(rarity=1000.0, beta=0.0))
-    shards = resources.assets.read_arrays(round_key(UID, 0, "shards/00000.npz"))
+    shards = resources.assets.read_arrays(RoundStore(resources.assets, UID, 0).key("shards/00000.npz"))
     objects = BoxTask(("red", "white", "platelet")).objects(shards["predictions"])
     wanted = shards["tasks"][np.argsort(-rarity(objects), kind="stable")]
     assert ordered == wanted.tolist()
@@ -107,7 +107,7 @@ def test_pictures_that_seem_to_show_rare_objects_come_first_unless_the_owner_say
 
 def test_pictures_are_pre_annotated_with_boxes_and_measured_by_map(resources, make_snapshot, trio):
     snapshot = make_snapshot()
-    facts = gate(resources, snapshot, 0, serving=None)
+    facts = promote(resources, RoundStore(resources.assets, snapshot.uid, 0), snapshot, serving=None)
     assert (facts["metric"], facts["held_out"], facts["promoted"]) == ("mAP@.5", 4, True)
     assert 0 <= facts["held_out_score"] <= 1
     boxes = pre_annotations(resources, snapshot)

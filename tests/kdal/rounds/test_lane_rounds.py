@@ -13,17 +13,10 @@ import torch
 from kdal.demo.examples.road_scenes import render
 from kdal.images.loader import ImageRef
 from kdal.policy import Policy
-from kdal.resources import round_key
+from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
-from kdal.rounds.training import (
-    DISTILLED,
-    STUDENT,
-    TEACHER,
-    gate,
-    load_model,
-    train_distilled,
-    train_student_and_teacher,
-)
+from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, RoundStore
+from kdal.rounds.training import promote, train_distilled, train_student_and_teacher
 from kdal_core.tasks import Lane, get_task
 from kdal_core.tasks.lane import clean_lane
 from kdal_core.training import ModelSpec, save_checkpoint
@@ -71,13 +64,13 @@ def trio(resources):
         name = "mid_rows" if role == TEACHER else "tiny_rows"
         spec = ModelSpec("lanes", name, task.classes, SIZE, task.options)
         checkpoint = save_checkpoint(task.build(name, SIZE, seed=seed), spec)
-        resources.assets.write(round_key(UID, 0, f"{role}.safetensors"), checkpoint)
+        resources.assets.write(RoundStore(resources.assets, UID, 0).key(f"{role}.safetensors"), checkpoint)
 
 
 def test_lanes_come_out_of_a_stored_snapshot_with_every_digit(resources, make_snapshot):
     snapshot = make_snapshot(budget=3)
-    snapshot.save(resources, 0)
-    loaded = Snapshot.load(resources, UID, 0)
+    snapshot.save(RoundStore(resources.assets, UID, 0))
+    loaded = Snapshot.load(RoundStore(resources.assets, UID, 0))
     assert (loaded.policy, loaded.image_size, loaded.pool) == (snapshot.policy, SIZE, snapshot.pool)
     assert len(loaded.held_out) == 6
     for before, after in zip(snapshot.labelled, loaded.labelled, strict=True):
@@ -101,7 +94,7 @@ def test_every_strategy_of_a_policy_orders_a_pool_of_roads(resources, make_snaps
 
 def test_roads_are_pre_annotated_with_editable_lines_and_measured_by_lanes_found(resources, make_snapshot, trio):
     snapshot = make_snapshot()
-    facts = gate(resources, snapshot, 0, serving=None)
+    facts = promote(resources, RoundStore(resources.assets, snapshot.uid, 0), snapshot, serving=None)
     assert (facts["metric"], facts["held_out"], facts["promoted"]) == ("lane F1", 6, True)
     assert 0 <= facts["held_out_score"] <= 1
     lanes = pre_annotations(resources, snapshot)
@@ -120,8 +113,8 @@ def test_the_distilled_student_of_a_round_hears_about_the_pool_unless_the_owner_
         labelled = [Labelled(picture(i), lanes_of(i), held_out=False) for i in range(4)]
         snapshot = replace(found, labelled=labelled, pool=found.pool[:pool])
         for step in (train_student_and_teacher, train_distilled):
-            step(resources, PROJECT, snapshot, 0, lambda share: None)
-        model, _ = load_model(resources, UID, 0, DISTILLED)
+            step(resources, RoundStore(resources.assets, UID, 0), snapshot, StepReport())
+        model, _ = RoundStore(resources.assets, UID, 0).load_model()
         return torch.cat([value.flatten() for value in model.parameters()])
 
     alone = learnt(pool=0)

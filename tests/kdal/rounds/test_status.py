@@ -65,7 +65,7 @@ def test_a_running_round_shows_its_step_and_the_labels_of_the_open_one(storage):
 def test_the_status_is_plain_json(storage):
     storage.put_project(3, UID, "<View/>", {"budget": 5})
     storage.begin_round(3, 0, "connect")
-    storage.set_aside(3, 0, {1: "damaged"})
+    storage.note_unusable(3, 0, {1: "damaged"})
     report = status(storage)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
@@ -90,7 +90,7 @@ def test_brackets_in_a_message_are_shown_as_they_are(storage, text):
     storage.put_project(3, UID, "<View/>", {})
     storage.begin_round(3, 0, "connect")
     storage.update_project(3, problem=text)
-    storage.set_aside(3, 0, {1: f"task 1: {text}"})
+    storage.note_unusable(3, 0, {1: f"task 1: {text}"})
     found = shown(status(storage))
     assert found.count(text) == 2
 
@@ -98,7 +98,7 @@ def test_brackets_in_a_message_are_shown_as_they_are(storage, text):
 def test_of_many_tasks_set_aside_the_first_are_shown_and_the_rest_counted(storage):
     storage.put_project(3, UID, "<View/>", {})
     storage.begin_round(3, 0, "connect")
-    storage.set_aside(3, 0, {i: f"task {i}: damaged" for i in range(1, 26)})
+    storage.note_unusable(3, 0, {i: f"task {i}: damaged" for i in range(1, 26)})
     text = shown(status(storage))
     assert "task 10: damaged" in text
     assert "task 11: damaged" not in text

@@ -1,4 +1,4 @@
-"""Which model serves: the gate, and whose predictions the annotators see."""
+"""Which model is promoted, and whose predictions the annotators see."""
 
 import base64
 import io
@@ -11,10 +11,12 @@ from sklearn.datasets import load_digits
 
 from kdal.images.loader import ImageRef
 from kdal.policy import Policy
-from kdal.resources import round_key
 from kdal.rounds import scoring
+from kdal.rounds.progress import StepReport
+from kdal.rounds.publishing import regions
 from kdal.rounds.snapshot import Labelled, Snapshot, held_out
-from kdal.rounds.training import DISTILLED, STUDENT, TEACHER, gate
+from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, RoundStore
+from kdal.rounds.training import promote
 from kdal_core.errors import AssetError
 from kdal_core.models import build_model
 from kdal_core.tasks import Lane, LaneTask
@@ -56,49 +58,50 @@ def bad():
 
 
 def put(resources, number, data, role=DISTILLED):
-    resources.assets.write(round_key(UID, number, f"{role}.safetensors"), data)
+    resources.assets.write(RoundStore(resources.assets, UID, number).key(f"{role}.safetensors"), data)
 
 
 def test_a_model_that_scores_worse_on_held_out_labels_is_kept_but_not_promoted(resources, snapshot, good, bad):
     put(resources, 0, good)
     put(resources, 1, bad)
-    facts = gate(resources, snapshot, 1, serving=0)
+    facts = promote(resources, RoundStore(resources.assets, UID, 1), snapshot, serving=0)
     assert (facts["promoted"], facts["held_out"]) == (False, 60)
     assert facts["held_out_score"] < facts["serving_score"]
-    assert resources.assets.read(round_key(UID, 1, "distilled.safetensors")) == bad
+    assert resources.assets.read(RoundStore(resources.assets, UID, 1).key("distilled.safetensors")) == bad
 
 
 def test_a_model_that_scores_better_or_alike_is_promoted(resources, snapshot, good, bad):
     put(resources, 0, bad)
     put(resources, 1, good)
-    assert gate(resources, snapshot, 1, serving=0)["promoted"]
+    assert promote(resources, RoundStore(resources.assets, UID, 1), snapshot, serving=0)["promoted"]
     put(resources, 0, good)
-    facts = gate(resources, snapshot, 1, serving=0)
+    facts = promote(resources, RoundStore(resources.assets, UID, 1), snapshot, serving=0)
     assert facts["promoted"]
     assert facts["held_out_score"] == facts["serving_score"]
 
 
 def test_the_first_model_and_one_after_a_lost_or_damaged_model_are_promoted(resources, snapshot, bad):
     put(resources, 1, bad)
-    assert gate(resources, snapshot, 1, serving=None)["promoted"]
-    assert gate(resources, snapshot, 1, serving=0)["promoted"]
+    assert promote(resources, RoundStore(resources.assets, UID, 1), snapshot, serving=None)["promoted"]
+    assert promote(resources, RoundStore(resources.assets, UID, 1), snapshot, serving=0)["promoted"]
     put(resources, 0, b"damaged")
-    assert gate(resources, snapshot, 1, serving=0)["promoted"]
+    assert promote(resources, RoundStore(resources.assets, UID, 1), snapshot, serving=0)["promoted"]
 
 
 def test_assets_out_of_reach_promote_nothing(resources, snapshot, good, bad):
     put(resources, 1, bad)
-    folder = resources.assets.root + "/" + round_key(UID, 0, "distilled.safetensors")
+    folder = resources.assets.root + "/" + RoundStore(resources.assets, UID, 0).key("distilled.safetensors")
     Path(folder).mkdir(parents=True)  # neither missing nor readable
     with pytest.raises(AssetError):
-        gate(resources, snapshot, 1, serving=0)
+        promote(resources, RoundStore(resources.assets, UID, 1), snapshot, serving=0)
 
 
 def test_without_held_out_labels_there_is_nothing_to_compare(resources, snapshot, good, bad):
     put(resources, 0, good)
     put(resources, 1, bad)
     none = Snapshot(UID, DIGITS_CONFIG, Policy(), (8, 8), [], snapshot.pool, [], None)
-    assert gate(resources, none, 1, serving=0) == {"promoted": True, "held_out": 0, "metric": "accuracy"}
+    facts = promote(resources, RoundStore(resources.assets, UID, 1), none, serving=0)
+    assert facts == {"promoted": True, "held_out": 0, "metric": "accuracy"}
 
 
 def test_a_serving_model_that_was_trained_for_other_rows_is_compared_by_its_own(resources):
@@ -111,7 +114,7 @@ def test_a_serving_model_that_was_trained_for_other_rows_is_compared_by_its_own(
     for number, task in enumerate([LaneTask(("lane",), rows=12), LaneTask(("lane",))]):
         spec = ModelSpec("lanes", "tiny_rows", ("lane",), (8, 8), task.options)
         put(resources, number, save_checkpoint(task.build("tiny_rows", (8, 8)), spec))
-    facts = gate(resources, lanes, 1, serving=0)
+    facts = promote(resources, RoundStore(resources.assets, lanes.uid, 1), lanes, serving=0)
     assert (facts["held_out"], facts["metric"]) == (3, "lane F1")
     assert {"held_out_score", "serving_score"} <= facts.keys()
 
@@ -120,11 +123,12 @@ def test_annotators_see_the_serving_models_predictions_when_the_new_one_is_not_p
     for role in (STUDENT, TEACHER, DISTILLED):
         put(resources, 0, good, role)
         put(resources, 1, bad, role)
+    store = RoundStore(resources.assets, UID, 1)
     found = {}
     for serving in (0, 1):
-        scoring.score_shard(resources, 3, snapshot, 1, 0, True, serving, lambda share: None)
-        regions = scoring.regions(resources, snapshot, 1)
-        found[serving] = [regions[ref.task_id][0]["value"]["choices"][0] for ref in snapshot.pool]
+        scoring.score_shard(resources, store, snapshot, 0, True, serving, StepReport())
+        drawn = regions(store, snapshot, [ref.task_id for ref in snapshot.pool])
+        found[serving] = [drawn[ref.task_id][0]["value"]["choices"][0] for ref in snapshot.pool]
     truth = [str(DIGITS.target[ref.task_id]) for ref in snapshot.pool]
     right = {serving: sum(a == b for a, b in zip(choices, truth, strict=True)) for serving, choices in found.items()}
     assert right[0] > right[1] + 5
@@ -142,13 +146,14 @@ def test_the_order_does_not_depend_on_how_the_pool_was_cut_into_shards(resources
     student = save_checkpoint(build_model("small_cnn", 10, (8, 8), seed=1), SPEC)
     for role, data in ((STUDENT, student), (TEACHER, good), (DISTILLED, good)):
         put(resources, 1, data, role)
+    store = RoundStore(resources.assets, UID, 1)
     orders = []
     for size in (7, 20):
         monkeypatch.setattr(scoring, "SHARD", size)
         for shard in range(scoring.shard_count(snapshot)):
-            scoring.score_shard(resources, 3, snapshot, 1, shard, True, 1, lambda share: None)
-        scoring.select(resources, snapshot, 1, True)
-        orders.append(scoring.Order.load(resources, UID, 1).tasks)
+            scoring.score_shard(resources, store, snapshot, shard, True, 1, StepReport())
+        scoring.select(store, snapshot, True)
+        orders.append(store.order().tasks)
     assert orders[0] == orders[1]
     assert sorted(orders[0]) == [ref.task_id for ref in snapshot.pool]
     assert orders[0] != sorted(orders[0])

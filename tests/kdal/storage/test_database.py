@@ -109,7 +109,7 @@ def test_a_later_project_of_the_same_number_starts_from_nothing(storage, project
     for number in (3, 4):
         storage.begin_round(number, 0, "connect")
         storage.add_event(number, "SETUP")
-        storage.set_aside(number, 0, {1: "damaged"})
+        storage.note_unusable(number, 0, {1: "damaged"})
     storage.update_project(3, serving_round=0, connected_at=now(), problem="old")
 
     assert storage.put_project(3, "3.1900000000", CONFIG, {"budget": 5})
@@ -120,9 +120,9 @@ def test_a_later_project_of_the_same_number_starts_from_nothing(storage, project
     fresh = storage.project(3)
     assert (fresh.uid, fresh.policy) == ("3.1900000000", {"budget": 5})
     assert (fresh.serving_round, fresh.connected_at, fresh.problem) == (None, None, None)
-    assert (storage.rounds(3), storage.tasks_set_aside(3)) == ([], [])
+    assert (storage.rounds(3), storage.unusable_tasks(3)) == ([], [])
     assert len(storage.events(3)) == 1  # hints are kept: the one that led here has to be seen to
-    assert len(storage.rounds(4)) == len(storage.events(4)) == len(storage.tasks_set_aside(4)) == 1
+    assert len(storage.rounds(4)) == len(storage.events(4)) == len(storage.unusable_tasks(4)) == 1
 
 
 def test_the_same_new_project_noted_by_many_requests_at_once_is_one_project(storage):
@@ -264,17 +264,17 @@ def test_workers_that_merge_at_once_lose_nothing_of_each_other(storage, project)
 
 def test_a_task_is_set_aside_once_with_its_last_reason(storage, project):
     storage.begin_round(3, 0, "connect")
-    storage.set_aside(3, 0, {1: "missing", 2: "damaged"})
-    storage.set_aside(3, 0, {1: "too large"})
-    assert [(row.task_id, row.reason) for row in storage.tasks_set_aside(3)] == [(1, "too large"), (2, "damaged")]
+    storage.note_unusable(3, 0, {1: "missing", 2: "damaged"})
+    storage.note_unusable(3, 0, {1: "too large"})
+    assert [(row.task_id, row.reason) for row in storage.unusable_tasks(3)] == [(1, "too large"), (2, "damaged")]
 
 
 def test_tasks_set_aside_are_those_of_the_newest_round(storage, project):
     storage.begin_round(3, 0, "connect")
-    storage.set_aside(3, 0, {1: "missing", 2: "damaged"})
+    storage.note_unusable(3, 0, {1: "missing", 2: "damaged"})
     storage.begin_round(3, 1, "budget")
-    storage.set_aside(3, 1, {2: "damaged"})
-    assert [row.task_id for row in storage.tasks_set_aside(3)] == [2]
+    storage.note_unusable(3, 1, {2: "damaged"})
+    assert [row.task_id for row in storage.unusable_tasks(3)] == [2]
 
 
 # ---------------------------------------------------------------------- opening

@@ -1,11 +1,11 @@
+import numpy as np
 import pytest
 
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.connection import SECRET_HEADER
 from kdal.policy import Policy
-from kdal.resources import round_key
-from kdal.rounds.scoring import Order
 from kdal.rounds.snapshot import Snapshot
+from kdal.rounds.store import Order, RoundStore
 from kdal.storage.tables import now
 from kdal.web.app import create_app
 from tests.kdal.conftest import DIGITS_CONFIG
@@ -33,9 +33,11 @@ def connected(app):
 def serving(connected, resources, trained):
     """The project with a published round 0 and a model, as `kdal worker` leaves them: tasks 5, 3, 9, 1 in order."""
     storage = resources.storage
-    resources.assets.write(round_key(UID, 0, "distilled.safetensors"), trained.checkpoint)
-    Snapshot(UID, DIGITS_CONFIG, Policy(), (8, 8), [], [ImageRef(5, "x")], [], None).save(resources, 0)
-    Order(tasks=[5, 3, 9, 1], budget=2, selected=4).save(resources, UID, 0)
+    store = RoundStore(resources.assets, UID, 0)
+    resources.assets.write(store.key("distilled.safetensors"), trained.checkpoint)
+    Snapshot(UID, DIGITS_CONFIG, Policy(), (8, 8), [], [ImageRef(5, "x")], [], None).save(store)
+    order = Order(tasks=[5, 3, 9, 1], budget=2, selected=4)
+    store.save_order(order, np.array(order.tasks), np.zeros(4))
     storage.begin_round(3, 0, "connect")
     storage.update_round(3, 0, state="open", version="kdal-r0", opened_at=now(), budget=2, counted=1)
     storage.merge_round(3, 0, facts={"labels": 300}, seconds={"snapshot": 0.5, "select": 1.25})

@@ -4,7 +4,7 @@ import pytest
 import torch
 from label_studio_sdk.label_interface import LabelInterface
 
-from kdal.resources import round_key
+from kdal.rounds.store import RoundStore
 from kdal_core.training import load_checkpoint
 from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.web.requests import UID, error_of, predict, task
@@ -99,6 +99,6 @@ def test_a_thousand_tasks_in_one_request_get_a_thousand_results(serving, trained
 
 
 def test_assets_that_are_out_of_reach_are_a_503_not_the_callers_fault(serving, resources, trained):
-    Path(resources.assets.root, round_key(UID, 0, "distilled.safetensors")).unlink()
+    Path(resources.assets.root, RoundStore(resources.assets, UID, 0).key("distilled.safetensors")).unlink()
     response = serving.post("/predict", json={"project": UID, "tasks": [task(5, trained.files[0])]})
     assert "distilled.safetensors" in error_of(response, 503)

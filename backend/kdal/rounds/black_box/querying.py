@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
-import torch
 from torch import Tensor
 
 from kdal.aliases import Json, Progress
@@ -18,8 +17,10 @@ from kdal.distill.config import Terms
 from kdal.images.loader import ImageRef
 from kdal.policy import Policy
 from kdal.resources import Resources
+from kdal.rounds.progress import StepReport
 from kdal.rounds.query_log import Asked, Stages, account_of, with_task_ids
 from kdal.rounds.snapshot import Snapshot, held_out
+from kdal.rounds.store import RoundStore
 from kdal.teachers import open_ledger, open_teacher
 from kdal.teachers.mixes import Mixes
 from kdal_core.distillation import (
@@ -44,7 +45,7 @@ PARTS = {"select": (0.0, 0.0), "ask": (0.0, 0.3), "train": (0.3, 1.0)}
 log = structlog.get_logger()
 
 
-def ask(resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress) -> Json:
+def ask(resources: Resources, store: RoundStore, snapshot: Snapshot, report: StepReport) -> Json:
     """Ask a project's teacher as far as the budget goes and there is anything to ask; write down what was asked.
 
     Returns:
@@ -54,34 +55,35 @@ def ask(resources: Resources, project: int, snapshot: Snapshot, number: int, pro
         ConfigError: the teacher is not known any more, or does not fit the project.
         TeacherError: no usable answer; the same call later goes on from there.
     """
-    torch.set_num_threads(resources.settings.torch_threads)
     name = str(snapshot.policy.black_box)
     resources.teachers.check(snapshot.policy, snapshot.format.task())
     terms = resources.teachers.terms(name)
     teacher = open_teacher(terms.teacher, device=resources.settings.device)
-    store = open_ledger(resources.storage, account_of(snapshot.uid, name), teacher, terms.identity)
-    ledger = QueryLedger(_most(terms, snapshot.policy), terms.price, money=terms.money, store=store)
+    account = open_ledger(resources.storage, account_of(snapshot.uid, name), teacher, terms.identity)
+    ledger = QueryLedger(_most(terms, snapshot.policy), terms.price, money=terms.money, store=account)
     limits = {"query_budget": ledger.budget, "money": terms.money, "currency": terms.currency}
-    resources.storage.merge_round(project, number, facts=limits)  # at once: `kdal status` shows them beside the account
+    report.facts(limits)  # at once: `kdal status` shows them beside the account
 
-    before = Asked.before(resources, snapshot.uid, number, name)
+    before = Asked.before(store, name)
     if before is None:
         before = Asked(name, teacher.classes, snapshot.image_size, (), Mixes.none(len(teacher.classes)))
     means = _means(resources, snapshot, terms, teacher, ledger)
-    stages = Stages(resources, snapshot.uid, number)
-    pool = _pool(resources, snapshot, number, before, means)
+    stages = Stages(store)
+    pool = _pool(resources, snapshot, store.number, before, means)
     if pool is not None and (stages.begun or _worth_asking(pool, before.mixes, means)):
         stages.begin()
-        _ask_in_stages(pool, before.mixes, stages, means, progress, log.bind(project=project, round=number))
+        _ask_in_stages(
+            pool, before.mixes, stages, means, report.progress, log.bind(project=snapshot.uid, round=store.number)
+        )
     known = set(before.images)
     new = () if pool is None else tuple(ref for ref in pool.refs if ref not in known)
     mixes = Mixes.joined([before.mixes, *(file.mixes for file in stages.files)])
     asked = replace(before, images=before.images + new, mixes=mixes)
-    asked.save(resources, snapshot.uid, number)
+    asked.save(store)
     trains = bool(asked.images or snapshot.training)
     return {
         "queries": ledger.spent,
-        "unanswered": ledger.spent - store.answered(),
+        "unanswered": ledger.spent - account.answered(),
         "cost": ledger.cost,
         "asked_images": len(asked.images),
         "mixes": len(asked.mixes),

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdal.aliases import Json, Progress
+from kdal.aliases import Json
 from kdal.resources import Resources
+from kdal.rounds.progress import StepReport
 from kdal.rounds.query_log import Asked, account_of
 from kdal.rounds.snapshot import Snapshot
-from kdal.rounds.training import DISTILLED, save_model, training_set
+from kdal.rounds.store import DISTILLED, RoundStore
+from kdal.rounds.training import training_set
 from kdal.teachers import StoredLedger
 from kdal_core.distillation import SoftLabelTask, image_key, mix_images
 from kdal_core.distillation.stages import taught
@@ -38,22 +40,21 @@ class Lessons:
     real: Sequence[bool]
 
 
-def train_student(resources: Resources, project: int, snapshot: Snapshot, number: int, progress: Progress) -> Json:
+def train_student(resources: Resources, store: RoundStore, snapshot: Snapshot, report: StepReport) -> Json:
     """Train the student of a black-box teacher; write its checkpoint in the role that serves.
 
     Returns:
         What was trained, and on how many images of each kind.
     """
-    torch.set_num_threads(resources.settings.torch_threads)
     task = SoftLabelTask(snapshot.format.task().classes)
-    prepared = prepare(resources, project, snapshot, number)
+    prepared = prepare(resources, store, snapshot, report)
     spec = snapshot.policy.trio(task, snapshot.image_size)
     config = snapshot.policy.training(task, resources.settings.device)
     terms = resources.teachers.terms(str(snapshot.policy.black_box))
     manner = terms.mixes(config, snapshot.policy.seed).training
     targets, rows = taught(prepared.targets, prepared.real, manner)
-    student = train(task, spec, prepared.images, targets, config, rows=rows, progress=progress)
-    save_model(resources, snapshot, number, DISTILLED, student, spec.model_spec(task, DISTILLED))
+    student = train(task, spec, prepared.images, targets, config, rows=rows, progress=report.progress)
+    store.save_model(DISTILLED, student, spec.model_spec(task, DISTILLED))
     return {
         "student": spec.student,
         "trained_on": len(prepared.targets),
@@ -62,7 +63,7 @@ def train_student(resources: Resources, project: int, snapshot: Snapshot, number
     }
 
 
-def prepare(resources: Resources, project: int, snapshot: Snapshot, number: int) -> Lessons:
+def prepare(resources: Resources, store: RoundStore, snapshot: Snapshot, report: StepReport) -> Lessons:
     """Labels by people, answers by the teacher, and mixes; no image in two ways.
 
     What people have labelled is taught by their label alone, and a mix of two such images by the mix of the two
@@ -70,7 +71,7 @@ def prepare(resources: Resources, project: int, snapshot: Snapshot, number: int)
     whose labels are held out are not among it.
     """
     classes = snapshot.format.task().classes
-    asked = Asked.load(resources, snapshot.uid, number)
+    asked = Asked.load(store)
     held_out = {item.ref.task_id for item in snapshot.labelled if item.held_out}
     refs = [ref for ref in asked.images if ref.task_id not in held_out]
     loaded = resources.images.load(refs, asked.image_size)
@@ -79,7 +80,7 @@ def prepare(resources: Resources, project: int, snapshot: Snapshot, number: int)
     known = asked.mixes.within({task: row for row, task in enumerate(tasks)})
     mixes = mix_images(images, known.pairs, known.lambdas)
 
-    labelled, numbers = training_set(resources, project, snapshot, number)
+    labelled, numbers = training_set(resources, snapshot, report)
     certain = torch.eye(len(classes))
     labels = {item.ref.task_id: certain[item.target] for item in snapshot.training}
     by_people = [certain[number] for number in numbers]

@@ -13,11 +13,11 @@ import yaml
 
 from kdal.images.loader import ImageRef
 from kdal.policy import Policy
-from kdal.resources import round_key
 from kdal.rounds.black_box import querying, training_set
+from kdal.rounds.progress import StepReport
 from kdal.rounds.query_log import Asked, account_of
 from kdal.rounds.snapshot import Labelled, Snapshot, held_out
-from kdal.rounds.training import DISTILLED, load_model
+from kdal.rounds.store import RoundStore
 from kdal.teachers import StoredLedger
 from kdal_core.errors import ConfigError, TeacherError
 from tests.kdal.conftest import png
@@ -68,7 +68,12 @@ def snapshot(pool, labelled=(), **policy):
 
 
 def ask(resources, snapshot, number=0, progress=lambda share: None):
-    return querying.ask(resources, 5, snapshot, number, progress)
+    report = StepReport(progress, facts=lambda facts: resources.storage.merge_round(5, number, facts=facts))
+    return querying.ask(resources, store(resources, number), snapshot, report)
+
+
+def store(resources, number=0):
+    return RoundStore(resources.assets, UID, number)
 
 
 def account(resources):
@@ -93,7 +98,7 @@ def test_the_images_are_asked_about_and_then_their_mixes_until_the_budget_is_spe
 
 def test_the_mixes_and_their_soft_labels_are_kept_by_task(resources):
     ask(resources, snapshot(range(10, 30)))
-    arrays = resources.assets.read_arrays(round_key(UID, 0, "mixes.npz"))
+    arrays = resources.assets.read_arrays(RoundStore(resources.assets, UID, 0).key("mixes.npz"))
     assert {name: array.shape for name, array in arrays.items()} == {
         "pairs": (40, 2), "lambdas": (40,), "confidence": (40,), "stages": (40,), "probabilities": (40, 3),
     }  # fmt: skip
@@ -102,7 +107,7 @@ def test_the_mixes_and_their_soft_labels_are_kept_by_task(resources):
     first, second = (PIXELS[arrays["pairs"][:, i], 1, 0, 0].numpy().astype(float) for i in (0, 1))
     mixed = np.round(arrays["lambdas"] * first + (1 - arrays["lambdas"]) * second)
     assert np.allclose(arrays["probabilities"][:, 0], mixed / 256, atol=1.01 / 256)
-    asked = resources.assets.read_json(round_key(UID, 0, "asked.json"))
+    asked = resources.assets.read_json(RoundStore(resources.assets, UID, 0).key("asked.json"))
     assert asked["classes"] == ["cat", "dog", "hen"]
     assert [ref["task_id"] for ref in asked["images"]] == list(range(10, 30))
 
@@ -127,7 +132,7 @@ def test_images_whose_labels_will_be_held_out_are_not_asked_about(resources, end
     ask(resources, found)
     barred = {n for n in range(40) if held_out(found.policy, n)}
     assert 10 < len(barred) < 30
-    asked = {ref.task_id for ref in Asked.load(resources, UID, 0).images}
+    asked = {ref.task_id for ref in Asked.load(RoundStore(resources.assets, UID, 0)).images}
     assert asked == set(range(40)) - barred
 
 
@@ -136,7 +141,7 @@ def test_an_image_that_cannot_be_read_or_a_grey_one_among_colours_stops_nothing(
     grey = base64.b64encode(png(PIXELS[0, 0].numpy())).decode()
     odd = [ImageRef(50, "data:image/png;base64,AAAA"), ImageRef(51, f"data:image/png;base64,{grey}")]
     ask(resources, replace(found, pool=[*found.pool, *odd]))
-    assert [ref.task_id for ref in Asked.load(resources, UID, 0).images] == [*range(10), 51]
+    assert [ref.task_id for ref in Asked.load(RoundStore(resources.assets, UID, 0)).images] == [*range(10), 51]
 
 
 @pytest.mark.parametrize("pool", [[], [7]])
@@ -154,11 +159,11 @@ def test_with_fewer_than_two_images_nobody_is_asked(resources, endpoint, pool):
 def test_a_step_that_is_done_again_and_a_round_with_nothing_new_ask_and_train_nothing(resources, endpoint):
     found = snapshot(range(20))
     ask(resources, found)
-    first = Asked.load(resources, UID, 0)
+    first = Asked.load(RoundStore(resources.assets, UID, 0))
     steps = []
     for number in (0, 1):
         facts = ask(resources, found, number, steps.append if number else lambda share: None)
-        again = Asked.load(resources, UID, number)
+        again = Asked.load(RoundStore(resources.assets, UID, number))
         assert (facts["queries"], again.images) == (60, first.images)
         for name, array in first.mixes.arrays().items():
             assert np.array_equal(again.mixes.arrays()[name], array)
@@ -170,10 +175,10 @@ def test_a_later_round_asks_about_new_images_and_new_mixes_as_far_as_the_budget_
     ask(resources, snapshot(range(10), queries=30))
     facts = ask(resources, snapshot(range(2, 15), {0: CAT, 1: DOG}, queries=50), 1)
     assert (facts["asked_images"], facts["queries"], facts["mixes"]) == (15, 50, 35)
-    assert [ref.task_id for ref in Asked.load(resources, UID, 1).images] == list(range(15))
+    assert [ref.task_id for ref in Asked.load(RoundStore(resources.assets, UID, 1)).images] == list(range(15))
     assert account(resources) == (50, 50)
     assert len(endpoint.asked) == 50
-    mixes = Asked.load(resources, UID, 1).mixes
+    mixes = Asked.load(RoundStore(resources.assets, UID, 1)).mixes
     assert len(np.unique(np.sort(mixes.pairs), axis=0)) == 35
     assert sorted(set(mixes.stages.tolist())) == [1, 2, 3, 4]
 
@@ -205,7 +210,7 @@ def test_a_step_that_was_broken_off_comes_to_the_same_end_without_asking_twice(
     other.storage.put_project(5, UID, CONFIG, {})
     other.storage.begin_round(5, 0, "connect")
     ask(other, found)
-    broken, whole = (Asked.load(each, UID, 0) for each in (resources, other))
+    broken, whole = (Asked.load(RoundStore(each.assets, UID, 0)) for each in (resources, other))
     assert broken.images == whole.images
     for name, array in whole.mixes.arrays().items():
         assert np.array_equal(broken.mixes.arrays()[name], array)
@@ -216,7 +221,7 @@ def test_stages_that_another_budget_was_planned_for_are_kept(resources, endpoint
         ask(resources, snapshot(range(20), queries=60), progress=stop_at(0.7))  # in the second stage
     facts = ask(resources, snapshot(range(20), queries=50))
     assert facts["queries"] == len(endpoint.asked) <= 60
-    mixes = Asked.load(resources, UID, 0).mixes
+    mixes = Asked.load(RoundStore(resources.assets, UID, 0)).mixes
     assert len(mixes) == len(np.unique(mixes.pairs, axis=0)) >= 20
 
 
@@ -262,7 +267,7 @@ def taught(found, image):
 def test_without_labels_the_student_is_taught_the_teachers_answers_by_the_choices_names(resources):
     found = snapshot(range(20))
     ask(resources, found)
-    prepared = training_set.prepare(resources, 5, found, 0)
+    prepared = training_set.prepare(resources, store(resources), found, StepReport())
     assert (len(prepared.targets), prepared.by_people) == (60, 0)
     for number in range(20):
         cat = (100 + number) / 256
@@ -274,14 +279,14 @@ def test_peoples_labels_outrank_the_teacher_on_their_images_and_on_mixes_of_two_
     labels = dict.fromkeys(range(10), HEN) | {10: CAT, 40: DOG}  # 40 was never asked about
     found = snapshot(range(11, 20), labels)
     ask(resources, found, 1)
-    prepared = training_set.prepare(resources, 5, found, 1)
+    prepared = training_set.prepare(resources, store(resources, 1), found, StepReport())
     one_hot = np.eye(3)
     for number, target in labels.items():
         assert taught(prepared, PIXELS[number]) == [one_hot[target].tolist()]
     cat = 115 / 256
     assert taught(prepared, PIXELS[15]) == [pytest.approx([0.0, 1 - cat, cat], abs=1e-6)]
 
-    mixes = Asked.load(resources, UID, 1).mixes
+    mixes = Asked.load(RoundStore(resources.assets, UID, 1)).mixes
     settled = [row for row, pair in enumerate(mixes.pairs.tolist()) if set(pair) <= set(labels)]
     assert 0 < len(settled) < 40
     assert prepared.by_people == len(labels) + len(settled)
@@ -300,43 +305,43 @@ def test_held_out_labels_and_their_images_teach_nothing(resources):
     ask(resources, snapshot(range(20)))
     found = snapshot(range(10, 20), dict.fromkeys(range(10), CAT), holdout=0.5)  # the owner holds out from now on
     ask(resources, found, 1)
-    prepared = training_set.prepare(resources, 5, found, 1)
+    prepared = training_set.prepare(resources, store(resources, 1), found, StepReport())
     barred = [item.ref.task_id for item in found.held_out]
     assert 0 < len(barred) < 10
     assert [number for number in barred if taught(prepared, PIXELS[number])] == []
-    mixes = Asked.load(resources, UID, 1).mixes
+    mixes = Asked.load(RoundStore(resources.assets, UID, 1)).mixes
     within = [pair for pair in mixes.pairs.tolist() if not set(pair) & set(barred)]
     assert len(prepared.targets) == 20 - len(barred) + len(within)
 
 
 def test_an_image_that_is_gone_takes_its_mixes_with_it_and_nothing_else(resources):
     ask(resources, snapshot(range(20)))
-    key = round_key(UID, 0, "asked.json")
+    key = RoundStore(resources.assets, UID, 0).key("asked.json")
     value = resources.assets.read_json(key)
     value["images"][3]["uri"] = "data:image/png;base64,AAAA"
     resources.assets.write_json(key, value)
-    prepared = training_set.prepare(resources, 5, snapshot(range(20)), 0)
-    with_it = (Asked.load(resources, UID, 0).mixes.pairs == 3).any(axis=1).sum()
+    prepared = training_set.prepare(resources, store(resources), snapshot(range(20)), StepReport())
+    with_it = (Asked.load(RoundStore(resources.assets, UID, 0)).mixes.pairs == 3).any(axis=1).sum()
     assert len(prepared.targets) == 60 - 1 - with_it
 
 
 def test_when_every_image_is_gone_the_round_says_so_in_words(resources):
     ask(resources, snapshot(range(20)))
-    key = round_key(UID, 0, "asked.json")
+    key = RoundStore(resources.assets, UID, 0).key("asked.json")
     value = resources.assets.read_json(key)
     for image in value["images"]:
         image["uri"] = "data:image/png;base64,AAAA"
     resources.assets.write_json(key, value)
     with pytest.raises(ConfigError, match="cannot train a model"):
-        training_set.train_student(resources, 5, snapshot(range(20)), 0, lambda share: None)
+        training_set.train_student(resources, store(resources), snapshot(range(20)), StepReport())
 
 
 def test_the_student_takes_the_serving_role_with_the_choices_in_their_order(resources):
     found = snapshot(range(20), epochs=60)
     ask(resources, found)
-    facts = training_set.train_student(resources, 5, found, 0, lambda share: None)
+    facts = training_set.train_student(resources, store(resources), found, StepReport())
     assert facts == {"student": "tiny_cnn", "trained_on": 60, "taught_by_people": 0, "taught_by_teacher": 60}
-    model, spec = load_model(resources, UID, 0, DISTILLED)
+    model, spec = RoundStore(resources.assets, UID, 0).load_model()
     assert (spec.classes, spec.architecture, spec.image_size) == (CHOICES, "tiny_cnn", SIZE)
     with torch.inference_mode():
         said = model(PIXELS[:20].float() / 255).softmax(dim=1).mean(dim=0)

@@ -4,6 +4,8 @@ import pytest
 
 from kdal.labelstudio.task_order import VERSION, rank_score, version_name
 from kdal.processes.child import free_port
+from kdal.rounds.progress import StepReport
+from kdal.rounds.store import RoundStore
 from kdal.rounds.workflow import Rounds
 from kdal.storage.tables import now
 
@@ -35,6 +37,6 @@ def test_a_label_studio_that_is_away_after_the_opening_does_not_fail_the_round(o
     storage.begin_round(3, 0, "connect")
     storage.update_round(3, 0, state="open", opened_at=now(), version="kdal-r0")
     rounds = Rounds(resources)
-    assert rounds._tidy(storage.project(3), 0, lambda share: None) == {}
+    assert rounds._clean_up(storage.project(3), RoundStore(resources.assets, UID, 0), StepReport()) == {}
     rounds._fail(3, 0, "something after the opening")
     assert (storage.round(3, 0).state, storage.round(3, 0).error) == ("open", "something after the opening")
