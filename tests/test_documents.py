@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from kdal.policy import Policy
@@ -14,6 +15,7 @@ from kdal.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 VARIABLES = {
     field.validation_alias if isinstance(field.validation_alias, str) else f"KDAL_{name.upper()}"
@@ -35,12 +37,30 @@ def test_the_readme_names_variables_that_exist_and_all_that_matter_to_an_operato
     assert VARIABLES - named <= {"KDAL_WORKER_ID", "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"}
 
 
-def test_the_readme_names_files_and_make_targets_that_exist() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_name_make_targets_files_and_headings_that_exist(page: Path) -> None:
+    text = page.read_text()
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"(?:`|^    )make (\w+)", README, re.MULTILINE):
+    for target in re.findall(r"(?:`|^    )make ([a-z][\w-]*)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    for link in re.findall(r"\]\(((?!http|#)[^)]+)\)", README):
-        assert (ROOT / link).exists(), link
+    for link in re.findall(r"\]\(((?!https?://)[^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), link
+        assert not anchor or anchor in _anchors(linked), link
+
+
+def _anchors(page: Path) -> set[str]:
+    """The headings of a Markdown page as links name them: small letters, no punctuation, hyphens for spaces."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_comments_name_pages_of_the_docs_that_exist() -> None:
+    for file in [*(ROOT / "kdal_core").rglob("*.py"), *(ROOT / "backend").rglob("*.py")]:
+        for named in re.findall(r"docs/[\w/-]+\.md", file.read_text()):
+            assert (ROOT / named).exists(), f"{file}: {named}"
 
 
 def test_compose_gives_kdal_variables_that_it_reads_and_the_same_to_the_worker() -> None:
