@@ -1,6 +1,6 @@
 """Distillation: soft targets and their loss; black-box teachers, their query ledger; Active Mixup and its rivals."""
 
-from kdal_core.distillation.asking import Manner, ask, unasked
+from kdal_core.distillation.asking import Manner, RequestPolicy, ask, unasked
 from kdal_core.distillation.confidence import Student, confidence_curves, pair_confidence
 from kdal_core.distillation.ledger import Account, LedgerStore, MemoryStore, QueryLedger, image_key
 from kdal_core.distillation.mixup import MixupConfig, active_mixup, random_search
@@ -27,6 +27,7 @@ __all__ = [
     "Problem",
     "QueryLedger",
     "RecordedTeacher",
+    "RequestPolicy",
     "SoftLabel",
     "SoftLabelTask",
     "Stage",

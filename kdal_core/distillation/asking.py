@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Manner:
+class RequestPolicy:
     """How a teacher wants to be asked. A teacher may say it in an attribute `manner`; these are the defaults.
 
     Attributes:
@@ -44,12 +44,16 @@ class Manner:
         as_nonnegative("pause", self.pause)
 
 
+Manner = RequestPolicy
+"""Its name before version 0.2."""
+
+
 def ask(
     teacher: Teacher,
     images: Tensor,
     ledger: QueryLedger,
     *,
-    manner: Manner | None = None,
+    manner: RequestPolicy | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """A teacher's answers for images. Each image is asked about once in the ledger's life, however often it comes.
@@ -61,7 +65,7 @@ def ask(
         teacher: whom to ask about the images that the ledger has no answer for.
         images: uint8 (N, 3, H, W).
         ledger: budget and answers.
-        manner: how to ask; None: as the teacher says, else `Manner()`.
+        manner: how to ask; None: as the teacher says, else `RequestPolicy()`.
         progress: called with the images answered so far and N, first for those that were known.
 
     Returns:
@@ -82,7 +86,7 @@ def ask(
     ledger.check(len(missing))
     if progress is not None:
         progress(len(images) - len(missing), len(images))
-    manner = manner or getattr(teacher, "manner", None) or Manner()
+    manner = manner or getattr(teacher, "manner", None) or RequestPolicy()
     batches = [missing[start : start + manner.batch_size] for start in range(0, len(missing), manner.batch_size)]
     done = len(images) - len(missing)
     for answers in _answers(teacher, images, keys, batches, ledger, manner):
@@ -107,7 +111,7 @@ def _answers(
     keys: Sequence[str],
     batches: Sequence[Sequence[int]],
     ledger: QueryLedger,
-    manner: Manner,
+    manner: RequestPolicy,
 ) -> Iterator[Answers]:
     """Answers batch by batch, already written down. After an error nothing new is begun, and what is under way ends."""
 
@@ -134,7 +138,7 @@ def _answers(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _paid(teacher: Teacher, images: Tensor, keys: Sequence[str], ledger: QueryLedger, manner: Manner) -> Answers:
+def _paid(teacher: Teacher, images: Tensor, keys: Sequence[str], ledger: QueryLedger, manner: RequestPolicy) -> Answers:
     """One batch: set aside, asked, checked, written down; again if that is worth it."""
     for attempt in range(1, manner.attempts + 1):
         ledger.spend(len(images))

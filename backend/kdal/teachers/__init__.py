@@ -8,7 +8,7 @@ from kdal.teachers.config import (
     MLBackendTeacherSettings,
     RecordedTeacherSettings,
     TeacherSettings,
-    WireSettings,
+    TransportSettings,
     parse_teacher,
 )
 from kdal.teachers.endpoints import HttpTeacher, MLBackendTeacher
@@ -41,7 +41,7 @@ def classes_of(settings: TeacherSettings) -> tuple[str, ...]:
         ConfigError: the checkpoint is no classifier.
         AssetError: a file is missing or damaged.
     """
-    return settings.classes if isinstance(settings, WireSettings) else open_teacher(settings, device="cpu").classes
+    return settings.classes if isinstance(settings, TransportSettings) else open_teacher(settings, device="cpu").classes
 
 
 def _checkpoint(settings: CheckpointTeacherSettings, device: str) -> Teacher:

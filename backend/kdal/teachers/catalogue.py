@@ -12,16 +12,16 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from kdal.distill.config import Terms, read_yaml
 from kdal.policy import Policy
 from kdal.teachers import classes_of
 from kdal.teachers.config import problems
+from kdal.teachers.terms import TeacherBudget, read_yaml
 from kdal_core.errors import ConfigError, KdalError
 from kdal_core.models import check_model
 from kdal_core.tasks import Task
 
 Name = Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
-FILE: TypeAdapter[dict[str, Terms]] = TypeAdapter(dict[Name, Terms])
+FILE: TypeAdapter[dict[str, TeacherBudget]] = TypeAdapter(dict[Name, TeacherBudget])
 
 
 class Catalogue:
@@ -34,12 +34,12 @@ class Catalogue:
         ConfigError, AssetError: a teacher's file is missing or no teacher's.
     """
 
-    def __init__(self, terms: Mapping[str, Terms]) -> None:
+    def __init__(self, terms: Mapping[str, TeacherBudget]) -> None:
         self._terms = dict(terms)
         # Now rather than at each /setup, which Label Studio sends often and waits for.
         self._classes = {name: classes_of(offered.teacher) for name, offered in terms.items()}
 
-    def terms(self, name: str) -> Terms:
+    def terms(self, name: str) -> TeacherBudget:
         """The teacher of this name.
 
         Raises:

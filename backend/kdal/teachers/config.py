@@ -57,7 +57,7 @@ class AuthSettings(Part):
         return value
 
 
-class WireSettings(Part):
+class TransportSettings(Part):
     """What all teachers behind an address have in common."""
 
     url: str
@@ -108,7 +108,7 @@ class WireSettings(Part):
         return value
 
     @model_validator(mode="after")
-    def _names_lead_to_classes(self) -> WireSettings:
+    def _names_lead_to_classes(self) -> TransportSettings:
         if wrong := sorted(set(self.names.values()) - set(self.classes)):
             raise ValueError(f"names leads to {', '.join(wrong)}, which no class is called")
         return self
@@ -202,7 +202,7 @@ class ResponseSettings(Part):
         return value
 
 
-class HttpTeacherSettings(WireSettings):
+class HttpTeacherSettings(TransportSettings):
     """Any HTTP endpoint that classifies images."""
 
     kind: Literal["http"]
@@ -221,7 +221,7 @@ class HttpTeacherSettings(WireSettings):
         return self
 
 
-class MLBackendTeacherSettings(WireSettings):
+class MLBackendTeacherSettings(TransportSettings):
     """Another Label Studio ML backend, asked as Label Studio asks it."""
 
     kind: Literal["ml_backend"]

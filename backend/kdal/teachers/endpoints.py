@@ -13,8 +13,8 @@ from torch import Tensor
 from kdal.teachers.config import HttpTeacherSettings, MLBackendTeacherSettings, MultipartRequest, RawRequest
 from kdal.teachers.encoding import data_address, encoded, filled, media_type
 from kdal.teachers.responses import Columns, Row, read_answer, read_ml_backend
-from kdal.teachers.transport import Wire
-from kdal_core.distillation import Manner
+from kdal.teachers.transport import Transport
+from kdal_core.distillation import RequestPolicy
 from kdal_core.distillation.teacher import check_images
 from kdal_core.errors import TeacherError
 
@@ -23,9 +23,9 @@ class HttpTeacher:
     """Any HTTP endpoint, by its settings' templates. Safe to ask from several threads."""
 
     def __init__(self, settings: HttpTeacherSettings) -> None:
-        self._settings, self._wire = settings, Wire(settings)
+        self._settings, self._transport = settings, Transport(settings)
         self._columns = Columns(settings.classes, settings.names)
-        self.manner = _manner(settings)
+        self.manner = _request_policy(settings)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ class HttpTeacher:
     def query(self, images: Tensor) -> Tensor:
         """uint8 (N, 3, H, W) -> probabilities (N, C) float32; one request."""
         files = [encoded(image, self._settings.picture) for image in check_images(images)]
-        body = self._wire.post(self._settings.url, len(files), _key(files), **self._body(files))
+        body = self._transport.post(self._settings.url, len(files), _key(files), **self._body(files))
         return _tensor(read_answer(body, len(files), self._settings.response, self._columns))
 
     def _body(self, files: Sequence[bytes]) -> dict[str, Any]:
@@ -53,10 +53,10 @@ class MLBackendTeacher:
     """Another Label Studio ML backend. Images travel inside the tasks, as data: addresses."""
 
     def __init__(self, settings: MLBackendTeacherSettings) -> None:
-        self._settings, self._wire = settings, Wire(settings)
+        self._settings, self._transport = settings, Transport(settings)
         self._columns = Columns(settings.classes, settings.names)
         self._label_config = settings.label_config or _label_config(settings)
-        self.manner = _manner(settings)
+        self.manner = _request_policy(settings)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -76,12 +76,12 @@ class MLBackendTeacher:
             "label_config": self._label_config,
             "params": {"context": None},
         }
-        body = self._wire.post(f"{self._settings.url}/predict", len(files), _key(files), json=asked)
+        body = self._transport.post(f"{self._settings.url}/predict", len(files), _key(files), json=asked)
         return _tensor(read_ml_backend(body, len(files), self._settings, self._columns))
 
 
-def _manner(settings: HttpTeacherSettings | MLBackendTeacherSettings) -> Manner:
-    return Manner(
+def _request_policy(settings: HttpTeacherSettings | MLBackendTeacherSettings) -> RequestPolicy:
+    return RequestPolicy(
         batch_size=settings.batch_size,
         workers=settings.workers,
         attempts=settings.paid_attempts,

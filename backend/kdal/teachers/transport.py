@@ -16,7 +16,7 @@ import urllib3
 from requests.auth import HTTPBasicAuth
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from kdal.teachers.config import WireSettings
+from kdal.teachers.config import TransportSettings
 from kdal_core.errors import TeacherError
 
 CONNECT = 10.0  # seconds until a connection must stand
@@ -39,7 +39,7 @@ class NoAnswerError(TeacherError):
         self.after = after
 
 
-class Pace:
+class RateLimiter:
     """Never more than so many images a second, and nothing while the teacher asked to be left alone; for all threads.
 
     Args:
@@ -63,7 +63,7 @@ class Pace:
             self._free = max(self._free, time.monotonic() + seconds)
 
 
-class Wire:
+class Transport:
     """Sends requests to one teacher, from any number of threads.
 
     Args:
@@ -73,10 +73,10 @@ class Wire:
         ConfigError: the secret's environment variable is not set.
     """
 
-    def __init__(self, settings: WireSettings) -> None:
+    def __init__(self, settings: TransportSettings) -> None:
         self._settings = settings
         self._secret = None if settings.auth is None else settings.auth.secret()
-        self._pace = Pace(settings.images_per_second)
+        self._limiter = RateLimiter(settings.images_per_second)
         self._threads = threading.local()
 
     def post(self, url: str, images: int, key: str, **body: Any) -> Any:
@@ -114,7 +114,7 @@ class Wire:
 
     def _once(self, url: str, images: int, headers: Mapping[str, str], body: Mapping[str, Any]) -> Any:
         """One attempt."""
-        self._pace.wait(images)
+        self._limiter.wait(images)
         deadline = time.monotonic() + self._settings.timeout
         timeout = (min(CONNECT, self._settings.timeout), self._settings.timeout)
         try:
@@ -143,7 +143,7 @@ class Wire:
                 why = f"asks to be left alone for {after:,.0f} s (status {status}): run again then"
                 raise self._failure(why, charged=False, again=False)
             if after is not None:
-                self._pace.hold(after)  # it means all of us, not only this thread
+                self._limiter.hold(after)  # it means all of us, not only this thread
             raise self._failure(f"refuses, status {status}: {said}", charged=False, after=after)
         if status in FAILED:
             raise self._failure(f"failed, status {status}: {said}")

@@ -13,7 +13,7 @@ from torch import nn
 
 from kdal.storage.database import Storage
 from kdal.teachers.ledger import open_ledger
-from kdal_core.distillation import Account, Manner, QueryLedger, TorchTeacher, ask, unasked
+from kdal_core.distillation import Account, QueryLedger, RequestPolicy, TorchTeacher, ask, unasked
 from kdal_core.errors import BudgetExceeded, ConfigError
 from tests.paths import PYTHONPATH
 
@@ -23,7 +23,7 @@ ASKER = """
 import os, sys, time, torch
 from kdal.storage.database import Storage
 from kdal.teachers.ledger import open_ledger
-from kdal_core.distillation import Manner, QueryLedger, ask
+from kdal_core.distillation import RequestPolicy, QueryLedger, ask
 from kdal_core.errors import BudgetExceeded
 
 url, start, count, budget, workers, seconds = sys.argv[1], *map(int, sys.argv[2:6]), float(sys.argv[6])
@@ -45,7 +45,7 @@ ledger = QueryLedger(budget, store=open_ledger(Storage(url), "a", teacher, "test
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    answers = ask(teacher, images, ledger, manner=Manner(batch_size=4, workers=workers))
+    answers = ask(teacher, images, ledger, manner=RequestPolicy(batch_size=4, workers=workers))
     print("right" if (answers[:, 0] * 256 == images[:, 0, 0, 0]).all() else "wrong")
 except BudgetExceeded:
     print("refused")
@@ -237,4 +237,4 @@ def test_a_run_killed_in_mid_query_is_refused_where_its_lost_images_would_exceed
     store = open_ledger(storage, "a", TEACHER, "test")
     assert (store.account().images, store.answered()) == (4, 0)
     with pytest.raises(BudgetExceeded, match="4 of 8 images"):
-        ask(TEACHER, pictures(8), QueryLedger(8, store=store), manner=Manner(batch_size=4))
+        ask(TEACHER, pictures(8), QueryLedger(8, store=store), manner=RequestPolicy(batch_size=4))

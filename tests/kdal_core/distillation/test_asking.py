@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdal_core.distillation import Manner, QueryLedger, ask, image_key, unasked
+from kdal_core.distillation import QueryLedger, RequestPolicy, ask, image_key, unasked
 from kdal_core.errors import BudgetExceeded, TeacherError
 from kdal_core.validation import InvalidInput
 
@@ -88,14 +88,14 @@ def test_images_of_the_same_pixels_in_another_shape_are_other_images():
 @pytest.mark.parametrize("workers", [1, 3])
 def test_batches_are_of_the_size_asked_for_and_so_many_at_once(workers):
     teacher = Counting(seconds=0.02)
-    ask(teacher, pictures(20), QueryLedger(20), manner=Manner(batch_size=3, workers=workers))
+    ask(teacher, pictures(20), QueryLedger(20), manner=RequestPolicy(batch_size=3, workers=workers))
     assert sorted(len(batch) for batch in teacher.asked) == [2, 3, 3, 3, 3, 3, 3]
     assert teacher.most_at_once == workers
 
 
 def test_a_teacher_may_say_how_it_wants_to_be_asked():
     teacher = Counting()
-    teacher.manner = Manner(batch_size=4)
+    teacher.manner = RequestPolicy(batch_size=4)
     ask(teacher, pictures(8), QueryLedger(8))
     assert [len(batch) for batch in teacher.asked] == [4, 4]
 
@@ -160,9 +160,9 @@ def test_threads_that_spend_at_once_never_exceed_the_budget():
 def test_a_failure_keeps_the_answers_before_it_and_the_next_call_goes_on_behind_them():
     teacher, ledger = Counting(fails={2: TeacherError("down")}), QueryLedger(100)
     with pytest.raises(TeacherError, match="down"):
-        ask(teacher, pictures(12), ledger, manner=Manner(batch_size=3))
+        ask(teacher, pictures(12), ledger, manner=RequestPolicy(batch_size=3))
     assert unasked(pictures(12), ledger) == 6
-    ask(teacher, pictures(12), ledger, manner=Manner(batch_size=3))
+    ask(teacher, pictures(12), ledger, manner=RequestPolicy(batch_size=3))
     assert [len(batch) for batch in teacher.asked] == [3, 3, 3, 3, 3]
     assert (
         ledger.spent == teacher.images == 15
@@ -172,14 +172,14 @@ def test_a_failure_keeps_the_answers_before_it_and_the_next_call_goes_on_behind_
 def test_images_that_certainly_never_reached_the_teacher_do_not_count():
     teacher, ledger = Counting(fails={1: TeacherError("refused", charged=False)}), QueryLedger(100)
     with pytest.raises(TeacherError):
-        ask(teacher, pictures(6), ledger, manner=Manner(batch_size=3))
+        ask(teacher, pictures(6), ledger, manner=RequestPolicy(batch_size=3))
     assert ledger.spent == 3
 
 
 def test_a_query_worth_repeating_is_repeated_and_paid_for_each_time():
     fails = {0: TeacherError("cut off", worth_repeating=True), 1: TeacherError("cut off", worth_repeating=True)}
     teacher, ledger = Counting(fails=fails), QueryLedger(100)
-    ask(teacher, pictures(5), ledger, manner=Manner(attempts=3))
+    ask(teacher, pictures(5), ledger, manner=RequestPolicy(attempts=3))
     assert ledger.spent == teacher.images == 15
 
 
@@ -187,7 +187,7 @@ def test_repetitions_are_bounded():
     fails = {number: TeacherError("cut off", worth_repeating=True) for number in range(10)}
     teacher, ledger = Counting(fails=fails), QueryLedger(100)
     with pytest.raises(TeacherError, match="cut off"):
-        ask(teacher, pictures(5), ledger, manner=Manner(attempts=3))
+        ask(teacher, pictures(5), ledger, manner=RequestPolicy(attempts=3))
     assert len(teacher.asked) == 3
 
 
@@ -195,7 +195,7 @@ def test_repetitions_stop_at_the_budget():
     fails = {number: TeacherError("cut off", worth_repeating=True) for number in range(10)}
     teacher, ledger = Counting(fails=fails), QueryLedger(12)
     with pytest.raises(BudgetExceeded):
-        ask(teacher, pictures(5), ledger, manner=Manner(attempts=10))
+        ask(teacher, pictures(5), ledger, manner=RequestPolicy(attempts=10))
     assert ledger.spent == teacher.images == 10
 
 
@@ -209,7 +209,7 @@ def test_an_interruption_in_mid_query_leaves_its_images_counted():
 def test_of_batches_under_way_when_one_fails_the_others_are_kept_and_no_more_begun():
     teacher, ledger = Counting(fails={0: TeacherError("down")}, seconds=0.05), QueryLedger(1000)
     with pytest.raises(TeacherError):
-        ask(teacher, pictures(200), ledger, manner=Manner(batch_size=2, workers=3))
+        ask(teacher, pictures(200), ledger, manner=RequestPolicy(batch_size=2, workers=3))
     assert teacher.images < 40
     assert unasked(pictures(200), ledger) == 200 - (teacher.images - 2)
     assert ledger.spent == teacher.images
@@ -220,7 +220,7 @@ def test_a_teacher_that_fails_at_every_query_is_asked_once_by_each_thread_at_mos
     teacher = Counting(fails={number: TeacherError("The teacher is broken.") for number in range(200)})
     ledger = QueryLedger(400)
     with pytest.raises(TeacherError, match="broken"):
-        ask(teacher, pictures(200), ledger, manner=Manner(batch_size=1, workers=3))
+        ask(teacher, pictures(200), ledger, manner=RequestPolicy(batch_size=1, workers=3))
     assert ledger.spent <= 3
 
 
@@ -232,7 +232,7 @@ def test_an_answer_that_is_refused_is_paid_for_but_not_kept():
 
     teacher, ledger = Wrong(), QueryLedger(100)
     with pytest.raises(TeacherError, match="logits"):
-        ask(teacher, pictures(5), ledger, manner=Manner(attempts=3))
+        ask(teacher, pictures(5), ledger, manner=RequestPolicy(attempts=3))
     assert (teacher.images, ledger.spent, unasked(pictures(5), ledger)) == (5, 5, 5)
 
 
@@ -253,7 +253,7 @@ def test_a_ledger_of_another_teacher_is_refused():
 def test_progress_begins_with_what_was_known_and_ends_with_all():
     ledger, seen = QueryLedger(100), []
     ask(Counting(), pictures(4), ledger)
-    ask(Counting(), pictures(10), ledger, manner=Manner(batch_size=3), progress=lambda *at: seen.append(at))
+    ask(Counting(), pictures(10), ledger, manner=RequestPolicy(batch_size=3), progress=lambda *at: seen.append(at))
     assert seen == [(4, 10), (7, 10), (10, 10)]
 
 

@@ -13,7 +13,6 @@ import structlog
 from torch import Tensor
 
 from kdal.aliases import Json, Progress
-from kdal.distill.config import Terms
 from kdal.images.loader import ImageRef
 from kdal.policy import Policy
 from kdal.resources import Resources
@@ -23,6 +22,7 @@ from kdal.rounds.snapshot import Snapshot, held_out
 from kdal.rounds.store import RoundStore
 from kdal.teachers import open_ledger, open_teacher
 from kdal.teachers.mixes import Mixes
+from kdal.teachers.terms import TeacherBudget
 from kdal_core.distillation import (
     MixupConfig,
     MixupSelection,
@@ -108,7 +108,9 @@ class _Means:
         return self.ledger.spent + self.ledger.left
 
 
-def _means(resources: Resources, snapshot: Snapshot, terms: Terms, teacher: Teacher, ledger: QueryLedger) -> _Means:
+def _means(
+    resources: Resources, snapshot: Snapshot, terms: TeacherBudget, teacher: Teacher, ledger: QueryLedger
+) -> _Means:
     policy, task = snapshot.policy, SoftLabelTask(teacher.classes)
     train = policy.training(task, resources.settings.device)
     # Whoever uploads decides what a project's images are: one grey image among colours is no reason to stop a round.
@@ -209,6 +211,6 @@ def _still_answered(mixes: MixupSelection, images: Tensor, ledger: QueryLedger) 
     return MixupSelection(mixes.pairs[kept], mixes.lambdas[kept], mixes.confidence[kept])
 
 
-def _most(terms: Terms, policy: Policy) -> int:
+def _most(terms: TeacherBudget, policy: Policy) -> int:
     """Images that the owner and the server both allow."""
     return terms.budget if policy.queries is None else min(terms.budget, policy.queries)
