@@ -1,7 +1,10 @@
 """Acquisition: from the trio's disagreement and the pool's neighbourhoods to an order of the pool."""
 
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
 from kdal_core.acquisition.cold_start import cold_start
-from kdal_core.acquisition.first_look import cold_start_features
 from kdal_core.acquisition.gaps import (
     box_gap,
     class_gap,
@@ -15,6 +18,11 @@ from kdal_core.acquisition.greedy import MODES, Selection, greedy_select
 from kdal_core.acquisition.neighbors import Neighbors, nearest_neighbors, neighbor_search, reverse_neighbor_counts
 from kdal_core.acquisition.rarity import rarity
 from kdal_core.acquisition.strategies import PoolScores, Strategy, strategy, strategy_names
+
+if TYPE_CHECKING:
+    from kdal_core.acquisition.first_look import cold_start_features
+else:  # it imports torch and scikit-learn, which takes seconds
+    __getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"first_look": ["cold_start_features"]})
 
 __all__ = [
     "MODES",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kdal_core.metrics import box_gap, class_gap, lane_distance, lane_gap
-from kdal_core.tasks import Task
 from kdal_core.validation import InvalidInput, as_nonnegative, as_vector
+
+if TYPE_CHECKING:
+    from kdal_core.tasks import Task
 
 __all__ = [
     "box_gap",

@@ -9,9 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kdal_core.acquisition import blocked, inverted_file
 from kdal_core.acquisition.exhaustive import Points, exhaustive_neighbors
-from kdal_core.training.config import resolve_device
 from kdal_core.validation import InvalidInput, as_count, as_matrix, as_neighbors
 
 LARGEST = 1e100  # squares of larger numbers leave float64
@@ -77,6 +75,10 @@ def neighbor_search(
     O(N^1.5 D), see `inverted_file`. Source of the latter: Jégou et al., Product quantization for nearest
     neighbor search, 2011, section 4; Johnson et al., Billion-scale similarity search with GPUs, 2019.
     """
+    # These import torch, which takes seconds: not before somebody searches.
+    from kdal_core.acquisition import blocked, inverted_file
+    from kdal_core.training.config import resolve_device
+
     points = _as_points(features)
     size = len(points)
     k = as_count("k", k, low=0, high=max(size - 1, 0))

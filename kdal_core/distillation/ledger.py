@@ -13,14 +13,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from kdal_core.errors import BudgetExceeded
 from kdal_core.validation import InvalidInput, as_count, as_nonnegative
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NANO = 10**9
 """Money is counted in whole billionths of its unit: sums of prices are exact."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from kdal_core.validation import InvalidInput, as_floats
@@ -33,7 +32,8 @@ def accuracy(predictions: ArrayLike, targets: ArrayLike) -> float:
         )
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise InvalidInput(f"targets must be class numbers from 0 to {scores.shape[1] - 1}.")
-    from torchmetrics.functional.classification import multiclass_accuracy  # seconds to import, rarely needed
+    import torch  # seconds to import, rarely needed
+    from torchmetrics.functional.classification import multiclass_accuracy
 
     chosen = torch.from_numpy(scores.argmax(axis=1))
     value = multiclass_accuracy(

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # whose submodules load when they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import solve_banded
-from scipy.optimize import linear_sum_assignment
 
 from kdal_core.metrics.thick_lines import FARTHEST, Ints, Spans, cover, merge, ragged
 from kdal_core.validation import InvalidInput, as_count, as_floats, as_matrix, as_nonnegative
@@ -72,7 +71,7 @@ def culane(
     if threshold > 1:
         raise InvalidInput(f"iou_threshold must lie from 0 to 1, not {threshold}.")
     overlap = lane_ious(pred, gt, image_size, width)
-    hits = int((overlap[linear_sum_assignment(overlap, maximize=True)] > threshold).sum())
+    hits = int((overlap[scipy.optimize.linear_sum_assignment(overlap, maximize=True)] > threshold).sum())
     return hits, len(pred) - hits, len(gt) - hits
 
 
@@ -175,7 +174,7 @@ def _curves(vertices: NDArray[np.float32], owners: Ints) -> tuple[NDArray[np.flo
     slope, before = step / chord, np.roll(chord, 1)
     bands = [np.where(inner, chord, 0.0), np.where(inner, 2 * (before + chord), 1.0), np.where(inner, before, 0.0)]
     turn = np.where(inner, 6 * (slope - np.roll(slope, 1, axis=0)), 0.0)
-    bent = solve_banded((1, 1), np.hstack([np.roll(bands[0], 1), bands[1], np.roll(bands[2], -1)]).T, turn)
+    bent = scipy.linalg.solve_banded((1, 1), np.hstack([np.roll(bands[0], 1), bands[1], np.roll(bands[2], -1)]).T, turn)
     after = np.roll(bent, -1, axis=0)
     linear = np.where(joined, slope - chord * (2 * bent + after) / 6, 0.0)
     cubic = np.where(joined, (after - bent) / (6 * chord), 0.0)

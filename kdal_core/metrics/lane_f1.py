@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # whose submodules load when they are used
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from kdal_core.metrics.tusimple import MATCHED, PIXELS
 from kdal_core.validation import InvalidInput
@@ -56,7 +56,7 @@ def lane_matches(pred: Floats, gt: Floats, aspect: float = 9 / 16) -> tuple[int,
     neither = np.isnan(labels) & np.isnan(found)
     matched = (near | neither).mean(axis=2) >= MATCHED  # (G, P)
     matched &= 2 * near.sum(axis=2) > np.isfinite(labels).sum(axis=2)
-    tp = int(matched[linear_sum_assignment(matched, maximize=True)].sum())
+    tp = int(matched[scipy.optimize.linear_sum_assignment(matched, maximize=True)].sum())
     return tp, len(pred) - tp, len(gt) - tp
 
 

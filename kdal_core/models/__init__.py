@@ -1,19 +1,5 @@
 """The networks, by name: small ones of our own for small images, torchvision's for the rest; and two wrappers."""
 
-from kdal_core.models.dropout import DropoutNet
-from kdal_core.models.loss_head import LossHeadNet
-from kdal_core.models.network import Network, StagedNetwork, parameter_count
-from kdal_core.models.registry import build_model, check_model, check_pair, default_pair, model_names
+import lazy_loader
 
-__all__ = [
-    "DropoutNet",
-    "LossHeadNet",
-    "Network",
-    "StagedNetwork",
-    "build_model",
-    "check_model",
-    "check_pair",
-    "default_pair",
-    "model_names",
-    "parameter_count",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

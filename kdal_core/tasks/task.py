@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from kdal_core.models import Network
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from kdal_core.models import Network
 
 FirstLook = Literal["thumbnails", "even_thumbnails", "colours"]
 """By what images are alike before there is a model: `kdal_core.acquisition.cold_start_features`."""

@@ -11,7 +11,7 @@ from kdal_core.acquisition.greedy import Selection
 from kdal_core.acquisition.neighbors import nearest_neighbors
 from kdal_core.acquisition.strategies.bald import mutual_information
 from kdal_core.acquisition.strategies.entropy import shannon_entropy
-from kdal_core.acquisition.strategies.protocol import BLOCK, PoolScores
+from kdal_core.acquisition.strategies.protocol import BLOCK, PoolScores, Strategy
 from kdal_core.acquisition.strategies.ranking import ranked, settled
 from kdal_core.validation import as_count
 
@@ -47,6 +47,9 @@ def acd(pool: PoolScores, *, k: int = 10, window: int = 4) -> Selection:
     else:
         parts = _among_images(pool, k)
     return ranked(settled(np.concatenate([np.zeros(0), *parts])))
+
+
+STRATEGY = Strategy("acd", acd, frozenset({"probabilities", "features"}))
 
 
 def _of_maps(probabilities: NDArray[np.float64], window: int) -> NDArray[np.float64]:

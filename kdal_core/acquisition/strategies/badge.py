@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kdal_core.acquisition.greedy import Selection
 from kdal_core.acquisition.strategies.points import grid_points, grid_step, squared_lengths
-from kdal_core.acquisition.strategies.protocol import PROBABILITY_DIGITS, PoolScores
+from kdal_core.acquisition.strategies.protocol import PROBABILITY_DIGITS, PoolScores, Strategy
 from kdal_core.acquisition.strategies.ranking import followed_by
 
 REDUCED = 256
@@ -46,6 +46,9 @@ def badge(pool: PoolScores) -> Selection:
     picks, gains, distance = seeds(residual, points.pool, pool.picks, pool.generator())
     scale = (points.step / one) ** 2
     return followed_by(picks, gains * scale, distance * scale)
+
+
+STRATEGY = Strategy("badge", badge, frozenset({"probabilities", "features"}))
 
 
 def residuals(pool: PoolScores) -> tuple[NDArray[np.float64], float]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kdal_core.acquisition.greedy import Selection
 from kdal_core.acquisition.strategies.entropy import shannon_entropy
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.protocol import PoolScores, Strategy
 from kdal_core.acquisition.strategies.ranking import ranked, settled
 
 BLOCK = 1 << 16  # probabilities held at a time, 512 kB: they stay in the cache
@@ -26,6 +26,9 @@ def bald(pool: PoolScores) -> Selection:
     (arXiv:1703.02910). P: equal but for rounding (1e-12) is equal.
     """
     return ranked(settled(pool.averaged("dropout", mutual_information)))
+
+
+STRATEGY = Strategy("bald", bald, frozenset({"dropout"}))
 
 
 def mutual_information(samples: NDArray[np.float64]) -> NDArray[np.float64]:

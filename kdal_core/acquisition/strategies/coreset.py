@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kdal_core.acquisition.greedy import Selection
 from kdal_core.acquisition.strategies.points import grid_points, nearest_squared, squared_lengths, squared_to
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.protocol import PoolScores, Strategy
 from kdal_core.acquisition.strategies.ranking import followed_by
 
 
@@ -32,6 +32,9 @@ def coreset(pool: PoolScores) -> Selection:
     points = grid_points(pool)
     picks, gains, distance = farthest_first(points.pool, nearest_squared(points.pool, points.labelled), pool.picks)
     return followed_by(picks, np.sqrt(gains) * points.step, np.sqrt(distance) * points.step)
+
+
+STRATEGY = Strategy("coreset", coreset, frozenset({"features", "labelled_features"}), cold=True)
 
 
 def farthest_first(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kdal_core.acquisition.greedy import Selection
 from kdal_core.acquisition.strategies.entropy import shannon_entropy
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.protocol import PoolScores, Strategy
 from kdal_core.acquisition.strategies.ranking import ranked, settled
 
 
@@ -29,6 +29,9 @@ def ensemble(pool: PoolScores) -> Selection:
     whose best classes tie votes for the lowest of them.
     """
     return ranked(settled(pool.averaged("ensemble", dissent)))
+
+
+STRATEGY = Strategy("ensemble", ensemble, frozenset({"ensemble"}))
 
 
 def dissent(members: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdal_core.acquisition.greedy import Selection
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.protocol import PoolScores, Strategy
 from kdal_core.acquisition.strategies.ranking import ranked, settled
 from kdal_core.validation import InvalidInput
 
@@ -33,6 +33,9 @@ def entropy(pool: PoolScores, *, over: str = "all") -> Selection:
             f"over: {over} needs predictions with a distribution for each row of each lane, or each cell."
         )
     return ranked(settled(pool.averaged("probabilities", shannon_entropy, None if over == "all" else present)))
+
+
+STRATEGY = Strategy("entropy", entropy, frozenset({"probabilities"}))
 
 
 def present(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from kdal_core.acquisition.gaps import four_case_uncertainty, uncertainty
 from kdal_core.acquisition.greedy import Selection, greedy_select
 from kdal_core.acquisition.neighbors import nearest_neighbors
 from kdal_core.acquisition.rarity import rarity as rarity_of
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.protocol import PoolScores, Strategy
 from kdal_core.validation import InvalidInput, as_nonnegative
 
 
@@ -55,6 +55,9 @@ def kd_gap(
         worth = worth + rarity * standardized(rarity_of(pool.matrix("objects")))
     neighbors = nearest_neighbors(features, min(k, max(pool.size - 1, 0)))
     return greedy_select(worth, neighbors, pool.size, beta, mode)
+
+
+STRATEGY = Strategy("kd_gap", kd_gap, frozenset({"d_ss", "d_st", "features"}), more={"rarity": "objects"})
 
 
 FORMULAS = ("published", "four_case")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdal_core.acquisition.greedy import Selection
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.protocol import PoolScores, Strategy
 from kdal_core.acquisition.strategies.ranking import ranked
 
 
@@ -19,3 +19,6 @@ def learning_loss(pool: PoolScores) -> Selection:
     Source: Yoo and Kweon 2019 (arXiv:1905.03677), section 3.1.
     """
     return ranked(pool.vector("predicted_loss"))
+
+
+STRATEGY = Strategy("learning_loss", learning_loss, frozenset({"predicted_loss"}))

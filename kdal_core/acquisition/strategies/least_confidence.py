@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdal_core.acquisition.greedy import Selection
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.protocol import PoolScores, Strategy
 from kdal_core.acquisition.strategies.ranking import ranked, settled
 
 
@@ -19,3 +19,6 @@ def least_confidence(pool: PoolScores) -> Selection:
     Source: Lewis and Gale 1994; Settles, Active Learning Literature Survey, 2009, section 3.1.
     """
     return ranked(settled(pool.averaged("probabilities", lambda probabilities: 1 - probabilities.max(axis=1))))
+
+
+STRATEGY = Strategy("least_confidence", least_confidence, frozenset({"probabilities"}))

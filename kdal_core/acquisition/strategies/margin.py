@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdal_core.acquisition.greedy import Selection
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.protocol import PoolScores, Strategy
 from kdal_core.acquisition.strategies.ranking import ranked, settled
 
 
@@ -22,6 +22,9 @@ def margin(pool: PoolScores) -> Selection:
     Source: Scheffer, Decomain and Wrobel 2001, Active Hidden Markov Models for Information Extraction.
     """
     return ranked(settled(pool.averaged("probabilities", closeness)))
+
+
+STRATEGY = Strategy("margin", margin, frozenset({"probabilities"}))
 
 
 def closeness(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

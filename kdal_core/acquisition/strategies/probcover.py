@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kdal_core.acquisition.greedy import Selection
 from kdal_core.acquisition.strategies.points import BLOCK, Points, grid_points, squared_lengths, unit_points
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.protocol import PoolScores, Strategy
 from kdal_core.acquisition.strategies.ranking import followed_by
 from kdal_core.acquisition.strategies.typiclust import clusters
 from kdal_core.validation import InvalidInput, as_count, as_nonnegative
@@ -50,6 +50,9 @@ def probcover(pool: PoolScores, *, delta: float | None = None, alpha: float = 0.
         radius = pure_radius(points, alpha, classes, pool.generator())
     picks, gains, scores = widest_cover(points, min(radius, DIAMETER + 1), pool.picks)
     return followed_by(picks, gains, scores)
+
+
+STRATEGY = Strategy("probcover", probcover, frozenset({"features", "labelled_features"}), cold=True)
 
 
 def pure_radius(points: Points, alpha: float, classes: int, generator: np.random.Generator) -> float:

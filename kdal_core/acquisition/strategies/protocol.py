@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -208,7 +209,7 @@ class Strategy:
     parameters alone.
 
     Attributes:
-        name: as `strategy` knows it.
+        name: as `strategy` knows it; the name of its file.
         rank: the method, a plain function of a pool and its own keyword parameters.
         needs: names of the arrays of `PoolScores` that it reads; whoever calls it computes no others.
         more: {parameter: array} that is needed, too, where that parameter is chosen and not 0.
@@ -222,6 +223,18 @@ class Strategy:
     more: Mapping[str, str] = field(default_factory=dict)
     cold: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        """Names of the parameters that `rank` takes beside the pool."""
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        _, *others = inspect.signature(self.rank).parameters.values()
+        return tuple(parameter.name for parameter in others if parameter.kind in named)
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one line: the first of `rank`'s docstring."""
+        return (inspect.getdoc(self.rank) or self.name).splitlines()[0]
 
     def __call__(self, pool: PoolScores) -> Selection:
         """All N images, best first."""

@@ -1,62 +1,61 @@
-"""Strategies by name."""
+"""Strategies by name: each file of this folder that defines STRATEGY, and those that other packages add.
+
+Nothing is imported to list the names. To look into a strategy, its parameters and needs, its own file is imported.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kdal_core.acquisition.greedy import Selection
-from kdal_core.acquisition.strategies.acd import acd
-from kdal_core.acquisition.strategies.badge import badge
-from kdal_core.acquisition.strategies.bald import bald
-from kdal_core.acquisition.strategies.coreset import coreset
-from kdal_core.acquisition.strategies.ensemble import ensemble
-from kdal_core.acquisition.strategies.entropy import entropy
-from kdal_core.acquisition.strategies.kd_gap import kd_gap
-from kdal_core.acquisition.strategies.learning_loss import learning_loss
-from kdal_core.acquisition.strategies.least_confidence import least_confidence
-from kdal_core.acquisition.strategies.margin import margin
-from kdal_core.acquisition.strategies.probcover import probcover
 from kdal_core.acquisition.strategies.protocol import Strategy
-from kdal_core.acquisition.strategies.random_order import random_order
-from kdal_core.acquisition.strategies.typiclust import typiclust
 from kdal_core.errors import ConfigError
+from kdal_core.plugins import Plugins
 
+LISTED_FIRST = (
+    "kd_gap",
+    "random",
+    "entropy",
+    "least_confidence",
+    "margin",
+    "ensemble",
+    "bald",
+    "acd",
+    "learning_loss",
+    "badge",
+    "coreset",
+    "typiclust",
+    "probcover",
+)
+"""The order in which names are shown: ours, what it has to beat, then the rivals by age. A strategy that does not stand
+here comes behind them."""
 
-def _entry(
-    name: str, rank: Callable[..., Selection], *needs: str, cold: bool = False, **more: str
-) -> tuple[str, Strategy]:
-    return name, Strategy(name, rank, frozenset(needs), more, cold)
-
-
-STRATEGIES: dict[str, Strategy] = dict(
-    [
-        _entry("kd_gap", kd_gap, "d_ss", "d_st", "features", rarity="objects"),
-        _entry("random", random_order, cold=True),
-        _entry("entropy", entropy, "probabilities"),
-        _entry("least_confidence", least_confidence, "probabilities"),
-        _entry("margin", margin, "probabilities"),
-        _entry("ensemble", ensemble, "ensemble"),
-        _entry("bald", bald, "dropout"),
-        _entry("acd", acd, "probabilities", "features"),
-        _entry("learning_loss", learning_loss, "predicted_loss"),
-        _entry("badge", badge, "probabilities", "features"),
-        _entry("coreset", coreset, "features", "labelled_features", cold=True),
-        _entry("typiclust", typiclust, "features", "labelled_features", cold=True),
-        _entry("probcover", probcover, "features", "labelled_features", cold=True),
-    ]
+STRATEGIES = Plugins(
+    sort="strategy",
+    package="kdal_core.acquisition.strategies",
+    attribute="STRATEGY",
+    group="kdal.strategies",
+    part=Strategy,
+    first=LISTED_FIRST,
 )
 
 
+def names() -> tuple[str, ...]:
+    """Every name that `strategy` knows. Nothing is imported for it.
+
+    >>> names()[:2]
+    ('kd_gap', 'random')
+    """
+    return STRATEGIES.names()
+
+
 def strategy_names() -> list[str]:
-    """Every name that `strategy` knows.
+    """The same as a list.
 
     >>> strategy_names()[:2]
     ['kd_gap', 'random']
     """
-    return list(STRATEGIES)
+    return list(names())
 
 
 def strategy(name: str, **parameters: Any) -> Strategy:
@@ -69,13 +68,14 @@ def strategy(name: str, **parameters: Any) -> Strategy:
     frozenset()
     >>> strategy("kd_gap", beta=1.0).parameters
     {'beta': 1.0}
+    >>> strategy("coreset").accepts, strategy("probcover").accepts
+    ((), ('delta', 'alpha', 'classes'))
     """
-    if name not in STRATEGIES:
-        raise ConfigError(f"There is no strategy {name!r}; known: {', '.join(STRATEGIES)}.")
+    if name not in names():
+        raise ConfigError(f"There is no strategy {name!r}; known: {', '.join(names())}.")
     found = STRATEGIES[name]
-    known = list(inspect.signature(found.rank).parameters)[1:]
-    if unknown := sorted(set(parameters) - set(known)):
-        listed = f"known: {', '.join(known)}" if known else "it has none"
+    if unknown := sorted(set(parameters) - set(found.accepts)):
+        listed = f"known: {', '.join(found.accepts)}" if found.accepts else "it has none"
         raise ConfigError(f"The strategy {name!r} has no parameter {unknown[0]!r}; {listed}.")
     also = {array for parameter, array in found.more.items() if parameters.get(parameter)}
-    return replace(found, needs=found.needs | also, parameters=parameters)
+    return replace(found, name=name, needs=found.needs | also, parameters=parameters)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from kdal_core.acquisition.greedy import Selection
 from kdal_core.acquisition.neighbors import nearest_neighbors
 from kdal_core.acquisition.strategies.points import grid_points, squared_lengths
-from kdal_core.acquisition.strategies.protocol import PoolScores
+from kdal_core.acquisition.strategies.protocol import PoolScores, Strategy
 from kdal_core.validation import as_count
 
 COPIES = 1e-3  # grid steps; the mean distance of a point all whose neighbours are copies of it, instead of 0
@@ -50,6 +49,9 @@ def typiclust(pool: PoolScores, *, k: int = 20, max_clusters: int = 500, min_siz
     return Selection(order, typicality / points.step, np.zeros(size, dtype=np.int64))
 
 
+STRATEGY = Strategy("typiclust", typiclust, frozenset({"features", "labelled_features"}), cold=True)
+
+
 def clusters(rows: NDArray[np.float64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """k-means labels (N,) of rows (N, D) in at most `count` clusters; fewer where fewer rows are distinct."""
     if len(rows) == 0:
@@ -57,6 +59,8 @@ def clusters(rows: NDArray[np.float64], count: int, generator: np.random.Generat
     count = max(1, count)
     if len(np.unique(rows[: 4 * count], axis=0)) < count:  # mostly the first few rows are enough to tell
         count = min(count, len(np.unique(rows, axis=0)))
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # a second to import
+
     seed = int(generator.integers(2**31))
     method = (
         KMeans(count, n_init=1, random_state=seed)
