@@ -1,37 +1,85 @@
-"""`kdal import` and `kdal export` as people see them: a progress bar, what was done, what was left out and why."""
+"""`kdal import` and `kdal export`: how far they are, what was done, what was left out and why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.progress import Progress
+import typer
 
-from kdal.datasets.exporter import export_folder
-from kdal.datasets.importer import import_folder
-from kdal.datasets.lanes import Labels
-from kdal.images.loader import ImageLoader
-from kdal.labelstudio.client import LabelStudioClient
-from kdal.settings import Settings
-from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS, detect
+from kdal.console import log_to_stderr, out, progress
 from kdal_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kdal.settings import Settings
 
 SHOWN = 20
 """Reasons that are printed, of those why something was left out."""
 
 
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the `kdal` command."""
+    app.command("import")(import_labels)
+    app.command("export")(export_labels)
+
+
+def import_labels(
+    folder: Annotated[Path, typer.Argument(help="A folder of lanes (TuSimple, CULane) or boxes (COCO, VOC, YOLO).")],
+    project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="tusimple, culane, coco, voc or yolo; found out by default.")
+    ] = None,
+    lists: Annotated[
+        list[str] | None, typer.Option("--list", help="Take this label or list file of the folder alone; repeatable.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--images", help="Where Label Studio reads the folder itself, s3://bucket/prefix for one."),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option("--as", help="What becomes of its labels: annotations, predictions or none.")
+    ] = "annotations",
+    label: Annotated[str | None, typer.Option(help="Label of the lanes; the config's first by default.")] = None,
+) -> None:
+    """Make a labelled folder a Label Studio project's tasks. What is there already is left as it is."""
+    from kdal.settings import Settings
+
+    log_to_stderr()
+    run_import(Settings.load(), project, folder, form, out, labels, lists=lists or [], address=address, label=label)
+
+
+def export_labels(
+    folder: Annotated[Path, typer.Argument(help="Where to; it must be empty or not there.")],
+    project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
+    form: Annotated[str, typer.Option("--format", help="tusimple, culane, coco, voc or yolo.")],
+    images: Annotated[bool, typer.Option(help="Write the images too.")] = True,
+    decimals: Annotated[int, typer.Option(help="Digits behind the point of a lane's pixel.", min=0, max=12)] = 6,
+) -> None:
+    """Write a Label Studio project's annotations as a folder of lanes or boxes in one of the usual forms."""
+    from kdal.settings import Settings
+
+    log_to_stderr()
+    run_export(Settings.load(), project, folder, form, out, with_images=images, decimals=decimals)
+
+
 def run_import(
-    settings: Settings, project: int, folder: Path, form: str | None, out: Console, labels: str, **options: Any
+    settings: Settings, project: int, folder: Path, form: str | None, console: Console, labels: str, **options: Any
 ) -> None:
     """Import a folder; `options` are more of `import_folder`'s."""
+    from kdal.datasets.importer import import_folder
+    from kdal.datasets.lanes import Labels
+    from kdal.images.loader import ImageLoader
+    from kdal.labelstudio.client import LabelStudioClient
+    from kdal_core.datasets import detect
+
     chosen = _form(form) if form is not None else detect(folder)
     if labels not in list(Labels):
         raise ConfigError(f"labels can become {', '.join(Labels)}, not {labels!r}")
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
-    with _progress(out, "Importing") as progress:
+    with progress(console, "Importing") as report:
         done = import_folder(
             client,
             ImageLoader(settings, client),
@@ -39,46 +87,42 @@ def run_import(
             folder,
             chosen,
             labels=Labels(labels),
-            progress=progress,
+            progress=report,
             **options,
         )
     there = f", {done.present:,} were there already" if done.present else ""
-    out.print(f"{done.created:,} images of {folder} are tasks of project {project} now{there}.")
-    _print_reasons(out, "left out", done.left_out)
+    console.print(f"{done.created:,} images of {folder} are tasks of project {project} now{there}.")
+    _print_reasons(console, "left out", done.left_out)
 
 
-def run_export(settings: Settings, project: int, folder: Path, form: str, out: Console, **options: Any) -> None:
+def run_export(settings: Settings, project: int, folder: Path, form: str, console: Console, **options: Any) -> None:
     """Export a project; `options` are those of `export_folder`."""
+    from kdal.datasets.exporter import export_folder
+    from kdal.images.loader import ImageLoader
+    from kdal.labelstudio.client import LabelStudioClient
+
     chosen = _form(form)
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
-    with _progress(out, "Exporting") as progress:
-        done = export_folder(
-            client, ImageLoader(settings, client), project, folder, chosen, progress=progress, **options
-        )
-    out.print(f"{done.written:,} labelled images of project {project} are in {folder} now.")
-    _print_reasons(out, "written without their image", done.without_image)
-    _print_reasons(out, "left out", done.left_out)
+    with progress(console, "Exporting") as report:
+        done = export_folder(client, ImageLoader(settings, client), project, folder, chosen, progress=report, **options)
+    console.print(f"{done.written:,} labelled images of project {project} are in {folder} now.")
+    _print_reasons(console, "written without their image", done.without_image)
+    _print_reasons(console, "left out", done.left_out)
 
 
 def _form(name: str) -> str:
+    from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS
+
     if name not in {**LANE_FOLDERS, **BOX_FOLDERS}:
         raise ConfigError(f"there is no format {name!r}, only {', '.join([*LANE_FOLDERS, *BOX_FOLDERS])}")
     return name
 
 
-@contextmanager
-def _progress(out: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is there meanwhile; it is told how many of how many are done."""
-    with Progress(console=out, transient=True) as bar:
-        row = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(row, completed=done, total=total)
-
-
-def _print_reasons(out: Console, what: str, reasons: Sequence[str]) -> None:
+def _print_reasons(console: Console, what: str, reasons: Sequence[str]) -> None:
     if not reasons:
         return
-    out.print(f"{len(reasons):,} {what}:")
+    console.print(f"{len(reasons):,} {what}:")
     for reason in reasons[:SHOWN]:
-        out.print(f"  {reason}")
+        console.print(f"  {reason}")
     if len(reasons) > SHOWN:
-        out.print(f"  and {len(reasons) - SHOWN:,} more")
+        console.print(f"  and {len(reasons) - SHOWN:,} more")

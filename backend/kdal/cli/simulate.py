@@ -1,24 +1,68 @@
-"""`kdal simulate` as people see it: the list of campaigns, a progress bar with the time left, where the report is."""
+"""`kdal simulate`: the list of campaigns, how far one is with the time left, and where the report is."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from kdal_core.simulation import Progress as At
-from kdal_core.simulation import collect, load_campaign, shipped_campaigns, simulate, write_report
-from kdal_core.simulation.curves import HEADLINE_LEVEL, Summary, summarise
-from kdal_core.simulation.headline import headline
-from kdal_core.simulation.words import cell, reach_cell
+from kdal.console import interruptible, out, progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kdal_core.simulation import Progress
+    from kdal_core.simulation.curves import Summary
 
 ESTIMATE_OVER = 3600.0  # seconds of rounds that the time left is estimated from
+COLUMNS = (
+    TextColumn("{task.fields[note]}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TextColumn("rounds,"),
+    TimeElapsedColumn(),
+    TextColumn("so far,"),
+    TimeRemainingColumn(),
+    TextColumn("left"),
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command to the `kdal` command."""
+    app.command()(simulate)
+
+
+def simulate(
+    campaign: Annotated[str | None, typer.Argument(help="A campaign file, or the name of a shipped campaign.")] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="The campaigns that come with kdal.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder of runs and report; default artifacts/simulate/<name>.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(envvar="KDAL_DATA", help="Folder of the data sets; default data.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; default one for each CPU.", min=1)] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start from the beginning instead of going on with what is there.")
+    ] = False,
+) -> None:
+    """Ask what active learning saves: a whole labelling campaign on data whose labels are known."""
+    if show_list:
+        out.print(table_of_campaigns())
+        return
+    if campaign is None:
+        raise typer.BadParameter("Name a campaign file or a shipped campaign; --list shows these.")
+    with interruptible("Interrupted; the same command goes on from here."):
+        run_campaign(campaign, folder, data=data, workers=workers, fresh=fresh, out=out)
 
 
 def table_of_campaigns() -> Table:
     """The shipped campaigns, one a row."""
+    from kdal_core.simulation import shipped_campaigns
+
     table = Table(title="Shipped campaigns: kdal simulate <name>")
     for column, justify in (("name", "left"), ("labels", "right"), ("arms", "right"), ("seeds", "right")):
         table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
@@ -32,25 +76,18 @@ def table_of_campaigns() -> Table:
 def run_campaign(
     name_or_path: str, folder: Path | None, *, data: Path | None, workers: int | None, fresh: bool, out: Console
 ) -> None:
-    """Run a campaign with a progress bar and write its report."""
+    """Run a campaign, showing how far it is, and write its report."""
+    from kdal_core.simulation import collect, load_campaign, simulate, write_report
+    from kdal_core.simulation.curves import summarise
+    from kdal_core.simulation.headline import headline
+
     campaign = load_campaign(name_or_path)
     folder = folder or Path("artifacts/simulate") / campaign.name
-    columns = (
-        TextColumn("{task.description}", justify="left"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rounds,"),
-        TimeElapsedColumn(),
-        TextColumn("so far,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
     try:
-        with Progress(*columns, console=out, speed_estimate_period=ESTIMATE_OVER) as bar:
-            task = bar.add_task(campaign.name, total=None)
+        with progress(out, f"Rounds of {campaign.name}", COLUMNS, estimate_over=ESTIMATE_OVER) as report:
 
-            def show(at: At) -> None:
-                bar.update(task, completed=at.done, total=at.total, description=at.last)
+            def show(at: Progress) -> None:
+                report(at.done, at.total, at.last)
 
             simulate(campaign, folder, data=data, workers=workers, fresh=fresh, progress=show)
     finally:
@@ -65,6 +102,9 @@ def run_campaign(
 
 def table_of_arms(summary: Summary) -> Table:
     """The arms, best first, as far as a terminal has room for them."""
+    from kdal_core.simulation.curves import HEADLINE_LEVEL
+    from kdal_core.simulation.words import cell, reach_cell
+
     table = Table(title="In per cent, mean ± half-width of the 95% interval over seeds")
     table.add_column("order", no_wrap=True)
     last = summary.budgets[-1]

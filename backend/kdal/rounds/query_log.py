@@ -10,13 +10,9 @@ import numpy as np
 from kdal.images.loader import ImageRef
 from kdal.rounds.store import RoundStore
 from kdal.storage.assets import MissingAssetError
+from kdal.storage.tables import account_of as account_of
 from kdal.teachers.mixes import Mixes
 from kdal_core.errors import AssetError
-
-
-def account_of(uid: str, teacher: str) -> str:
-    """Name of a project's account with a teacher. A project that is made again under its old number has another uid."""
-    return f"project/{uid}/{teacher}"
 
 
 @dataclass(frozen=True)

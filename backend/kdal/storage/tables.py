@@ -135,6 +135,11 @@ class TeacherAccount(Base):
     """Money for them, in billionths of its unit."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
+    @property
+    def cost(self) -> float:
+        """Money for them, in its unit."""
+        return self.nanos / 10**9
+
 
 class TeacherAnswer(Base):
     """An answer that was paid for."""
@@ -146,3 +151,8 @@ class TeacherAnswer(Base):
     """`kdal_core.distillation.image_key`."""
     probabilities: Mapped[bytes] = mapped_column(LargeBinary)
     """float32, little-endian, one for each class."""
+
+
+def account_of(uid: str, teacher: str) -> str:
+    """Name of a project's account with a teacher. A project that is made again under its old number has another uid."""
+    return f"project/{uid}/{teacher}"

@@ -9,11 +9,10 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 
 from kdal.resources import Resources
-from kdal.rounds.status import StatusCollector
+from kdal.web.metrics import Metrics
 from kdal.web.service import BadRequestError, ForbiddenError, Service, UnknownProjectError
 from kdal_core.errors import AssetError, KdalError
 
@@ -32,7 +31,7 @@ def create_app(resources: Resources) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     service = Service(resources)
     settings = resources.settings
-    metrics = _Metrics(resources)
+    metrics = Metrics(resources.storage)
 
     @app.before_request
     def check_user() -> Response | None:
@@ -79,7 +78,7 @@ def create_app(resources: Resources) -> Flask:
 
     @app.get("/metrics")
     def show_metrics() -> Response:
-        return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.text(), content_type=metrics.content_type)
 
     _answer_errors(app)
     return app
@@ -104,28 +103,6 @@ def _answer_errors(app: Flask) -> None:
     def fail(error: Exception) -> Response:
         log.error("request failed", path=request.path, exc_info=error)
         return _error(500, "kdal failed to answer; its log says why")
-
-
-class _Metrics:
-    """Prometheus figures of the server, and of the projects at the moment they are asked for."""
-
-    def __init__(self, resources: Resources) -> None:
-        self.registry = CollectorRegistry()
-        names = ("route", "status")
-        self._requests = Counter("kdal_requests", "Requests answered.", names, registry=self.registry)
-        self._seconds = Histogram(
-            "kdal_request_seconds",
-            "Seconds to an answer.",
-            ("route",),
-            registry=self.registry,
-            buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100),
-        )
-        self.registry.register(StatusCollector(resources))
-
-    def observe(self, route: str, status: int, seconds: float) -> None:
-        """Note one answered request."""
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
 
 
 def _body() -> Any:

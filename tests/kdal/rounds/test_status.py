@@ -5,8 +5,9 @@ import pytest
 from rich.console import Console
 from torch import nn
 
+from kdal.cli.status import table
 from kdal.rounds.query_log import account_of
-from kdal.rounds.status import status, table
+from kdal.rounds.status import status
 from kdal.storage.tables import now
 from kdal.teachers import open_ledger
 from kdal_core.distillation import TorchTeacher

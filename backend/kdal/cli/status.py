@@ -1,0 +1,85 @@
+"""`kdal status`: how each project stands, as a table for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kdal.aliases import Json
+from kdal.console import out
+
+SHOWN = 10
+"""Unusable tasks whose reasons people are shown."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this command to the `kdal` command."""
+    app.command("status")(show_status)
+
+
+def show_status(
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
+) -> None:
+    """How each project stands: round, labels counted, progress, problems."""
+    from kdal.rounds.status import status
+    from kdal.settings import Settings
+    from kdal.storage.database import Storage
+
+    report = status(Storage(Settings.load().sqlalchemy_url))
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        out.print(table(report))
+
+
+def table(report: Json) -> RenderableType:
+    """The same for people: a block for each project, which fits into any terminal."""
+    if not report["projects"]:
+        return Text("No project is connected: run `kdal connect --project N`.")
+    return Group(*(_block(project) for project in report["projects"]))
+
+
+def _block(project: Json) -> RenderableType:
+    block = Table(title=f"Project {project['id']}", title_justify="left", show_header=False, box=box.SIMPLE_HEAD)
+    block.add_column(style="bold", no_wrap=True)
+    block.add_column(overflow="fold")
+
+    def say(name: str, value: str) -> None:
+        block.add_row(name, Text(value))  # as it is: brackets in a message are no markup
+
+    last = project["rounds"][-1] if project["rounds"] else None
+    say("round", f"{last['number']}, {last['state']}" if last else "waiting for a worker")
+    if last and last["state"] == "computing":
+        say("step", f"{last['step']}, {last['progress']:.0%}")
+    if project["budget"] is not None:
+        say("labels", f"{project['counted']} of {project['budget']}")
+    if project["serving"]:
+        say("serving", project["serving"])
+    if last and (score := last["facts"].get("held_out_score")) is not None:
+        say("held out", f"{score:.1%} {last['facts']['metric']} on {last['facts']['held_out']} labels")
+    if teacher := project["teacher"]:
+        say("teacher", f"{teacher['name']}, {_spent(teacher)}")
+    if problem := project["problem"] or (last or {}).get("error"):
+        say("problem", problem)
+    if aside := project["set_aside"]:
+        say("set aside", f"{len(aside)} tasks")
+        for item in aside[:SHOWN]:
+            say("", item["reason"])
+        if len(aside) > SHOWN:
+            say("", f"and {len(aside) - SHOWN} more: --json shows all")
+    return block
+
+
+def _spent(teacher: Json) -> str:
+    """What a project's teacher has cost: "120 of 5,000 queries, 0.24 of 8.00 EUR"."""
+    text = f"{teacher['queries']:,} of {teacher['budget']:,} queries"
+    if teacher["cost"]:
+        most = "" if teacher["money"] is None else f" of {teacher['money']:,.2f}"
+        text += f", {teacher['cost']:,.2f}{most} {teacher['currency']}".rstrip()
+    return text

@@ -1,0 +1,111 @@
+"""What commands print while they work: a bar on a terminal; lines in a pipe or a log, where a bar leaves nothing."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+EVERY = 10.0
+"""Seconds between two lines about the same work, where there is no terminal."""
+BAR = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("{task.fields[note]}"),
+)
+
+out = Console(highlight=False, markup=False)
+"""Standard output. Messages hold addresses and other programs' words: nothing in them is taken for markup."""
+
+
+class Report(Protocol):
+    """Tells how far the work is."""
+
+    def __call__(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Note that `done` of `total` (None: not known yet) is done; `note` says what is going on, in words."""
+
+
+@contextmanager
+def progress(
+    console: Console, what: str, columns: Sequence[ProgressColumn] = BAR, *, estimate_over: float = 30.0
+) -> Iterator[Report]:
+    """Show how far the work is until the block ends.
+
+    On a terminal a bar shows it, and is gone afterwards. Elsewhere there is a line when the work begins, one each
+    `EVERY` seconds that says how far it is, and one at its end that says how long it took.
+
+    Args:
+        console: where to.
+        what: the work, for example "Importing".
+        columns: of the bar; they may show ``{task.fields[note]}``.
+        estimate_over: seconds of work from which the bar estimates the time that is left.
+    """
+    if console.is_terminal:
+        with Progress(*columns, console=console, transient=True, speed_estimate_period=estimate_over) as bar:
+            row = bar.add_task(what, total=None, note="")
+            yield lambda done, total=None, note="": bar.update(row, completed=done, total=total, note=note)
+        return
+    lines = _Lines(console, what)
+    yield lines
+    lines.end()
+
+
+class _Lines:
+    def __init__(self, console: Console, what: str) -> None:
+        self._console, self._what = console, what
+        self._began = self._last = time.monotonic()
+        self._so_far = ""
+        self._print(f"{what} ...")
+
+    def __call__(self, done: float, total: float | None = None, note: str = "") -> None:
+        share = total is not None and total <= 1
+        self._so_far = f"{done:.0%}" if share else f"{done:,.0f}" if total is None else f"{done:,.0f} of {total:,.0f}"
+        if (now := time.monotonic()) - self._last >= EVERY:
+            self._last = now
+            self._print(f"{self._what}: {self._so_far}{note and f', {note}'} ({duration(now - self._began)} so far)")
+
+    def end(self) -> None:
+        done = f"{self._so_far} " if self._so_far else ""
+        self._print(f"{self._what}: {done}done in {duration(time.monotonic() - self._began)}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)
+        self._console.file.flush()  # a pipe would keep it back until much more has come
+
+
+def duration(seconds: float) -> str:
+    """How long something took, for people.
+
+    >>> duration(0.4), duration(75), duration(3700)
+    ('0 s', '1 min 15 s', '1 h 1 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def interruptible(message: str) -> Iterator[None]:
+    """End the program with `message` and exit status 130 on Ctrl-C; SIGTERM ends it too, with what it has started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{message}\n")
+        sys.exit(130)
+
+
+def log_to_stderr() -> None:
+    """What commands log goes to standard error: standard output is what they were asked for."""
+    import structlog
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
