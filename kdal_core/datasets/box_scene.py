@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-
-from kdal_core.errors import ConfigError
 
 Floats = NDArray[np.float64]
 Corners = tuple[float, float, float, float]
@@ -18,7 +14,6 @@ Json = dict[str, Any]
 
 SAME = 1e-7
 """Share of the image by which nobody has moved a box: what a file said of it still holds, to its last digit."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +50,6 @@ def same_box(a: Corners, b: Corners) -> bool:
     (True, False)
     """
     return bool(np.abs(np.array(_sorted(a)) - _sorted(b)).max() <= SAME)
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image file; its head alone is read.
-
-    Raises:
-        ConfigError: it is not there, or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.width, image.height
-    except (OSError, UnidentifiedImageError) as error:
-        raise ConfigError(f"The image {str(path)!r} cannot be read: {error}") from error
 
 
 def shortest(value: float, decimals: int) -> float | int:

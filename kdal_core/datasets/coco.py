@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdal_core.datasets.box_scene import BoxScene, Corners, Json, Mark, image_size, same_box, shortest
+from kdal_core.datasets.box_scene import BoxScene, Corners, Json, Mark, same_box, shortest
+from kdal_core.datasets.images import image_size
 from kdal_core.datasets.scene import safe_path
 from kdal_core.errors import ConfigError, LabelFormatError
 

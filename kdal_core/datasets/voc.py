@@ -17,15 +17,8 @@ from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostr
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from kdal_core.datasets.box_scene import (
-    IMAGE_SUFFIXES,
-    BoxScene,
-    Corners,
-    Mark,
-    image_size,
-    same_box,
-    shortest,
-)
+from kdal_core.datasets.box_scene import BoxScene, Corners, Mark, same_box, shortest
+from kdal_core.datasets.images import IMAGE_SUFFIXES, image_size
 from kdal_core.datasets.scene import read_lines, safe_path
 from kdal_core.errors import ConfigError, LabelFormatError
 

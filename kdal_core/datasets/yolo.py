@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from kdal_core.datasets.box_scene import IMAGE_SUFFIXES, BoxScene, Corners, Mark, same_box
+from kdal_core.datasets.box_scene import BoxScene, Corners, Mark, same_box
+from kdal_core.datasets.images import IMAGE_SUFFIXES
 from kdal_core.datasets.scene import read_lines, safe_path
 from kdal_core.errors import ConfigError, LabelFormatError
 

@@ -10,10 +10,11 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdal_core.datasets.images import IMAGE_FORMATS, image_size
 from kdal_core.errors import ConfigError
 
 SPLIT_SEED = 20261122
@@ -104,32 +105,31 @@ def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def own_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file.
+    """(height, width) of an image file as people see it.
 
     Raises:
         ConfigError: it is not there, or no image.
     """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, UnidentifiedImageError) as error:
-        raise ConfigError(f"The image {str(path)!r} cannot be read: {error}") from error
+    width, height = image_size(path)
+    return height, width
 
 
 def decoded(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """An image (3, H, W) uint8 of this size, and its own (height, width).
+    """An image (3, H, W) uint8 of this size, upright, and its own (height, width) as people see it.
 
     Raises:
         ConfigError: it is not there, or no image.
     """
     height, width = size
+    own = own_size(path)
     try:
-        with Image.open(path) as image:
-            own = image.height, image.width
-            image.draft("RGB", (2 * width, 2 * height))  # a JPEG is not decoded finer than is needed
-            pixels = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError) as error:
-        raise ConfigError(f"The image {str(path)!r} cannot be read: {error}") from error
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            enough = (2 * width, 2 * height)  # a JPEG is not decoded finer than is needed
+            image.draft("RGB", enough if image.size == own[::-1] else enough[::-1])
+            upright = ImageOps.exif_transpose(image)
+            pixels = upright.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    except Exception as error:  # on damaged bytes Pillow raises whatever its parsers trip over
+        raise ConfigError(f"The image {str(path)!r} cannot be read: {error or type(error).__name__}") from error
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1), own
 
 

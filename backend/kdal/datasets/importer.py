@@ -12,13 +12,14 @@ from PIL import Image
 from kdal.aliases import Json
 from kdal.datasets import boxes, lanes
 from kdal.datasets.lanes import PATH, Labels
-from kdal.images.loader import ImageLoader, ImageRef, upright_size
+from kdal.images.loader import ImageLoader, ImageRef
 from kdal.labelstudio.client import FILE_BYTES, FILES, LabelStudioClient
 from kdal.labelstudio.formats import Format, format_for
 from kdal.labelstudio.formats.rectangles import RectangleLabelsFormat
 from kdal.labelstudio.formats.vectors import VectorLabelsFormat
 from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS, BoxScene, LaneScene
 from kdal_core.datasets.box_scene import class_names
+from kdal_core.datasets.images import upright_size
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 
 LANE_CONFIG = (

@@ -25,6 +25,7 @@ from kdal.images.cache import ByteCache
 from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
 from kdal.settings import Settings
 from kdal.storage.assets import s3_client
+from kdal_core.datasets.images import IMAGE_FORMATS
 from kdal_core.errors import AssetError
 
 T = TypeVar("T")
@@ -32,12 +33,6 @@ FETCHERS = 8
 """Threads that fetch images at once."""
 WORTH_A_THREAD = 0.001
 """Seconds an image above which fetching and decoding in threads pays."""
-Image.init()
-WANTED_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-IMAGE_FORMATS = [name for name in WANTED_FORMATS if name in Image.OPEN]
-"""What is decoded. Pillow knows more, EPS among them, for which it would start Ghostscript on a stranger's file."""
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
-"""EXIF's tag of how a camera was held, and what it says of images that are shown turned by a quarter."""
 OUTAGE = 8
 """So many images out of reach, and none within, are no bad luck but an outage."""
 IN_MEMORY = 4 * 1024**3
@@ -289,11 +284,6 @@ def _tensor(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) of an image as people see it: cameras that were held upright write it down, and turn nothing."""
-    return image.size[::-1] if image.getexif().get(ORIENTATION) in SIDEWAYS else image.size
 
 
 def _in_turn_or_at_once(one: Callable[[int], T], count: int) -> Iterator[T]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from kdal.images.loader import ImageLoader, ImageRef, LazyImages, upright_size
+from kdal.images.loader import ImageLoader, ImageRef, LazyImages
 from kdal.labelstudio.client import LabelStudioClient
 from kdal_core.errors import AssetError
 from tests.kdal.conftest import TOKEN
@@ -95,15 +95,6 @@ def test_a_file_that_is_no_image_is_refused(loader, web):
     web.answers["/page"] = Answer(b"<html>")
     with pytest.raises(AssetError, match=r"task 1: image .*: not an image"):
         loader.file(ImageRef(1, f"{web.url}/page"))
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_upright_size_is_that_of_the_decoded_image(loader, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = encode(PHOTO, "JPEG", exif=exif)
-    with Image.open(io.BytesIO(data)) as image:
-        assert upright_size(image) == read(loader, data_uri(data)).size
 
 
 def test_a_data_address_is_decoded(loader):
