@@ -28,7 +28,13 @@ class Settings(BaseSettings):
 
     # A variable's name is KDAL_ and the field's: never the bare name, or $HOME and $URL would be taken for ours.
     model_config = SettingsConfigDict(
-        env_prefix="KDAL_", env_file=".env", extra="ignore", env_ignore_empty=True, populate_by_name=True, frozen=True
+        env_prefix="KDAL_",
+        env_file=".env",
+        env_file_encoding="utf-8-sig",  # an editor on Windows may have put a mark before the first name
+        extra="ignore",
+        env_ignore_empty=True,
+        populate_by_name=True,
+        frozen=True,
     )
 
     label_studio_url: str = Field(
@@ -157,10 +163,8 @@ class Settings(BaseSettings):
 
     @cached_property
     def sqlalchemy_url(self) -> str:
-        """URL of the tables; the folder of a default SQLite file is made."""
-        if self.database_url:
-            return self.database_url
-        return f"sqlite:///{self.home_folder / 'kdal.sqlite'}"
+        """URL of the tables; `kdal.storage.database.Storage` makes the folder of a SQLite file."""
+        return self.database_url or f"sqlite:///{self.home_path / 'kdal.sqlite'}"
 
     @cached_property
     def dbos_url(self) -> str:
@@ -170,9 +174,14 @@ class Settings(BaseSettings):
         return self.sqlalchemy_url
 
     @cached_property
+    def home_path(self) -> Path:
+        """KDAL_HOME, absolute, whether it is there or not."""
+        return _absolute(self.home, "KDAL_HOME")
+
+    @cached_property
     def home_folder(self) -> Path:
         """KDAL_HOME, absolute and made."""
-        folder = self.home.expanduser().absolute()
+        folder = self.home_path
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -184,7 +193,7 @@ class Settings(BaseSettings):
         """Where assets live: an absolute folder or an s3:// prefix."""
         if self.assets.startswith("s3://"):
             return self.assets.rstrip("/")
-        return str(Path(self.assets).expanduser().absolute() if self.assets else self.home_folder / "assets")
+        return str(_absolute(Path(self.assets), "KDAL_ASSETS") if self.assets else self.home_folder / "assets")
 
     @cached_property
     def secret(self) -> str:
@@ -206,6 +215,13 @@ class Settings(BaseSettings):
     def torch_threads(self) -> int:
         """CPU threads that one training process takes."""
         return self.threads or max(1, (os.cpu_count() or 2) - 1)
+
+
+def _absolute(path: Path, variable: str) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # "~name" of a user that this machine does not have
+        raise ConfigError(f"{variable}: {path} cannot be found: {error}") from error
 
 
 def _write_once(path: Path, text: str) -> None:

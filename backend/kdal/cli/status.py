@@ -31,7 +31,11 @@ def show_status(
     from kdal.settings import Settings
     from kdal.storage.database import Storage
 
-    report = status(Storage(Settings.load().sqlalchemy_url))
+    storage = Storage.of_running_kdal(Settings.load())
+    try:
+        report = status(storage)
+    finally:
+        storage.close()
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:

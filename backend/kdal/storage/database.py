@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from filelock import FileLock
-from sqlalchemy import Select, create_engine, delete, event, select, text, update
+from sqlalchemy import Select, create_engine, delete, event, select, update
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from kdal.aliases import Json
+from kdal.settings import Settings
+from kdal.storage.schema import bring_up_to_date, check_up_to_date
 from kdal.storage.tables import Event, Project, Round, TeacherAccount, UnusableTask, now
 from kdal_core.errors import ConfigError
-
-OPENING = 120
-"""Seconds that a process waits for another that brings the tables up to date."""
-LOCK_KEY = 0x6B64616C
-"""PostgreSQL's number for kdal's lock on opening: the bytes of "kdal"."""
 
 
 class Storage:
@@ -33,23 +25,50 @@ class Storage:
 
     Args:
         url: SQLAlchemy URL.
+        existing: only open what is there; by default the tables are made, or brought up to date.
 
     Raises:
-        ConfigError: the database cannot be opened; the message holds no password.
+        ConfigError: the database cannot be opened, or is not there as it should be; the message holds no password.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, existing: bool = False) -> None:
         try:
-            if url.startswith("sqlite:///"):
-                Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self.engine: Engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-            if url.startswith("sqlite"):
-                event.listen(self.engine, "connect", _configure_sqlite)
+            address = make_url(url)
+            sqlite = address.get_backend_name() == "sqlite"
+            if sqlite and (file := address.database) and file != ":memory:":
+                if existing and not Path(file).exists():
+                    raise ConfigError(f"KDAL_DATABASE_URL: there is no database {file}")
+                if not existing:
+                    Path(file).parent.mkdir(parents=True, exist_ok=True)
+            self.engine: Engine = create_engine(address, pool_pre_ping=not sqlite)
+            if sqlite:
+                event.listen(self.engine, "connect", _look_at_sqlite if existing else _configure_sqlite)
             self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-            _bring_up_to_date(self.engine)
+            if existing:
+                with self.engine.connect() as connection:
+                    check_up_to_date(connection, f"the database {_without_password(url)}")
+            else:
+                bring_up_to_date(self.engine)
         except (DBAPIError, ArgumentError, ImportError, OSError) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
-            raise ConfigError(f"KDAL_DATABASE_URL: cannot open {_without_password(url)}: {reason}") from error
+            raise ConfigError(
+                f"cannot open {_without_password(url)} (set by KDAL_DATABASE_URL, else in KDAL_HOME): {reason}"
+            ) from error
+
+    @classmethod
+    def of_running_kdal(cls, settings: Settings) -> Storage:
+        """The tables of a kdal that was started before. Nothing is made or changed: this only looks.
+
+        Raises:
+            ConfigError: there are none; says where they were looked for, and what to do.
+        """
+        home = settings.home_path
+        if not settings.database_url and not (home / "kdal.sqlite").exists():
+            raise ConfigError(
+                f"no kdal has been started here: KDAL_HOME is {home}, and there is no database kdal.sqlite in it. "
+                "Run this in the folder where kdal was started, or set KDAL_HOME; `kdal up` starts a new kdal here"
+            )
+        return cls(settings.sqlalchemy_url, existing=True)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -245,45 +264,16 @@ def _published(project: int) -> Select[Round]:
     return query.order_by(Round.number.desc()).limit(1)
 
 
-def _configure_sqlite(connection: Any, _record: Any) -> None:
+def _look_at_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    # A writer waits for another rather than fail, and readers never wait for the writer.
+    # A writer waits for another rather than fail.
     cursor.execute("PRAGMA busy_timeout=30000")
-    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 
 
-@contextmanager
-def _alone(engine: Engine) -> Iterator[None]:
-    """No other process opens this database meanwhile: server and worker start at once on a fresh machine.
-
-    SQLite cannot be asked to wait here: a file that two connections turn to WAL at once is "locked", whatever its
-    timeout.
-    """
-    if engine.dialect.name == "sqlite":
-        file = engine.url.database
-        with nullcontext() if file in (None, "", ":memory:") else FileLock(f"{file}.lock", timeout=OPENING):
-            yield
-    else:
-        with engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
-            try:
-                yield
-            finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK_KEY})
-
-
-def _bring_up_to_date(engine: Engine) -> None:
-    """Make the tables, or bring those of an older kdal up to date (`kdal.storage.migrations`)."""
-    config = Config()
-    config.set_main_option("script_location", "kdal.storage:migrations")
-    scripts = ScriptDirectory.from_config(config)
-    with _alone(engine), engine.begin() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-        if current == scripts.get_current_head():
-            return
-        if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
-            raise ConfigError(f"the database was made by a newer kdal (its tables are at {current}): update kdal")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+def _configure_sqlite(connection: Any, record: Any) -> None:
+    _look_at_sqlite(connection, record)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")  # readers never wait for the writer
+    cursor.close()
