@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from kdal_core.datasets.images import upright
 from kdal_core.errors import ConfigError
 from kdal_core.simulation.box_folders import read_box_folder
 from kdal_core.simulation.campaign import Campaign, DataSettings
@@ -151,7 +152,7 @@ def _read_files(paths: list[str], labels: list[int]) -> LabelledImages:
     images = []
     for path in paths:
         with Image.open(path) as image:
-            square = ImageOps.pad(image.convert("RGB"), (DEFAULT_SIDE, DEFAULT_SIDE))
+            square = ImageOps.pad(upright(image).convert("RGB"), (DEFAULT_SIDE, DEFAULT_SIDE))
             images.append(torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous())
     return LabelledImages(torch.stack(images), np.asarray(labels, dtype=np.int64))
 

@@ -10,11 +10,11 @@ from typing import Any, Protocol, Self, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdal_core.datasets.images import IMAGE_FORMATS, image_size
+from kdal_core.datasets.images import IMAGE_FORMATS, image_size, upright
 from kdal_core.errors import ConfigError
 
 SPLIT_SEED = 20261122
@@ -126,8 +126,7 @@ def decoded(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             enough = (2 * width, 2 * height)  # a JPEG is not decoded finer than is needed
             image.draft("RGB", enough if image.size == own[::-1] else enough[::-1])
-            upright = ImageOps.exif_transpose(image)
-            pixels = upright.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+            pixels = upright(image).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
     except Exception as error:  # on damaged bytes Pillow raises whatever its parsers trip over
         raise ConfigError(f"The image {str(path)!r} cannot be read: {error or type(error).__name__}") from error
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1), own

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from kdal.distill.config import Distillation
+from kdal_core.datasets.images import upright
 from kdal_core.distillation import pool_of_images
 from kdal_core.errors import AssetError, ConfigError
 from kdal_core.simulation.campaign import DataSettings as DatasetSettings
@@ -118,7 +119,7 @@ def _read(path: Path, side: int | None) -> Tensor:
     """uint8 (3, H, W), or fitted into a square of `side` pixels."""
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB")
+            image = upright(file).convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise AssetError(f"{str(path)!r} cannot be read as an image: {error}") from error
     if side is not None:

@@ -19,13 +19,13 @@ import numpy as np
 import requests
 import torch
 from botocore.exceptions import BotoCoreError, ClientError
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from kdal.images.cache import ByteCache
 from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
 from kdal.settings import Settings
 from kdal.storage.assets import s3_client
-from kdal_core.datasets.images import IMAGE_FORMATS
+from kdal_core.datasets.images import IMAGE_FORMATS, upright
 from kdal_core.errors import AssetError
 
 T = TypeVar("T")
@@ -249,7 +249,7 @@ class ImageLoader:
             with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
                 if image.width * image.height > self._settings.max_image_pixels:
                     raise AssetError(f"{image.width} x {image.height} pixels, more than {limit}")
-                return _as_rgb(ImageOps.exif_transpose(image))
+                return _as_rgb(upright(image))
         except AssetError:
             raise
         except UnidentifiedImageError as error:

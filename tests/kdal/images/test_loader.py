@@ -17,6 +17,7 @@ from sklearn.datasets import load_sample_image
 
 from kdal.images.loader import ImageLoader, ImageRef, LazyImages
 from kdal.labelstudio.client import LabelStudioClient
+from kdal_core.datasets.images import upright_size
 from kdal_core.errors import AssetError
 from tests.kdal.conftest import TOKEN
 from tests.kdal.servers import Answer
@@ -95,6 +96,18 @@ def test_a_file_that_is_no_image_is_refused(loader, web):
     web.answers["/page"] = Answer(b"<html>")
     with pytest.raises(AssetError, match=r"task 1: image .*: not an image"):
         loader.file(ImageRef(1, f"{web.url}/page"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_upright_size_is_that_of_the_decoded_image(loader, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(PHOTO, kind, exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        size = upright_size(image)
+    assert read(loader, data_uri(data)).size == size
+    assert loader.load([ImageRef(1, data_uri(data))], (8, 8)).sizes == [size]
 
 
 def test_a_data_address_is_decoded(loader):
