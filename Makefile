@@ -1,15 +1,18 @@
 # All set-up is here: each target installs what it needs. Only Python 3.11+, git and make come before.
 PYTHON ?= python3
-# What pip is asked for first; CI names exact versions.
-TORCH ?= torch torchvision
+# What pip is asked for first. A build for CPUs alone is much smaller: requirements/torch.txt says how to name it here.
+TORCH ?= --require-hashes -r requirements/torch.txt
+# Everything is locked, with hashes; `make lock` writes the files.
+LOCKED := -q --no-deps --require-hashes -r requirements
+# kdal itself, built by the setuptools that is locked.
+KDAL := -q --no-deps --no-build-isolation -e .
 DATA ?= data
 PROJECT ?= digits
-LABEL_STUDIO ?= label-studio==1.23.2
 BIN := .venv/bin
 
 export AUTOPILOT ONCE
 
-.PHONY: demo test check bench venv venv-test clean
+.PHONY: demo test check bench lock venv venv-test clean
 
 demo: venv ## Label Studio, kdal and 1,797 digits (PROJECT=lanes: rendered roads, PROJECT=boxes: blood cells); AUTOPILOT=1 lets a program label, ONCE=1 ends after that
 	$(BIN)/kdal demo $(PROJECT)
@@ -61,27 +64,29 @@ venv-test: venv .venv/ready-test .venv-label-studio-ml/ready
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium; } || \
 	  { echo "The tests drive a browser: install Chromium (Debian: apt-get install chromium)." >&2; exit 1; }
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml requirements/torch.txt requirements/kdal.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q $(TORCH)
-	$(BIN)/pip install -q -e '.[server]'
+	$(BIN)/pip install $(LOCKED)/kdal.txt
+	$(BIN)/pip install $(KDAL)
 	touch $@
 
-.venv/ready-test: .venv/ready
-	$(BIN)/pip install -q -e '.[server,export,dev]'
+.venv/ready-test: .venv/ready requirements/test.txt
+	$(BIN)/pip install $(LOCKED)/test.txt
 	touch $@
 
 # Label Studio pins much, so it has an environment of its own, as any user's server has.
-.venv-label-studio/ready:
+.venv-label-studio/ready: requirements/label-studio.txt
 	$(PYTHON) -m venv .venv-label-studio
-	.venv-label-studio/bin/pip install -q $(LABEL_STUDIO)
+	.venv-label-studio/bin/pip install $(LOCKED)/label-studio.txt
 	touch $@
 
 # label-studio-ml 1.0.9 pins Flask 1: the second front door is tested in an environment of its own, too.
-.venv-label-studio-ml/ready: pyproject.toml
+.venv-label-studio-ml/ready: pyproject.toml requirements/torch.txt requirements/label-studio-ml.txt
 	$(PYTHON) -m venv .venv-label-studio-ml
 	.venv-label-studio-ml/bin/pip install -q $(TORCH)
-	.venv-label-studio-ml/bin/pip install -q -e '.[label-studio-ml]'
+	.venv-label-studio-ml/bin/pip install $(LOCKED)/label-studio-ml.txt
+	.venv-label-studio-ml/bin/pip install $(KDAL)
 	touch $@
 
 # scikit-activeml and baal, to be compared with: baal pins structlog below kdal's, so they stand apart.
@@ -92,5 +97,13 @@ venv-test: venv .venv/ready-test .venv-label-studio-ml/ready
 	.venv-peers/bin/pip install -q --no-deps -e .
 	touch $@
 
+lock: .venv-lock/ready ## write requirements/*.txt again after a change of dependencies; UPGRADE=--upgrade takes the newest
+	UV=.venv-lock/bin/uv UPGRADE=$(UPGRADE) requirements/lock.sh
+
+.venv-lock/ready:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install -q uv
+	touch $@
+
 clean: ## all that was installed and measured; the demo's data stays
-	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-peers artifacts .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-label-studio .venv-label-studio-ml .venv-peers .venv-lock artifacts .pytest_cache .mypy_cache .ruff_cache *.egg-info
