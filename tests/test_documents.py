@@ -1,14 +1,11 @@
-"""README, compose file and Dockerfile say what is true of the code."""
+"""README and docs say what is true of the code."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from kdal.policy import Policy
 from kdal.settings import Settings
@@ -16,7 +13,6 @@ from kdal.settings import Settings
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 VARIABLES = {
     field.validation_alias if isinstance(field.validation_alias, str) else f"KDAL_{name.upper()}"
     for name, field in Settings.model_fields.items()
@@ -61,32 +57,3 @@ def test_comments_name_pages_of_the_docs_that_exist() -> None:
     for file in [*(ROOT / "kdal_core").rglob("*.py"), *(ROOT / "backend").rglob("*.py")]:
         for named in re.findall(r"docs/[\w/-]+\.md", file.read_text()):
             assert (ROOT / named).exists(), f"{file}: {named}"
-
-
-def test_compose_gives_kdal_variables_that_it_reads_and_the_same_to_the_worker() -> None:
-    kdal, worker = COMPOSE["services"]["kdal"], COMPOSE["services"]["worker"]
-    assert {name for name in kdal["environment"] if not name.startswith("AWS_")} <= VARIABLES
-    assert worker["environment"] == kdal["environment"]
-    assert worker["volumes"] == kdal["volumes"]
-    assert kdal["environment"]["KDAL_URL"] == "http://kdal:9090"
-    assert COMPOSE["services"]["label-studio"]["environment"]["USE_DEFAULT_BANNED_SUBNETS"] == "false"
-    assert {name for service in COMPOSE["services"].values() for name in service.get("depends_on", {})} <= set(
-        COMPOSE["services"]
-    )
-
-
-def test_the_containers_run_commands_that_kdal_has() -> None:
-    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
-    commands = re.findall(r'^CMD \["kdal", (.*)\]$', dockerfile, re.MULTILINE)
-    assert commands == ['"serve", "--host", "0.0.0.0"']
-    assert COMPOSE["services"]["worker"]["command"] == ["kdal", "worker"]
-    for arguments in (["serve", "--host", "0.0.0.0"], ["worker"]):
-        shown = subprocess.run(
-            [sys.executable, "-m", "kdal", *arguments, "--help"], capture_output=True, text=True, timeout=120
-        )
-        assert shown.returncode == 0, shown.stderr
-    copied = set(re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE)[0].split())
-    copied |= {line.split()[1] for line in dockerfile.splitlines() if line.startswith("COPY")}
-    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert copied == allowed
-    assert all((ROOT / name).exists() for name in copied)

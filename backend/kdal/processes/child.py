@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from kdal.processes import guard
 from kdal_core.errors import KdalError
 
 _TAIL_LINES = 30
+_SERVER_PORTS = range(10_000, 32_768)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -30,11 +32,18 @@ class ProcessError(KdalError):
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port of `host` that is free now; another process may still be faster to take it."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of `host` that is free now; another process may still be faster to take it.
+
+    It is one that Linux gives to no outgoing connection: a server that takes seconds to start still finds it free.
+
+    Raises:
+        ProcessError: hundreds were tried and none was free.
+    """
+    tried = random.SystemRandom().sample(_SERVER_PORTS, 500)
+    for port in tried:
+        if port_is_free(port, host):
+            return port
+    raise ProcessError(f"no free port on {host} between {_SERVER_PORTS.start} and {_SERVER_PORTS.stop}: stop a program")
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:

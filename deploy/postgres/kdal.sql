@@ -1,0 +1,2 @@
+-- Run once, on an empty volume: kdal's own database beside Label Studio's.
+CREATE DATABASE kdal;
