@@ -10,22 +10,22 @@ from typing import Generic, TypeVar
 from kdal_core.datasets.box_scene import BoxScene, Mark
 from kdal_core.datasets.coco import coco_files, read_coco, write_coco
 from kdal_core.datasets.culane import LABEL_SUFFIX, list_files, read_culane, write_culane
-from kdal_core.datasets.scene import LaneScene
+from kdal_core.datasets.scene import LaneScene, Scene
 from kdal_core.datasets.tusimple import label_files, read_tusimple, write_tusimple
 from kdal_core.datasets.voc import read_voc, write_voc
 from kdal_core.datasets.yolo import is_yolo, read_yolo, write_yolo
 from kdal_core.errors import ConfigError
 
-Scene = TypeVar("Scene")
+SceneT = TypeVar("SceneT", bound=Scene)
 
 
 @dataclass(frozen=True)
-class Folder(Generic[Scene]):
+class Folder(Generic[SceneT]):
     """A form of data sets."""
 
-    read: Callable[[Path, Sequence[str]], list[Scene]]
+    read: Callable[[Path, Sequence[str]], list[SceneT]]
     """`read_tusimple` and the like."""
-    write: Callable[[Iterable[Scene], Path], None]
+    write: Callable[[Iterable[SceneT], Path], None]
     """`write_tusimple` and the like."""
 
 
@@ -72,6 +72,7 @@ __all__ = [
     "Folder",
     "LaneScene",
     "Mark",
+    "Scene",
     "detect",
     "read_coco",
     "read_culane",

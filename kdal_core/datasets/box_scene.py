@@ -42,6 +42,11 @@ class BoxScene:
     size: tuple[int, int] | None = None
     """(width, height) in pixels, as its file or the image itself says."""
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the data set says which boxes the image shows, be it none."""
+        return self.marks is not None
+
 
 def same_box(a: Corners, b: Corners) -> bool:
     """Whether two boxes are the same but for noise; corners may come in either order.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,26 @@ from numpy.typing import NDArray
 from kdal_core.errors import ConfigError, LabelFormatError
 
 Floats = NDArray[np.float64]
+
+
+class Scene(Protocol):
+    """An image of a data set, whatever its label is."""
+
+    @property
+    def path(self) -> str:
+        """Of the image within the data set's folder, with forward slashes."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the data set says what the image shows, be it nothing."""
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What else the data set says of it, as JSON."""
+
+    @property
+    def lists(self) -> dict[str, tuple[int, str]]:
+        """The data set's files that name it -> its place there, from 0, and what that line says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +46,11 @@ class LaneScene:
     """What else the data set says of it, as JSON."""
     lists: dict[str, tuple[int, str]] = field(default_factory=dict)
     """The data set's files that name it -> its line there, from 0, and what that line says (TuSimple: nothing)."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the data set says which lanes the image shows, be it none."""
+        return self.lanes is not None
 
 
 def safe_path(name: str, where: str) -> str:

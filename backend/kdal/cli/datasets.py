@@ -69,13 +69,14 @@ def run_import(
     settings: Settings, project: int, folder: Path, form: str | None, console: Console, labels: str, **options: Any
 ) -> None:
     """Import a folder; `options` are more of `import_folder`'s."""
+    from kdal.datasets.adapter import adapter_of, detect_form
     from kdal.datasets.importer import import_folder
-    from kdal.datasets.lanes import Labels
+    from kdal.datasets.tasks import Labels
     from kdal.images.loader import ImageLoader
     from kdal.labelstudio.client import LabelStudioClient
-    from kdal_core.datasets import detect
 
-    chosen = _form(form) if form is not None else detect(folder)
+    chosen = form if form is not None else detect_form(folder)
+    adapter_of(chosen)  # before Label Studio is asked
     if labels not in list(Labels):
         raise ConfigError(f"labels can become {', '.join(Labels)}, not {labels!r}")
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
@@ -97,25 +98,18 @@ def run_import(
 
 def run_export(settings: Settings, project: int, folder: Path, form: str, console: Console, **options: Any) -> None:
     """Export a project; `options` are those of `export_folder`."""
+    from kdal.datasets.adapter import adapter_of
     from kdal.datasets.exporter import export_folder
     from kdal.images.loader import ImageLoader
     from kdal.labelstudio.client import LabelStudioClient
 
-    chosen = _form(form)
+    adapter_of(form)  # before Label Studio is asked
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
     with progress(console, "Exporting") as report:
-        done = export_folder(client, ImageLoader(settings, client), project, folder, chosen, progress=report, **options)
+        done = export_folder(client, ImageLoader(settings, client), project, folder, form, progress=report, **options)
     console.print(f"{done.written:,} labelled images of project {project} are in {folder} now.")
     _print_reasons(console, "written without their image", done.without_image)
     _print_reasons(console, "left out", done.left_out)
-
-
-def _form(name: str) -> str:
-    from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS
-
-    if name not in {**LANE_FOLDERS, **BOX_FOLDERS}:
-        raise ConfigError(f"there is no format {name!r}, only {', '.join([*LANE_FOLDERS, *BOX_FOLDERS])}")
-    return name
 
 
 def _print_reasons(console: Console, what: str, reasons: Sequence[str]) -> None:

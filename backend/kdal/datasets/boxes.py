@@ -7,23 +7,26 @@ digit). A box that somebody moved or named anew loses what no longer holds of it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from pydantic import BaseModel
 
 from kdal.aliases import Json
-from kdal.datasets.lanes import IMPORTED, META, PATH, Labels, drawn_size, path_of, told
-from kdal.labelstudio.formats.rectangles import RectangleLabelsFormat
-from kdal.labelstudio.formats.regions import naming
-from kdal_core.datasets import BoxScene, Mark
+from kdal.datasets.adapter import Adapter, Exporting, Importing
+from kdal.datasets.tasks import IMPORTED, META, PATH, Labels, Size, as_task, drawn_size, path_of, read_meta
+from kdal.labelstudio.formats import Format
+from kdal.labelstudio.formats.regions import RegionFormat, naming
+from kdal_core.datasets import BOX_FOLDERS, BoxScene, Mark
+from kdal_core.datasets.box_scene import class_names
 from kdal_core.datasets.coco import LABEL_FILE, record_of
 from kdal_core.datasets.scene import safe_path
 from kdal_core.datasets.voc import IMAGES, LISTS, label_of
-from kdal_core.errors import LabelFormatError
+from kdal_core.errors import ConfigError, LabelFormatError
 from kdal_core.tasks.box import SAME, clean_box
 
-Size = tuple[int, int]
 Corners = tuple[float, float, float, float]
 
 IMAGE_FOLDERS = {"coco": "images", "voc": IMAGES, "yolo": "images"}
@@ -49,9 +52,7 @@ class MarkMeta(BaseModel):
     mark: dict[str, Any] = {}
 
 
-def task_of(
-    scene: BoxScene, form: str, drawer: RectangleLabelsFormat, address: str, size: Size, labels: Labels
-) -> Json:
+def task_of(scene: BoxScene, form: str, drawer: RegionFormat, address: str, size: Size, labels: Labels) -> Json:
     """The Label Studio task of an image.
 
     Args:
@@ -86,18 +87,13 @@ def task_of(
         label = drawer.classes.index(mark.label)
         regions += [region | ours for region in drawer.draw(points, label, f"{IMPORTED}{number}", size)]
     meta = BoxTaskMeta(form=form, extra=scene.extra, lists=scene.lists, size=size)
-    task: Json = {"data": {drawer.image_key: address, PATH: scene.path}}
-    if scene.marks is not None and labels is Labels.annotations:
-        # No ground truth, which Label Studio takes imported annotations for: a correction must count more.
-        task["annotations"] = [{"result": regions, "ground_truth": False}]
-    elif scene.marks is not None and labels is Labels.predictions:
-        task["predictions"] = [{"result": regions, "model_version": "import"}]
     if labels is not Labels.none:
         meta.undrawn = undrawn
-    return task | {"meta": {META: meta.model_dump(mode="json")}}
+    data = {drawer.image_key: address, PATH: scene.path}
+    return as_task(data, meta, None if scene.marks is None else regions, labels)
 
 
-def scene_of(task: Json, form: str, drawer: RectangleLabelsFormat, actual: Size | None, number: int) -> BoxScene:
+def scene_of(task: Json, form: str, drawer: RegionFormat, actual: Size | None, number: int) -> BoxScene:
     """The image of a labelled Label Studio task with its boxes.
 
     Args:
@@ -113,7 +109,7 @@ def scene_of(task: Json, form: str, drawer: RectangleLabelsFormat, actual: Size 
     where = f"task {task['id']}"
     drawings = drawer.drawings(task)
     path = path_of(task, drawer.image_key, IMAGE_FOLDERS[form])
-    meta = told(BoxTaskMeta, task, where)
+    meta = read_meta(BoxTaskMeta, task, where)
     if meta.form != form:  # it came from a folder of another form: that one's lists and keys say nothing here
         plain: list[tuple[int, str, Corners, Json]] = [
             (at, label, corners, {}) for at, label, corners, _ in meta.undrawn
@@ -126,7 +122,7 @@ def scene_of(task: Json, form: str, drawer: RectangleLabelsFormat, actual: Size 
             corners: Corners = (left, top, right, bottom)
             if not drawing.region.startswith(IMPORTED):
                 corners = clean_box(*corners).corners
-        said = told(MarkMeta, {"meta": drawing.meta}, f"{where}: region {drawing.region}")
+        said = read_meta(MarkMeta, {"meta": drawing.meta}, f"{where}: region {drawing.region}")
         marks.append(Mark(drawer.classes[drawing.label], corners, said.mark if said.form == form else {}))
     for place, label, corners, extra in meta.undrawn:
         marks.insert(place, Mark(label, corners, extra))
@@ -159,3 +155,56 @@ def _try_to_write(scene: BoxScene, form: str) -> None:
             record_of([scene])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise LabelFormatError(f"its meta is damaged ({error})") from error
+
+
+def box_config(classes: Sequence[str]) -> str:
+    """What a project gets that has no labelling config yet and is to hold boxes of these classes."""
+    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in classes)
+    return (
+        '<View><Image name="image" value="$image" zoom="true"/>'
+        f'<RectangleLabels name="box" toName="image">{labels}</RectangleLabels></View>'
+    )
+
+
+class BoxAdapter(Adapter[BoxScene, RegionFormat]):
+    """Boxes with a class each, in COCO's, Pascal VOC's and YOLO's form."""
+
+    forms = BOX_FOLDERS
+
+    def importing(self, drawer: Format, how: Importing) -> RegionFormat:
+        """Boxes keep the classes that their data set gives them."""
+        if drawer.task().kind != "boxes" or not isinstance(drawer, RegionFormat) or not drawer.exact:
+            raise ConfigError("boxes are imported into <RectangleLabels>")
+        if how.label is not None:
+            raise ConfigError("boxes keep the labels that their data set gives them: leave --label out")
+        return drawer
+
+    def exporting(self, drawer: Format) -> RegionFormat:
+        """Boxes are written as boxes."""
+        if drawer.task().kind != "boxes" or not isinstance(drawer, RegionFormat):
+            raise ConfigError("its labels are no boxes")
+        return drawer
+
+    def label_config(self, scenes: Sequence[BoxScene]) -> str:
+        """The classes of the boxes."""
+        return box_config(class_names(list(scenes)))
+
+    def task_of(self, scene: BoxScene, drawer: RegionFormat, address: str, size: Size, how: Importing) -> Json:
+        """See `task_of`."""
+        return task_of(scene, how.form, drawer, address, size, how.labels)
+
+    def scene_of(self, task: Json, drawer: RegionFormat, actual: Size | None, number: int, how: Exporting) -> BoxScene:
+        """See `scene_of`."""
+        return scene_of(task, how.form, drawer, actual, number)
+
+    def needs_size(self, task: Json, drawer: RegionFormat) -> bool:
+        """Where a region does not say it. The label of an image without boxes says it too."""
+        drawings = drawer.drawings(task)
+        return not drawings or any(drawing.size is None for drawing in drawings)
+
+    def image_folder(self, form: str) -> str:
+        """Each form's own."""
+        return IMAGE_FOLDERS[form]
+
+
+ADAPTER = BoxAdapter()

@@ -1,4 +1,4 @@
-"""`kdal export`: a Label Studio project's lanes or boxes as a folder, with the images."""
+"""`kdal export`: a Label Studio project's labels as a folder, with the images."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from pathlib import Path
 from PIL import Image
 
 from kdal.aliases import Json
-from kdal.datasets import boxes, lanes
-from kdal.datasets.lanes import path_of
+from kdal.datasets.adapter import Exporting, adapter_of
+from kdal.datasets.tasks import Size, path_of
 from kdal.images.loader import ImageLoader, ImageRef
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import format_for
-from kdal.labelstudio.formats.lanes import LaneFormat
-from kdal.labelstudio.formats.rectangles import RectangleLabelsFormat
-from kdal.labelstudio.formats.regions import RegionFormat
-from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS, BoxScene, LaneScene
+from kdal_core.datasets import Scene
 from kdal_core.datasets.images import upright_size
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 from kdal_core.validation import InvalidInput
@@ -56,64 +53,44 @@ def export_folder(
         images: reads the images.
         project: number of the project.
         folder: where to; it must be empty or not there.
-        form: one of `LANE_FOLDERS` or `BOX_FOLDERS`, whichever fits the project's labels.
+        form: one of `kdal.datasets.adapter.forms`, whichever fits the project's labels.
         with_images: write the images too, as files they are.
         decimals: digits behind the point of a lane's pixel.
         progress: told how many tasks of how many are done.
 
     Raises:
-        ConfigError: a folder that holds something, or a project whose regions are no lanes, or no boxes.
+        ConfigError: a folder that holds something, or a project whose labels are of another kind.
         LabelStudioError: Label Studio cannot be reached.
     """
+    adapter, how = adapter_of(form), Exporting(form, decimals)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: it is not empty, and an export writes over nothing")
     row = client.project(project)
-    drawer = format_for(str(row["label_config"]))
-    if form in LANE_FOLDERS and not isinstance(drawer, LaneFormat):
-        raise ConfigError(f"project {project}: its labels are no lanes")
-    if form in BOX_FOLDERS and not isinstance(drawer, RectangleLabelsFormat):
-        raise ConfigError(f"project {project}: its labels are no boxes")
-    assert isinstance(drawer, RegionFormat)
+    try:
+        drawer = adapter.exporting(format_for(str(row["label_config"])))
+    except ConfigError as error:
+        raise ConfigError(f"project {project}: {error}") from error
     done = Exported()
-    scenes: dict[str, LaneScene | BoxScene] = {}
+    scenes: dict[str, Scene] = {}
     for task in client.tasks(project, labelled=True, full=True):
         try:
-            path = path_of(task, drawer.image_key, boxes.IMAGE_FOLDERS.get(form, "images"))
+            path = path_of(task, drawer.image_key, adapter.image_folder(form))
             if path in scenes:
                 raise LabelFormatError(f"task {task['id']}: another task is {path} too")
-            drawings = drawer.drawings(task)
-            unsized = any(drawing.size is None for drawing in drawings)
-            if form in BOX_FOLDERS and not drawings:
-                unsized = True  # an image without boxes: its label says how large it is all the same
-            data = _image(images, task, drawer.image_key, done) if with_images or unsized else None
-            scenes[path] = _scene(task, form, drawer, _size(data), decimals, len(scenes))
+            asked = with_images or adapter.needs_size(task, drawer)
+            data = _image(images, task, drawer.image_key, done) if asked else None
+            scenes[path] = adapter.scene_of(task, drawer, _size(data), len(scenes), how)
             if data is not None and with_images:
                 _write(folder / path, data)
         except (LabelFormatError, InvalidInput) as error:
             done.left_out.append(str(error))
         progress(len(scenes) + len(done.left_out), int(row.get("num_tasks_with_annotations") or 0))
     try:
-        _write_labels(form, list(scenes.values()), folder)
+        adapter.forms[form].write(list(scenes.values()), folder)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error})") from error
     done.written = len(scenes)
     return done
-
-
-def _scene(
-    task: Json, form: str, drawer: RegionFormat, actual: tuple[int, int] | None, decimals: int, number: int
-) -> LaneScene | BoxScene:
-    if isinstance(drawer, RectangleLabelsFormat):
-        return boxes.scene_of(task, form, drawer, actual, number)
-    assert isinstance(drawer, LaneFormat)
-    return lanes.scene_of(task, form, drawer, actual, decimals, number)
-
-
-def _write_labels(form: str, scenes: list[LaneScene | BoxScene], folder: Path) -> None:
-    if form in BOX_FOLDERS:
-        BOX_FOLDERS[form].write([scene for scene in scenes if isinstance(scene, BoxScene)], folder)
-    else:
-        LANE_FOLDERS[form].write([scene for scene in scenes if isinstance(scene, LaneScene)], folder)
 
 
 def _image(images: ImageLoader, task: Json, image_key: str, done: Exported) -> bytes | None:
@@ -126,7 +103,7 @@ def _image(images: ImageLoader, task: Json, image_key: str, done: Exported) -> b
         return None
 
 
-def _size(data: bytes | None) -> tuple[int, int] | None:
+def _size(data: bytes | None) -> Size | None:
     """(width, height) of an image as people see it."""
     if data is None:
         return None

@@ -1,35 +1,22 @@
-"""`kdal import`: the images of a folder of lanes or boxes become tasks of a Label Studio project."""
+"""`kdal import`: the images of a labelled folder become tasks of a Label Studio project."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
+from typing import Any
 
 from PIL import Image
 
-from kdal.aliases import Json
-from kdal.datasets import boxes, lanes
-from kdal.datasets.lanes import PATH, Labels
+from kdal.datasets.adapter import Adapter, Importing, adapter_of
+from kdal.datasets.tasks import PATH, Labels, Size
 from kdal.images.loader import ImageLoader, ImageRef
 from kdal.labelstudio.client import FILE_BYTES, FILES, LabelStudioClient
 from kdal.labelstudio.formats import Format, format_for
-from kdal.labelstudio.formats.rectangles import RectangleLabelsFormat
-from kdal.labelstudio.formats.vectors import VectorLabelsFormat
-from kdal_core.datasets import BOX_FOLDERS, LANE_FOLDERS, BoxScene, LaneScene
-from kdal_core.datasets.box_scene import class_names
+from kdal_core.datasets import Scene
 from kdal_core.datasets.images import upright_size
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
-
-LANE_CONFIG = (
-    '<View><Image name="image" value="$image" zoom="true"/>'
-    '<VectorLabels name="lane" toName="image" closable="false" curves="false" minPoints="2">'
-    '<Label value="lane"/></VectorLabels></View>'
-)
-"""What a project gets that has no labelling config yet and is to hold lanes."""
-
-Scene = LaneScene | BoxScene
 
 
 @dataclass
@@ -63,7 +50,7 @@ def import_folder(
         images: reads the size of images that are not in the folder.
         project: number of the project.
         folder: the data set.
-        form: one of `LANE_FOLDERS` or `BOX_FOLDERS`.
+        form: one of `kdal.datasets.adapter.forms`.
         lists: names of the label or list files, or of YOLO's splits, to take; all of them by default.
         address: what the folder is called where Label Studio reads images itself, ``s3://bucket/prefix`` for one;
             images are uploaded to Label Studio when it is not given.
@@ -76,19 +63,19 @@ def import_folder(
         LabelFormatError: a damaged label; names file and line.
         LabelStudioError: Label Studio cannot be reached, or refuses what it gets.
     """
-    scenes: Sequence[Scene] = _read(form, folder, lists)
-    drawer = _drawer(client, project, form, scenes)
-    number = _class_number(drawer, label)
+    adapter, how = adapter_of(form), Importing(form, labels, label)
+    scenes = adapter.forms[form].read(folder, lists)
+    drawer = _drawer(client, project, adapter, scenes, how)
     present = {task["data"].get(PATH) for task in client.tasks(project)}
     new = [scene for scene in scenes if scene.path not in present]
     done = Imported(present=len(scenes) - len(new))
     progress(done.present, len(scenes))
     for batch in _batches(folder, new, uploaded=address is None):
-        sized: list[tuple[Scene, tuple[int, int]]] = []
+        sized: list[tuple[Scene, Size]] = []
         for scene in batch:
             try:
                 size = _size(folder, scene, address, images)
-                _task(scene, form, drawer, "", size, number, labels)  # before its image is uploaded
+                adapter.task_of(scene, drawer, "", size, how)  # before its image is uploaded
                 sized.append((scene, size))
             except (AssetError, LabelFormatError) as error:
                 done.left_out.append(str(error))
@@ -98,7 +85,7 @@ def import_folder(
         else:
             addresses = [f"{address.rstrip('/')}/{scene.path}" for scene, _ in sized]
         tasks = [
-            _task(scene, form, drawer, where, size, number, labels)
+            adapter.task_of(scene, drawer, where, size, how)
             for (scene, size), where in zip(sized, addresses, strict=True)
         ]
         done.created += client.import_tasks(project, tasks) if tasks else 0
@@ -106,62 +93,21 @@ def import_folder(
     return done
 
 
-def box_config(classes: Sequence[str]) -> str:
-    """What a project gets that has no labelling config yet and is to hold boxes of these classes."""
-    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in classes)
-    return (
-        '<View><Image name="image" value="$image" zoom="true"/>'
-        f'<RectangleLabels name="box" toName="image">{labels}</RectangleLabels></View>'
-    )
-
-
-def _read(form: str, folder: Path, lists: Sequence[str]) -> Sequence[Scene]:
-    return BOX_FOLDERS[form].read(folder, lists) if form in BOX_FOLDERS else LANE_FOLDERS[form].read(folder, lists)
-
-
-def _task(
-    scene: Scene, form: str, drawer: Format, address: str, size: tuple[int, int], label: int, labels: Labels
-) -> Json:
-    """The scene as a task; `LabelFormatError` when it has a label that the project does not have."""
-    if isinstance(scene, BoxScene):
-        assert isinstance(drawer, RectangleLabelsFormat)
-        return boxes.task_of(scene, form, drawer, address, size, labels)
-    assert isinstance(drawer, VectorLabelsFormat)
-    return lanes.task_of(scene, form, drawer, address, size, label, labels)
-
-
 def _drawer(
-    client: LabelStudioClient, project: int, form: str, scenes: Sequence[Scene]
-) -> VectorLabelsFormat | RectangleLabelsFormat:
+    client: LabelStudioClient, project: int, adapter: Adapter[Any, Any], scenes: Sequence[Scene], how: Importing
+) -> Format:
+    """How the project's labels are written; a project without a labelling config gets one that suits the scenes."""
     row = client.project(project)
-    box_scenes = [scene for scene in scenes if isinstance(scene, BoxScene)]
     if not row.get("parsed_label_config"):  # a new project: <View></View>
-        label_config = box_config(class_names(box_scenes)) if box_scenes else LANE_CONFIG
-        row = client.update_project(project, label_config=label_config)
-    drawer = format_for(str(row["label_config"]))
-    if form in BOX_FOLDERS and isinstance(drawer, RectangleLabelsFormat):
-        return drawer
-    if form in LANE_FOLDERS and isinstance(drawer, VectorLabelsFormat):
-        return drawer
-    into = (
-        "boxes are imported into <RectangleLabels>"
-        if box_scenes
-        else "lanes are imported into <VectorLabels> or <Vector>"
-    )
-    raise ConfigError(
-        f"project {project}: {into}; make a project of its own for them (one without a labelling config gets the "
-        "right one)"
-    )
-
-
-def _class_number(drawer: VectorLabelsFormat | RectangleLabelsFormat, label: str | None) -> int:
-    if label is not None and isinstance(drawer, RectangleLabelsFormat):
-        raise ConfigError("boxes keep the labels that their data set gives them: leave --label out")
-    if label is not None and label not in drawer.classes:
+        row = client.update_project(project, label_config=adapter.label_config(scenes))
+    try:
+        drawer: Format = adapter.importing(format_for(str(row["label_config"])), how)
+    except ConfigError as error:
         raise ConfigError(
-            f"there is no label {label!r} in the labelling config, which has: {', '.join(drawer.classes)}"
-        )
-    return 0 if label is None else drawer.classes.index(label)
+            f"project {project}: {error}; make a project of its own for them (one without a labelling config gets the "
+            "right one)"
+        ) from error
+    return drawer
 
 
 def _batches(folder: Path, scenes: Sequence[Scene], *, uploaded: bool) -> Iterator[list[Scene]]:
@@ -180,7 +126,7 @@ def _batches(folder: Path, scenes: Sequence[Scene], *, uploaded: bool) -> Iterat
         yield batch
 
 
-def _size(folder: Path, scene: Scene, address: str | None, images: ImageLoader) -> tuple[int, int]:
+def _size(folder: Path, scene: Scene, address: str | None, images: ImageLoader) -> Size:
     """(width, height) of an image as people see it."""
     path = folder / scene.path
     if address is not None and not path.is_file():

@@ -8,49 +8,34 @@ Label Studio's editor keeps both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
-from pathlib import PurePosixPath
-from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from kdal.aliases import Json
-from kdal.labelstudio.formats.lanes import LaneFormat
-from kdal.labelstudio.formats.regions import Drawing, same_shape
-from kdal.labelstudio.formats.vectors import VectorLabelsFormat
-from kdal_core.datasets import LaneScene
+from kdal.datasets.adapter import Adapter, Exporting, Importing
+from kdal.datasets.tasks import IMPORTED, META, PATH, Labels, Size, as_task, drawn_size, path_of, read_meta
+from kdal.labelstudio.formats import Format
+from kdal.labelstudio.formats.regions import Drawing, RegionFormat
+from kdal_core.datasets import LANE_FOLDERS, LaneScene
 from kdal_core.datasets.culane import LISTS
 from kdal_core.datasets.scene import safe_path
 from kdal_core.datasets.tusimple import LABEL_FILE, at_rows, gaps_of, record_of, rows_of
-from kdal_core.errors import LabelFormatError
+from kdal_core.errors import ConfigError, LabelFormatError
 from kdal_core.tasks.lane import clean_lane, without_repeats
 
 Floats = NDArray[np.float64]
-Size = tuple[int, int]
-Model = TypeVar("Model", bound=BaseModel)
 
-META = "kdal"
-"""Key of what is ours in the meta of tasks and regions."""
-PATH = "path"
-"""Key of a task's data that says which file of the folder its image is."""
-IMPORTED = "import-"
-"""What ids of imported regions begin with: nobody drew them, so they have no habits to be cleaned of."""
+LANE_CONFIG = (
+    '<View><Image name="image" value="$image" zoom="true"/>'
+    '<VectorLabels name="lane" toName="image" closable="false" curves="false" minPoints="2">'
+    '<Label value="lane"/></VectorLabels></View>'
+)
+"""What a project gets that has no labelling config yet and is to hold lanes."""
 DEFAULT_LISTS = {"tusimple": LABEL_FILE, "culane": f"{LISTS}/train.txt"}
 """Where images are listed that came from no folder of this form."""
-
-
-class Labels(StrEnum):
-    """What becomes of the folder's lanes."""
-
-    annotations = "annotations"
-    """Labels, as if somebody had drawn them."""
-    predictions = "predictions"
-    """Suggestions that annotators correct."""
-    none = "none"
-    """Nothing: only the images come in."""
 
 
 class TaskMeta(BaseModel):
@@ -70,7 +55,7 @@ class RegionMeta(BaseModel):
 
 
 def task_of(
-    scene: LaneScene, form: str, drawer: LaneFormat, address: str, size: Size, label: int, labels: Labels
+    scene: LaneScene, form: str, drawer: RegionFormat, address: str, size: Size, label: int, labels: Labels
 ) -> Json:
     """The Label Studio task of an image.
 
@@ -93,18 +78,13 @@ def task_of(
         ours = {"meta": {META: {"gaps": gaps}}} if gaps else {}
         regions += [region | ours for region in drawer.draw(lane / size, label, f"{IMPORTED}{number}", size)]
     meta = TaskMeta(form=form, extra=scene.extra, lists=scene.lists)
-    task: Json = {"data": {drawer.image_key: address, PATH: scene.path}}
-    if scene.lanes is not None and labels is Labels.annotations:
-        # No ground truth, which Label Studio takes imported annotations for: a correction must count more.
-        task["annotations"] = [{"result": regions, "ground_truth": False}]
-    elif scene.lanes is not None and labels is Labels.predictions:
-        task["predictions"] = [{"result": regions, "model_version": "import"}]
     if labels is not Labels.none:
         meta.undrawn = undrawn
-    return task | {"meta": {META: meta.model_dump(mode="json")}}
+    data = {drawer.image_key: address, PATH: scene.path}
+    return as_task(data, meta, None if scene.lanes is None else regions, labels)
 
 
-def scene_of(task: Json, form: str, drawer: LaneFormat, actual: Size | None, decimals: int, number: int) -> LaneScene:
+def scene_of(task: Json, form: str, drawer: RegionFormat, actual: Size | None, decimals: int, number: int) -> LaneScene:
     """The image of a labelled Label Studio task with its lanes.
 
     Args:
@@ -123,13 +103,13 @@ def scene_of(task: Json, form: str, drawer: LaneFormat, actual: Size | None, dec
     where = f"task {task['id']}"
     size = drawn_size(drawings, actual, where)
     path = path_of(task, drawer.image_key)
-    meta = told(TaskMeta, task, where)
+    meta = read_meta(TaskMeta, task, where)
     if meta.form != form:  # it came from a folder of another form: that one's lists and keys say nothing here
         meta = TaskMeta()
     lanes = [_lane(drawing, drawer, size, decimals, where) for drawing in drawings]
     if form == "tusimple":
         rows = meta.extra.setdefault("h_samples", rows_of(size[1]))
-        gaps = [told(RegionMeta, {"meta": drawing.meta}, where).gaps for drawing in drawings]
+        gaps = [read_meta(RegionMeta, {"meta": drawing.meta}, where).gaps for drawing in drawings]
         on_rows = [at_rows(lane, rows, gap) for lane, gap in zip(lanes, gaps, strict=True)]
         lanes = [np.round(lane, decimals) for lane in on_rows if len(lane)]  # one between two rows cannot be told
     for position, points in meta.undrawn:
@@ -143,20 +123,11 @@ def scene_of(task: Json, form: str, drawer: LaneFormat, actual: Size | None, dec
     return scene
 
 
-def path_of(task: Json, image_key: str, folder: str = "images") -> str:
-    """Where a task's image is put in a folder: where it came from, else in this one by its number and name."""
-    said = task["data"].get(PATH)
-    if isinstance(said, str):
-        return safe_path(said, f"task {task['id']}")
-    name = PurePosixPath(unquote(urlsplit(str(task["data"].get(image_key))).path)).name
-    return safe_path(f"{folder}/{task['id']}-{name or 'image'}", f"task {task['id']}")
-
-
-def _lane(drawing: Drawing, drawer: LaneFormat, size: Size, decimals: int, where: str) -> Floats:
+def _lane(drawing: Drawing, drawer: RegionFormat, size: Size, decimals: int, where: str) -> Floats:
     """(n, 2) pixels."""
     try:
         points = drawing.points[np.isfinite(drawing.points).all(axis=1)]
-        if not isinstance(drawer, VectorLabelsFormat):
+        if not drawer.exact:
             points = clean_lane(points).points  # centre lines have a point for each row
         elif not drawing.region.startswith(IMPORTED):
             points = without_repeats(points)
@@ -168,32 +139,46 @@ def _lane(drawing: Drawing, drawer: LaneFormat, size: Size, decimals: int, where
     return pixels
 
 
-def drawn_size(drawings: Sequence[Drawing], actual: Size | None, where: str) -> Size:
-    """(width, height) in pixels; the image's own counts more than what a region says of it.
+class LaneAdapter(Adapter[LaneScene, RegionFormat]):
+    """Lanes: polylines of one class, in TuSimple's and CULane's form."""
 
-    Raises:
-        LabelFormatError: regions of another shape than the image, or nobody says how large it is; names the task.
-    """
-    for drawing in drawings:
-        if drawing.size is not None and actual is not None and not same_shape(drawing.size, actual):
-            raise LabelFormatError(
-                f"{where}: region {drawing.region}: it was drawn on {drawing.size[0]} x {drawing.size[1]} pixels, "
-                f"its image has {actual[0]} x {actual[1]}: these are not the same image"
+    forms = LANE_FOLDERS
+
+    def importing(self, drawer: Format, how: Importing) -> RegionFormat:
+        """Lanes are imported point by point, which needs polylines."""
+        if drawer.task().kind != "lanes" or not isinstance(drawer, RegionFormat) or not drawer.exact:
+            raise ConfigError("lanes are imported into <VectorLabels> or <Vector>")
+        self._class_number(drawer, how.label)
+        return drawer
+
+    def exporting(self, drawer: Format) -> RegionFormat:
+        """Lanes are written whichever tag they are drawn with."""
+        if drawer.task().kind != "lanes" or not isinstance(drawer, RegionFormat):
+            raise ConfigError("its labels are no lanes")
+        return drawer
+
+    def label_config(self, scenes: Sequence[LaneScene]) -> str:
+        """One class."""
+        return LANE_CONFIG
+
+    def task_of(self, scene: LaneScene, drawer: RegionFormat, address: str, size: Size, how: Importing) -> Json:
+        """See `task_of`."""
+        return task_of(scene, how.form, drawer, address, size, self._class_number(drawer, how.label), how.labels)
+
+    def scene_of(self, task: Json, drawer: RegionFormat, actual: Size | None, number: int, how: Exporting) -> LaneScene:
+        """See `scene_of`."""
+        return scene_of(task, how.form, drawer, actual, how.decimals, number)
+
+    def needs_size(self, task: Json, drawer: RegionFormat) -> bool:
+        """Where a region does not say it."""
+        return any(drawing.size is None for drawing in drawer.drawings(task))
+
+    def _class_number(self, drawer: RegionFormat, label: str | None) -> int:
+        if label is not None and label not in drawer.classes:
+            raise ConfigError(
+                f"there is no label {label!r} in the labelling config, which has: {', '.join(drawer.classes)}"
             )
-    said = actual or next((drawing.size for drawing in drawings if drawing.size is not None), None)
-    if said is None and drawings:
-        raise LabelFormatError(f"{where}: its image cannot be read, and no region says how large it is")
-    return said or (1280, 720)
+        return 0 if label is None else drawer.classes.index(label)
 
 
-def told(kind: type[Model], item: Json, where: str) -> Model:
-    """What the meta of a task or region says to us.
-
-    Raises:
-        LabelFormatError: it is damaged; says where.
-    """
-    meta = item.get("meta")
-    try:
-        return kind.model_validate(meta.get(META, {}) if isinstance(meta, dict) else {})
-    except ValidationError as error:
-        raise LabelFormatError(f"{where}: its meta is damaged ({error.errors()[0]['msg']})") from error
+ADAPTER = LaneAdapter()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdal.datasets.boxes import scene_of, task_of
-from kdal.datasets.lanes import Labels
+from kdal.datasets.tasks import Labels
 from kdal.labelstudio.formats import format_for
 from kdal_core.datasets import BoxScene, Mark
 from kdal_core.datasets.box_scene import same_box

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdal.datasets.lanes import Labels, path_of, scene_of, task_of
+from kdal.datasets.lanes import scene_of, task_of
+from kdal.datasets.tasks import Labels, path_of
 from kdal.labelstudio.formats import format_for
 from kdal_core.datasets import LaneScene
 from kdal_core.datasets.tusimple import record_of, rows_of

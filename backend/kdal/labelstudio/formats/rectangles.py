@@ -32,6 +32,7 @@ class RectangleLabelsFormat(RegionFormat):
     """
 
     region_type: ClassVar[str] = "rectanglelabels"
+    exact: ClassVar[bool] = True
 
     def task(self) -> Task:
         """Boxes of these classes."""

@@ -58,6 +58,8 @@ class RegionFormat(ABC):
     """Type of its regions in Label Studio's results, which is also the key of their labels."""
     default_classes: ClassVar[tuple[str, ...]] = ()
     """Classes of a tag that has no labels."""
+    exact: ClassVar[bool] = False
+    """Whether `drawings` gives back what `draw` was given, point by point: then data sets can be imported."""
 
     def __init__(self, control: Control) -> None:
         self._control = control

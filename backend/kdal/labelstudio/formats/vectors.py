@@ -30,6 +30,7 @@ class VectorLabelsFormat(LaneFormat):
     """
 
     region_type: ClassVar[str] = "vectorlabels"
+    exact: ClassVar[bool] = True
 
     def _points(self, region: Json, value: Json) -> Floats:
         vertices = value.get("vertices")
