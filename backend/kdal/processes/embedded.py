@@ -168,15 +168,16 @@ def find_label_studio() -> Path:
         if not os.access(given, os.X_OK):
             raise ConfigError(f"LABEL_STUDIO_EXECUTABLE is {given}, which is not a program that can be run")
         return Path(given).absolute()
-    # It pins numpy, Django and more, so it never shares our environment: look beside the project.
-    roots = [Path.cwd(), Path(__file__).resolve().parent.parent]
-    for root in roots:
+    # It pins numpy, Django and more, so it never shares our environment: look in the working directory, and in the
+    # checkout that this file may be part of.
+    for root in (Path.cwd(), *Path(__file__).resolve().parents):
         candidate = root / ".venv-label-studio" / "bin" / "label-studio"
         if os.access(candidate, os.X_OK):
             return candidate
     raise ConfigError(
-        f"no Label Studio at {roots[-1] / '.venv-label-studio'}: run `make venv`, or install "
-        f"label-studio=={LABEL_STUDIO_VERSION} into an environment of its own and set LABEL_STUDIO_EXECUTABLE"
+        f"no Label Studio at {Path('.venv-label-studio').absolute()}: run `make venv` in a checkout of kdal, or "
+        f"install label-studio=={LABEL_STUDIO_VERSION} into an environment of its own and name its `label-studio` "
+        "command in LABEL_STUDIO_EXECUTABLE"
     )
 
 
