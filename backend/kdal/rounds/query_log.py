@@ -10,13 +10,12 @@ import numpy as np
 from kdal.images.loader import ImageRef
 from kdal.rounds.store import RoundStore
 from kdal.storage.assets import MissingAssetError
-from kdal.storage.tables import account_of as account_of
 from kdal.teachers.mixes import Mixes
 from kdal_core.errors import AssetError
 
 
 @dataclass(frozen=True)
-class Asked:
+class QueryLog:
     """Everything asked in a project's life, up to a round.
 
     Attributes:
@@ -45,7 +44,7 @@ class Asked:
         store.write_json("asked.json", value)
 
     @classmethod
-    def load(cls, store: RoundStore) -> Asked:
+    def load(cls, store: RoundStore) -> QueryLog:
         """Read it from the assets of a round.
 
         Raises:
@@ -66,7 +65,7 @@ class Asked:
             raise AssetError(f"{store.key('asked.json')} or its mixes are damaged: {error}") from error
 
     @classmethod
-    def before(cls, store: RoundStore, teacher: str) -> Asked | None:
+    def before(cls, store: RoundStore, teacher: str) -> QueryLog | None:
         """What rounds before this one have asked this teacher; None when they have not."""
         for earlier in reversed(range(store.number)):
             try:
@@ -91,7 +90,7 @@ class StageFile:
     plan: tuple[int, ...]
 
 
-class Stages:
+class StageLog:
     """The stages that a round has asked so far: what a killed worker's successor goes on from.
 
     That it began is written down by itself: when the last of the budget is spent, its stage is still to be trained.

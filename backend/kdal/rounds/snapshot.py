@@ -13,7 +13,7 @@ from kdal.labelstudio.formats import Format, format_for
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
-from kdal.rounds.query_log import Asked
+from kdal.rounds.query_log import QueryLog
 from kdal.rounds.store import RoundStore
 from kdal.storage.tables import Project
 from kdal_core.errors import AssetError, LabelFormatError
@@ -164,7 +164,7 @@ def held_out(policy: Policy, task_id: int) -> bool:
 
 def _asked_size(store: RoundStore, policy: Policy) -> tuple[int, int] | None:
     """(H, W) at which the project's black-box teacher saw the images: other pixels would be other questions."""
-    asked = None if policy.black_box is None else Asked.before(store, policy.black_box)
+    asked = None if policy.black_box is None else QueryLog.before(store, policy.black_box)
     return None if asked is None else asked.image_size
 
 

@@ -15,9 +15,8 @@ import yaml
 from playwright.sync_api import Page
 
 from kdal.demo.examples.digits import Digits as DigitsExample
-from kdal.rounds.query_log import account_of
 from kdal.rounds.store import RoundStore
-from kdal.storage.tables import Round, now
+from kdal.storage.tables import Round, account_of, now
 from kdal.teachers import StoredLedger
 from tests.integration.harness import DIGITS_CONFIG, Api, Bucket, Project
 from tests.integration.loop import digit_teacher

@@ -6,9 +6,8 @@ from rich.console import Console
 from torch import nn
 
 from kdal.cli.status import table
-from kdal.rounds.query_log import account_of
 from kdal.rounds.status import status
-from kdal.storage.tables import now
+from kdal.storage.tables import account_of, now
 from kdal.teachers import open_ledger
 from kdal_core.distillation import TorchTeacher
 

@@ -17,9 +17,10 @@ from kdal.images.loader import ImageRef
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
-from kdal.rounds.query_log import Asked, Stages, account_of, with_task_ids
+from kdal.rounds.query_log import QueryLog, StageLog, with_task_ids
 from kdal.rounds.snapshot import Snapshot, held_out
 from kdal.rounds.store import RoundStore
+from kdal.storage.tables import account_of
 from kdal.teachers import open_ledger, open_teacher
 from kdal.teachers.mixes import Mixes
 from kdal.teachers.terms import TeacherBudget
@@ -64,16 +65,16 @@ def ask(resources: Resources, store: RoundStore, snapshot: Snapshot, report: Ste
     limits = {"query_budget": ledger.budget, "money": terms.money, "currency": terms.currency}
     report.facts(limits)  # at once: `kdal status` shows them beside the account
 
-    before = Asked.before(store, name)
+    before = QueryLog.before(store, name)
     if before is None:
-        before = Asked(name, teacher.classes, snapshot.image_size, (), Mixes.none(len(teacher.classes)))
-    means = _means(resources, snapshot, terms, teacher, ledger)
-    stages = Stages(store)
-    pool = _pool(resources, snapshot, store.number, before, means)
-    if pool is not None and (stages.begun or _worth_asking(pool, before.mixes, means)):
+        before = QueryLog(name, teacher.classes, snapshot.image_size, (), Mixes.none(len(teacher.classes)))
+    context = _query_context(resources, snapshot, terms, teacher, ledger)
+    stages = StageLog(store)
+    pool = _pool(resources, snapshot, store.number, before, context)
+    if pool is not None and (stages.begun or _worth_asking(pool, before.mixes, context)):
         stages.begin()
         _ask_in_stages(
-            pool, before.mixes, stages, means, report.progress, log.bind(project=snapshot.uid, round=store.number)
+            pool, before.mixes, stages, context, report.progress, log.bind(project=snapshot.uid, round=store.number)
         )
     known = set(before.images)
     new = () if pool is None else tuple(ref for ref in pool.refs if ref not in known)
@@ -93,8 +94,8 @@ def ask(resources: Resources, store: RoundStore, snapshot: Snapshot, report: Ste
 
 
 @dataclass(frozen=True)
-class _Means:
-    """With what is asked."""
+class _QueryContext:
+    """What the teacher is asked with."""
 
     teacher: Teacher
     ledger: QueryLedger
@@ -108,14 +109,14 @@ class _Means:
         return self.ledger.spent + self.ledger.left
 
 
-def _means(
+def _query_context(
     resources: Resources, snapshot: Snapshot, terms: TeacherBudget, teacher: Teacher, ledger: QueryLedger
-) -> _Means:
+) -> _QueryContext:
     policy, task = snapshot.policy, SoftLabelTask(teacher.classes)
     train = policy.training(task, resources.settings.device)
     # Whoever uploads decides what a project's images are: one grey image among colours is no reason to stop a round.
     config = terms.mixes(train, policy.seed, mixed_colours=True)
-    return _Means(teacher, ledger, config, policy.trio(task, snapshot.image_size).student)
+    return _QueryContext(teacher, ledger, config, policy.trio(task, snapshot.image_size).student)
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,9 @@ class _Pool:
         return {ref.task_id: row for row, ref in enumerate(self.refs)}
 
 
-def _pool(resources: Resources, snapshot: Snapshot, number: int, before: Asked, means: _Means) -> _Pool | None:
+def _pool(
+    resources: Resources, snapshot: Snapshot, number: int, before: QueryLog, context: _QueryContext
+) -> _Pool | None:
     """The images that were asked about before, and new ones; None when there are not two.
 
     Everything here is a function of the snapshot and of what earlier rounds asked, so that a round that is taken up
@@ -141,7 +144,7 @@ def _pool(resources: Resources, snapshot: Snapshot, number: int, before: Asked, 
     policy = snapshot.policy
     known = {ref.task_id for ref in before.images}
     new = [ref for ref in snapshot.pool if ref.task_id not in known and not held_out(policy, ref.task_id)]
-    room = max(2, means.budget // 2) - len(known)
+    room = max(2, context.budget // 2) - len(known)
     if len(new) > room:
         drawn = np.random.default_rng([policy.seed, number]).permutation(len(new))[: max(0, room)]
         new = [new[place] for place in np.sort(drawn)]
@@ -149,28 +152,28 @@ def _pool(resources: Resources, snapshot: Snapshot, number: int, before: Asked, 
     loaded = resources.images.load(refs, snapshot.image_size)
     if len(loaded.kept) < 2:
         return None
-    images = pool_of_images(loaded.images, mixed_colours=means.config.mixed_colours)
-    images = affordable(Proposal(images), means.ledger).images  # of answers that were paid for and lost in a crash
+    images = pool_of_images(loaded.images, mixed_colours=context.config.mixed_colours)
+    images = affordable(Proposal(images), context.ledger).images  # of answers that were paid for and lost in a crash
     return None if len(images) < 2 else _Pool(tuple(refs[place] for place in loaded.kept[: len(images)]), images)
 
 
-def _worth_asking(pool: _Pool, mixes: Mixes, means: _Means) -> bool:
+def _worth_asking(pool: _Pool, mixes: Mixes, context: _QueryContext) -> bool:
     """Whether there is budget, and anything to spend it on."""
-    pairs = len(PairPool(len(pool.refs), means.config.mode)) - len(mixes.within(pool.rows))
-    return means.ledger.left > 0 and (pairs > 0 or unasked(pool.images, means.ledger) > 0)
+    pairs = len(PairPool(len(pool.refs), context.config.mode)) - len(mixes.within(pool.rows))
+    return context.ledger.left > 0 and (pairs > 0 or unasked(pool.images, context.ledger) > 0)
 
 
 def _ask_in_stages(
     pool: _Pool,
     before: Mixes,
-    stages: Stages,
-    means: _Means,
+    stages: StageLog,
+    context: _QueryContext,
     progress: Progress,
     log: structlog.stdlib.BoundLogger,
 ) -> None:
     """Active Mixup, or what is left of it; each stage is among `stages` when it is done."""
-    teacher, ledger, count = means.teacher, means.ledger, means.config.training.stages
-    plan = (means.budget, count, len(pool.refs), len(before.within(pool.rows)))
+    teacher, ledger, count = context.teacher, context.ledger, context.config.training.stages
+    plan = (context.budget, count, len(pool.refs), len(before.within(pool.rows)))
     # Stages that another budget or other images were planned for are known mixes like those of earlier rounds.
     replay = [file.mixes.within(pool.rows) for file in stages.files if file.plan == plan]
     earlier = Mixes.joined([before, *(file.mixes for file in stages.files if file.plan != plan)])
@@ -193,9 +196,9 @@ def _ask_in_stages(
     active_mixup(
         teacher,
         pool.images,
-        means.student,
+        context.student,
         ledger,
-        means.config,
+        context.config,
         earlier=known,
         replay=replay,
         on_stage=keep,

@@ -12,10 +12,11 @@ from torch import Tensor
 from kdal.aliases import Json
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
-from kdal.rounds.query_log import Asked, account_of
+from kdal.rounds.query_log import QueryLog
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import DISTILLED, RoundStore
 from kdal.rounds.training import training_set
+from kdal.storage.tables import account_of
 from kdal.teachers import StoredLedger
 from kdal_core.distillation import SoftLabelTask, image_key, mix_images
 from kdal_core.distillation.stages import taught
@@ -24,7 +25,7 @@ from kdal_core.training.data import fetch
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingSet:
     """What a student is taught.
 
     Attributes:
@@ -63,7 +64,7 @@ def train_student(resources: Resources, store: RoundStore, snapshot: Snapshot, r
     }
 
 
-def prepare(resources: Resources, store: RoundStore, snapshot: Snapshot, report: StepReport) -> Lessons:
+def prepare(resources: Resources, store: RoundStore, snapshot: Snapshot, report: StepReport) -> TrainingSet:
     """Labels by people, answers by the teacher, and mixes; no image in two ways.
 
     What people have labelled is taught by their label alone, and a mix of two such images by the mix of the two
@@ -71,7 +72,7 @@ def prepare(resources: Resources, store: RoundStore, snapshot: Snapshot, report:
     whose labels are held out are not among it.
     """
     classes = snapshot.format.task().classes
-    asked = Asked.load(store)
+    asked = QueryLog.load(store)
     held_out = {item.ref.task_id for item in snapshot.labelled if item.held_out}
     refs = [ref for ref in asked.images if ref.task_id not in held_out]
     loaded = resources.images.load(refs, asked.image_size)
@@ -95,7 +96,7 @@ def prepare(resources: Resources, store: RoundStore, snapshot: Snapshot, report:
     others = torch.cat([images[unlabelled], mixes[open_mixes]])
     answered, answers = _answers(resources, snapshot.uid, asked, classes, others)
     of_people = torch.stack(by_people) if by_people else answers[:0]
-    return Lessons(
+    return TrainingSet(
         images=torch.cat([_tensor(labelled, snapshot.image_size), mixes[settled], others[answered]]),
         targets=torch.cat([of_people, answers]),
         by_people=len(by_people),
@@ -104,7 +105,7 @@ def prepare(resources: Resources, store: RoundStore, snapshot: Snapshot, report:
 
 
 def _answers(
-    resources: Resources, uid: str, asked: Asked, classes: Sequence[str], images: Tensor
+    resources: Resources, uid: str, asked: QueryLog, classes: Sequence[str], images: Tensor
 ) -> tuple[list[int], Tensor]:
     """Rows of those images (n, 3, H, W) that the ledger has an answer for, and the answers, columns as in `classes`."""
     keys = [image_key(image) for image in images]

@@ -15,9 +15,10 @@ from kdal.images.loader import ImageRef
 from kdal.policy import Policy
 from kdal.rounds.black_box import querying, training_set
 from kdal.rounds.progress import StepReport
-from kdal.rounds.query_log import Asked, account_of
+from kdal.rounds.query_log import QueryLog
 from kdal.rounds.snapshot import Labelled, Snapshot, held_out
 from kdal.rounds.store import RoundStore
+from kdal.storage.tables import account_of
 from kdal.teachers import StoredLedger
 from kdal_core.errors import ConfigError, TeacherError
 from tests.kdal.conftest import png
@@ -132,7 +133,7 @@ def test_images_whose_labels_will_be_held_out_are_not_asked_about(resources, end
     ask(resources, found)
     barred = {n for n in range(40) if held_out(found.policy, n)}
     assert 10 < len(barred) < 30
-    asked = {ref.task_id for ref in Asked.load(RoundStore(resources.assets, UID, 0)).images}
+    asked = {ref.task_id for ref in QueryLog.load(RoundStore(resources.assets, UID, 0)).images}
     assert asked == set(range(40)) - barred
 
 
@@ -141,7 +142,7 @@ def test_an_image_that_cannot_be_read_or_a_grey_one_among_colours_stops_nothing(
     grey = base64.b64encode(png(PIXELS[0, 0].numpy())).decode()
     odd = [ImageRef(50, "data:image/png;base64,AAAA"), ImageRef(51, f"data:image/png;base64,{grey}")]
     ask(resources, replace(found, pool=[*found.pool, *odd]))
-    assert [ref.task_id for ref in Asked.load(RoundStore(resources.assets, UID, 0)).images] == [*range(10), 51]
+    assert [ref.task_id for ref in QueryLog.load(RoundStore(resources.assets, UID, 0)).images] == [*range(10), 51]
 
 
 @pytest.mark.parametrize("pool", [[], [7]])
@@ -159,11 +160,11 @@ def test_with_fewer_than_two_images_nobody_is_asked(resources, endpoint, pool):
 def test_a_step_that_is_done_again_and_a_round_with_nothing_new_ask_and_train_nothing(resources, endpoint):
     found = snapshot(range(20))
     ask(resources, found)
-    first = Asked.load(RoundStore(resources.assets, UID, 0))
+    first = QueryLog.load(RoundStore(resources.assets, UID, 0))
     steps = []
     for number in (0, 1):
         facts = ask(resources, found, number, steps.append if number else lambda share: None)
-        again = Asked.load(RoundStore(resources.assets, UID, number))
+        again = QueryLog.load(RoundStore(resources.assets, UID, number))
         assert (facts["queries"], again.images) == (60, first.images)
         for name, array in first.mixes.arrays().items():
             assert np.array_equal(again.mixes.arrays()[name], array)
@@ -175,10 +176,10 @@ def test_a_later_round_asks_about_new_images_and_new_mixes_as_far_as_the_budget_
     ask(resources, snapshot(range(10), queries=30))
     facts = ask(resources, snapshot(range(2, 15), {0: CAT, 1: DOG}, queries=50), 1)
     assert (facts["asked_images"], facts["queries"], facts["mixes"]) == (15, 50, 35)
-    assert [ref.task_id for ref in Asked.load(RoundStore(resources.assets, UID, 1)).images] == list(range(15))
+    assert [ref.task_id for ref in QueryLog.load(RoundStore(resources.assets, UID, 1)).images] == list(range(15))
     assert account(resources) == (50, 50)
     assert len(endpoint.asked) == 50
-    mixes = Asked.load(RoundStore(resources.assets, UID, 1)).mixes
+    mixes = QueryLog.load(RoundStore(resources.assets, UID, 1)).mixes
     assert len(np.unique(np.sort(mixes.pairs), axis=0)) == 35
     assert sorted(set(mixes.stages.tolist())) == [1, 2, 3, 4]
 
@@ -210,7 +211,7 @@ def test_a_step_that_was_broken_off_comes_to_the_same_end_without_asking_twice(
     other.storage.put_project(5, UID, CONFIG, {})
     other.storage.begin_round(5, 0, "connect")
     ask(other, found)
-    broken, whole = (Asked.load(RoundStore(each.assets, UID, 0)) for each in (resources, other))
+    broken, whole = (QueryLog.load(RoundStore(each.assets, UID, 0)) for each in (resources, other))
     assert broken.images == whole.images
     for name, array in whole.mixes.arrays().items():
         assert np.array_equal(broken.mixes.arrays()[name], array)
@@ -221,7 +222,7 @@ def test_stages_that_another_budget_was_planned_for_are_kept(resources, endpoint
         ask(resources, snapshot(range(20), queries=60), progress=stop_at(0.7))  # in the second stage
     facts = ask(resources, snapshot(range(20), queries=50))
     assert facts["queries"] == len(endpoint.asked) <= 60
-    mixes = Asked.load(RoundStore(resources.assets, UID, 0)).mixes
+    mixes = QueryLog.load(RoundStore(resources.assets, UID, 0)).mixes
     assert len(mixes) == len(np.unique(mixes.pairs, axis=0)) >= 20
 
 
@@ -286,7 +287,7 @@ def test_peoples_labels_outrank_the_teacher_on_their_images_and_on_mixes_of_two_
     cat = 115 / 256
     assert taught(prepared, PIXELS[15]) == [pytest.approx([0.0, 1 - cat, cat], abs=1e-6)]
 
-    mixes = Asked.load(RoundStore(resources.assets, UID, 1)).mixes
+    mixes = QueryLog.load(RoundStore(resources.assets, UID, 1)).mixes
     settled = [row for row, pair in enumerate(mixes.pairs.tolist()) if set(pair) <= set(labels)]
     assert 0 < len(settled) < 40
     assert prepared.by_people == len(labels) + len(settled)
@@ -309,7 +310,7 @@ def test_held_out_labels_and_their_images_teach_nothing(resources):
     barred = [item.ref.task_id for item in found.held_out]
     assert 0 < len(barred) < 10
     assert [number for number in barred if taught(prepared, PIXELS[number])] == []
-    mixes = Asked.load(RoundStore(resources.assets, UID, 1)).mixes
+    mixes = QueryLog.load(RoundStore(resources.assets, UID, 1)).mixes
     within = [pair for pair in mixes.pairs.tolist() if not set(pair) & set(barred)]
     assert len(prepared.targets) == 20 - len(barred) + len(within)
 
@@ -321,7 +322,7 @@ def test_an_image_that_is_gone_takes_its_mixes_with_it_and_nothing_else(resource
     value["images"][3]["uri"] = "data:image/png;base64,AAAA"
     resources.assets.write_json(key, value)
     prepared = training_set.prepare(resources, store(resources), snapshot(range(20)), StepReport())
-    with_it = (Asked.load(RoundStore(resources.assets, UID, 0)).mixes.pairs == 3).any(axis=1).sum()
+    with_it = (QueryLog.load(RoundStore(resources.assets, UID, 0)).mixes.pairs == 3).any(axis=1).sum()
     assert len(prepared.targets) == 60 - 1 - with_it
 
 
