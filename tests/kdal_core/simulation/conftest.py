@@ -13,7 +13,7 @@ SMALL = {
     "rounds": 3,
     "seeds": [0, 1],
     "models": {"student": "tiny_cnn", "teacher": "mid_cnn"},
-    "training": {"epochs": 1, "min_steps": 20, "max_steps": 20, "device": "cpu"},
+    "training": {"epochs": 1, "min_steps": 8, "max_steps": 8, "device": "cpu"},
     "strategies": ["random", "kd_gap"],
 }
 LANES = {
