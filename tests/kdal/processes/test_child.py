@@ -205,3 +205,9 @@ def test_a_port_that_is_listened_on_is_not_free(tmp_path: Path) -> None:
         assert requests.get(f"http://127.0.0.1:{port}/", timeout=5).ok
         assert not port_is_free(port)
     assert port_is_free(port)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems say elsewhere which ports connections are given")
+def test_a_free_port_is_none_that_an_outgoing_connection_may_be_given_before_the_server_is_up() -> None:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not set(range(first, last + 1)) & {free_port() for _ in range(20)}
