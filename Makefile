@@ -8,6 +8,8 @@ LOCKED := -q --no-deps --require-hashes -r requirements
 KDAL := -q --no-deps --no-build-isolation -e .
 DATA ?= data
 PROJECT ?= digits
+# Processes that the tests run in: each has a Label Studio and a kdal of its own, about 3 GB in all.
+WORKERS ?= 2
 BIN := .venv/bin
 
 export AUTOPILOT ONCE
@@ -17,8 +19,9 @@ export AUTOPILOT ONCE
 demo: venv ## Label Studio, kdal and 1,797 digits (PROJECT=lanes: rendered roads, PROJECT=boxes: blood cells); AUTOPILOT=1 lets a program label, ONCE=1 ends after that
 	$(BIN)/kdal demo $(PROJECT)
 
-test: venv-test check ## everything that CI runs
-	$(BIN)/pytest
+# Two processes of one thread are faster than one of two. Each runs whole files, in the order of tests/conftest.py.
+test: venv-test check ## everything that CI runs, in WORKERS processes
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10 --cov
 
 check: venv-test
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 import pytest
+from filelock import FileLock
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from kdal.processes.child import free_port
@@ -46,18 +47,14 @@ def label_studio_template(request: pytest.FixtureRequest) -> Path:
     """A migrated data folder with its first user, made once and kept in pytest's cache."""
     cache = Path(request.config.cache.mkdir("label-studio"))
     template = cache / f"{LABEL_STUDIO_VERSION}-{TOKEN[:8]}"
-    if template.is_dir():
-        return template
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        fresh = Path(scratch) / "data"
-        with EmbeddedLabelStudio(fresh, free_port(), email=EMAIL, password=PASSWORD, token=TOKEN):
-            pass
-        try:
-            fresh.rename(template)
-        except OSError:
-            # Another test run was faster, and a folder is only ever renamed when it is complete.
-            if not template.is_dir():
-                raise
+    # The run's other processes, and other runs, wait for whoever is first: a folder is complete when it has its name.
+    with FileLock(cache / f"{template.name}.lock"):
+        if not template.is_dir():
+            with tempfile.TemporaryDirectory(dir=cache) as scratch:
+                fresh = Path(scratch) / "data"
+                with EmbeddedLabelStudio(fresh, free_port(), email=EMAIL, password=PASSWORD, token=TOKEN):
+                    pass
+                fresh.rename(template)
     return template
 
 
@@ -65,7 +62,10 @@ def label_studio_template(request: pytest.FixtureRequest) -> Path:
 def label_studio(
     label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedLabelStudio]:
-    """A running Label Studio of this test session: `.url`, `.token`, `.email`, `.password`."""
+    """A running Label Studio: `.url`, `.token`, `.email`, `.password`.
+
+    One for each process of a run: SQLite refuses some of what several clients write at the same time.
+    """
     data = tmp_path_factory.mktemp("label-studio") / "data"
     shutil.copytree(label_studio_template, data)
     with EmbeddedLabelStudio(data, free_port(), email=EMAIL, password=PASSWORD, token=TOKEN) as server:

@@ -96,7 +96,6 @@ class TrainedDigits:
 
 @pytest.fixture(scope="session")
 def trained() -> TrainedDigits:
-    torch.set_num_threads(1)
     pixels, labels = load_digits(return_X_y=True)
     images = torch.from_numpy((pixels * 255 / 16).round()).to(torch.uint8).view(-1, 1, 8, 8).repeat(1, 3, 1, 1)
     task = get_task("classification", tuple("0123456789"))
