@@ -245,7 +245,7 @@ def _first_order(setting: Setting, arm: Arm) -> Indices:
         ).indices
     features = cold_start_features(setting.split.pool.images, look=setting.lesson.task.first_look)
     if arm.first == "cold_start":
-        return cold_start(features).indices
+        return cold_start(features, seed=setting.seed).indices
     campaign = setting.lesson.campaign
     budget = campaign.first_size + campaign.annotator.ahead
     nothing = np.empty((0, features.shape[1]))

@@ -129,7 +129,9 @@ def _cold_order(policy: Policy, thumbnails: NDArray[Any], look: FirstLook) -> An
     if policy.strategy == "random":
         return strategy("random")(PoolScores(features=thumbnails, seed=policy.seed))
     features = cold_start_features(torch.from_numpy(thumbnails), look=look)
-    return cold_start(features) if policy.k is None else cold_start(features, k=policy.k)
+    if policy.k is None:
+        return cold_start(features, seed=policy.seed)
+    return cold_start(features, k=policy.k, seed=policy.seed)
 
 
 def _thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -32,8 +32,7 @@ def badge(pool: PoolScores) -> Selection:
     Source: Ash et al. 2020 (arXiv:1906.03671), algorithm 1: g = (p - onehot(argmax p)) ⊗ h. As in the official code
     (JordanAsh/badge, badge_sampling.py) and in scikit-activeml the first pick is the longest gradient, not a random
     one as in k-means++ proper, and each further one is drawn with probability proportional to D². P: when every
-    image left equals a pick, the rest follows by index (scikit-activeml draws one); images behind the picks follow
-    by their D².
+    image left equals a pick, no more are drawn; images behind the picks follow by their D².
 
     A dense prediction has M distributions over K places; its gradient is that of a last layer with M · K outputs over
     the image's features. P: more than `REDUCED` of these residuals are multiplied with random signs, the same ones in

@@ -5,20 +5,23 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdal_core.acquisition.greedy import Selection
+from kdal_core.acquisition.shuffling import Rows, drawn_order
+from kdal_core.errors import ConfigError
 from kdal_core.validation import InvalidInput, as_count, as_floats, as_matrix, as_vector
 
 FEATURE_DIGITS, PROBABILITY_DIGITS = 4, 6
 BLOCK = 2_000_000  # probabilities held at a time as float64, 16 MB
 
 Score = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-Members = NDArray[np.floating] | Sequence[NDArray[np.floating]]
+Dense = NDArray[np.floating] | Rows
+Members = NDArray[np.floating] | Sequence[Dense]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class PoolScores:
         d_ss: (N,) gap between S-KD and S.
         d_st: (N,) gap between S-KD and T.
         features: (N, D) of S-KD; before any model exists, those of `cold_start_features`.
-        probabilities: (N, C) of S-KD; dense (N, ..., K), of any float type.
+        probabilities: (N, C) of S-KD; dense (N, ..., K), of any float type. Read dense ones by `blocks` or `averaged`:
+            they may be large, on disk, or a `Rows`.
         ensemble: (M, N, C) probabilities of M >= 2 students that differ in their seed; or a sequence of M arrays, each
             like `probabilities`, which need not lie in memory together.
         dropout: the same of M >= 2 stochastic passes of one student with dropout.
@@ -49,7 +53,7 @@ class PoolScores:
     d_ss: NDArray[np.floating] | None = None
     d_st: NDArray[np.floating] | None = None
     features: NDArray[np.floating] | None = None
-    probabilities: NDArray[np.floating] | None = None
+    probabilities: Dense | None = None
     ensemble: Members | None = None
     dropout: Members | None = None
     predicted_loss: NDArray[np.floating] | None = None
@@ -85,6 +89,10 @@ class PoolScores:
     def generator(self) -> np.random.Generator:
         """The pool's own source of randomness, always at its beginning."""
         return np.random.default_rng(self.seed)
+
+    def reordered(self, order: NDArray[np.int64]) -> PoolScores:
+        """The same images in another order (N,); dense predictions are not copied, but looked up when they are read."""
+        return replace(self, **{name: _reordered(self._of(name), axis, order) for name, axis in POOL_AXIS.items()})
 
     def matrix(self, name: str) -> NDArray[np.float64]:
         """An array (N, D) by name, finite, `rounded`."""
@@ -176,9 +184,20 @@ POOL_AXIS = {
 """The axis of each array along which the pool's images lie."""
 
 
+def _reordered(values: Any, axis: int, order: NDArray[np.int64]) -> Any:
+    """An array of the pool, or a sequence of them, with its images in another order."""
+    if values is None:
+        return None
+    if axis == 1:
+        return tuple(_reordered(member, 0, order) for member in values)
+    if isinstance(values, Rows) or np.ndim(values) > 2:
+        return Rows(values, order)
+    return np.asarray(values)[order]
+
+
 def _shape(name: str, values: Any) -> tuple[int, ...]:
     """The shape of an array, or of a sequence of arrays as if they were one."""
-    if isinstance(values, np.ndarray) or len(values) == 0:
+    if isinstance(values, np.ndarray | Rows) or len(values) == 0:
         return np.shape(values)
     shapes = {np.shape(member) for member in values}
     if len(shapes) > 1:
@@ -206,7 +225,8 @@ class Strategy:
     """Orders a whole pool: the first `budget` indices are the batch, the rest is the queue behind it.
 
     Calling it with a `PoolScores` gives a `Selection` of all N images, best first: a function of the pool and the
-    parameters alone.
+    parameters alone. `rank` is given the pool in an order drawn from the pool's seed, so that images between which it
+    sees no difference come in random order, and not in the order in which they were imported, whatever it does.
 
     Attributes:
         name: as `strategy` knows it; the name of its file.
@@ -237,5 +257,16 @@ class Strategy:
         return (inspect.getdoc(self.rank) or self.name).splitlines()[0]
 
     def __call__(self, pool: PoolScores) -> Selection:
-        """All N images, best first."""
-        return self.rank(pool, **self.parameters)
+        """All N images, best first.
+
+        Raises:
+            InvalidInput: the pool lacks what `rank` reads, or holds what it cannot read.
+            ConfigError: `rank` returned no Selection, left out an image or named one twice.
+        """
+        drawn = drawn_order(pool.size, pool.seed)
+        found = self.rank(pool.reordered(drawn), **self.parameters)
+        if not isinstance(found, Selection) or not np.array_equal(np.sort(found.indices), np.arange(pool.size)):
+            raise ConfigError(
+                f"The strategy {self.name!r} must return a Selection that names each of {pool.size} images once."
+            )
+        return replace(found, indices=drawn[found.indices])

@@ -11,7 +11,7 @@ SCORE_DIGITS = 12
 
 
 def ranked(scores: NDArray[np.float64]) -> Selection:
-    """All N images by descending score (N,), equal scores by the lowest index; diversity is 0.
+    """All N images by descending score (N,), equal scores in the pool's order; diversity is 0.
 
     >>> ranked(np.array([0.1, 0.7, 0.7])).indices.tolist()
     [1, 2, 0]
@@ -34,7 +34,7 @@ def followed_by(picks: NDArray[np.int64], gains: NDArray[np.float64], scores: ND
 def settled(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scores (N,) of order 1 on a grid of 1e-12: what is equal but for the order of a sum becomes equal.
 
-    Predictions with the same entries in another order tie, and ties go to the lowest index.
+    Predictions with the same entries in another order tie.
 
     >>> scores = settled(np.array([0.1 + 0.2, 0.3]))
     >>> bool(scores[0] == scores[1])

@@ -35,9 +35,9 @@ def typiclust(pool: PoolScores, *, k: int = 20, max_clusters: int = 500, min_siz
     (avihu111/TypiClust, typiclust.py) k-means up to 50 clusters and mini-batch k-means (batches of 5000) above; the
     clusters are ordered once, by the number of labelled images and then by size, and with more picks than clusters
     it goes round again, neighbours being those still unlabelled. The code drops clusters of up to 5, the paper those
-    of fewer than 5: here the paper. P: equal sizes by the lowest image, small clusters after the others instead of
-    never, as many clusters as distinct images at most, and images behind the picks go on in rounds, by the
-    typicality they had when their cluster was last visited.
+    of fewer than 5: here the paper. P: of equal clusters the one with the pool's first image, small clusters after the
+    others instead of never, as many clusters as distinct images at most, and images behind the picks go on in rounds,
+    by the typicality they had when their cluster was last visited.
     """
     for name, value in (("k", k), ("max_clusters", max_clusters), ("min_size", min_size)):
         as_count(name, value, low=1, high=ANY)

@@ -8,6 +8,7 @@ from scipy.stats import entropy as scipy_entropy
 from sklearn.neighbors import NearestNeighbors
 
 from kdal_core.acquisition import PoolScores, strategy
+from kdal_core.acquisition.shuffling import drawn_order
 from kdal_core.acquisition.strategies.acd import neighborhood_divergence
 from kdal_core.acquisition.strategies.bald import mutual_information
 from kdal_core.acquisition.strategies.ensemble import variation_ratio
@@ -59,16 +60,17 @@ def test_the_three_disagree_about_two_close_classes_and_a_flat_prediction():
 
 @pytest.mark.parametrize("name", ["entropy", "least_confidence", "margin"])
 @given(SEEDS)
-def test_the_same_prediction_of_other_classes_ties_so_the_lower_index_comes_first(name, seed):
+def test_the_same_prediction_of_other_classes_ties_so_the_order_is_random(name, seed):
     rng = np.random.default_rng(seed)
     one = distributions(seed, 1)[0]
-    found = strategy(name)(PoolScores(probabilities=np.stack([rng.permutation(one) for _ in range(8)])))
-    assert found.indices.tolist() == list(range(8))
+    alike = np.stack([rng.permutation(one) for _ in range(8)])
+    found = strategy(name)(PoolScores(probabilities=alike, seed=seed))
+    assert found.indices.tolist() == drawn_order(8, seed).tolist()
 
 
 @pytest.mark.parametrize("name", ["entropy", "least_confidence", "margin"])
 def test_one_class_leaves_nothing_to_ask_and_no_error(name):
-    assert strategy(name)(PoolScores(probabilities=np.ones((3, 1)))).indices.tolist() == [0, 1, 2]
+    assert sorted(strategy(name)(PoolScores(probabilities=np.ones((3, 1)))).indices.tolist()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("bad", [np.ones((4, 3)), np.array([[1.5, -0.5]]), np.ones(4)])
@@ -180,5 +182,6 @@ def test_acd_without_neighbours_is_refused():
 
 def test_learning_loss_goes_by_the_predicted_loss():
     found = strategy("learning_loss")(PoolScores(predicted_loss=np.array([0.1, 2.0, -1.0, 2.0])))
-    assert found.indices.tolist() == [1, 3, 0, 2]
+    assert set(found.indices[:2].tolist()) == {1, 3}
+    assert found.indices[2:].tolist() == [0, 2]
     assert found.scores.tolist() == [2.0, 2.0, 0.1, -1.0]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from kdal_core.acquisition import PoolScores, strategy
+from kdal_core.acquisition.shuffling import drawn_order
 from kdal_core.acquisition.strategies.points import grid_points, unit_points
 from kdal_core.acquisition.strategies.probcover import Balls, pure_radius, squared_to_other_labels
 from kdal_core.acquisition.strategies.typiclust import clusters
@@ -30,7 +31,8 @@ def on_circle(*degrees):
 @given(st.integers(0, 10_000), st.floats(0.05, 1.8), st.integers(0, 3))
 def test_probcover_is_greedy_coverage_and_then_what_the_fewest_balls_hold(seed, delta, labelled):
     given_pool = PoolScores(features=features(seed), labelled_features=features(seed + 1, labelled), budget=20)
-    rows, known = unit(given_pool)
+    drawn = drawn_order(25, 0)  # of equal ones the first of this order
+    rows, known = unit(given_pool.reordered(drawn))
     near = cdist(rows, rows) <= delta
     held = (cdist(rows, known) <= delta).sum(axis=1)
     picks, gains = [], []
@@ -46,7 +48,7 @@ def test_probcover_is_greedy_coverage_and_then_what_the_fewest_balls_hold(seed, 
         picks.append(best)
         held += near[best]
     order = strategy("probcover", delta=delta)(given_pool)
-    assert order.indices[:20].tolist() == picks
+    assert order.indices[:20].tolist() == drawn[picks].tolist()
     assert order.scores[:20].tolist() == gains
     assert (np.diff(order.scores) <= 0).all()
 
@@ -64,7 +66,7 @@ def test_the_middle_of_the_largest_crowd_comes_first():
     """A chord of 10 degrees is .1743 long: the ball of 10 degrees holds three, that of 120 two."""
     rows = on_circle(0, 10, 20, 120, 128)
     order = strategy("probcover", delta=0.18)(PoolScores(features=rows, budget=2))
-    assert order.indices[:2].tolist() == [1, 3]
+    assert (order.indices[0], order.indices[1] in (3, 4)) == (1, True)
     assert order.scores[:2].tolist() == [3, 2]
 
 
@@ -78,7 +80,7 @@ def test_length_does_not_count_only_direction_does():
 def test_what_a_labelled_image_covers_is_not_asked_for():
     rows = on_circle(0, 1, 2, 3, 90, 180)
     given_pool = PoolScores(features=rows, labelled_features=on_circle(1.5), budget=2)
-    assert strategy("probcover", delta=0.1)(given_pool).indices[:2].tolist() == [4, 5]
+    assert set(strategy("probcover", delta=0.1)(given_pool).indices[:2].tolist()) == {4, 5}
 
 
 def test_a_ball_contains_its_surface():
