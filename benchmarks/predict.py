@@ -77,7 +77,7 @@ def serve(folder: Path, number: int, network: str, size: tuple[int, int], settin
     model = build_model(network, len(CLASSES), size)
     store.save_model(DISTILLED, model, spec)
     resources.storage.update_round(number, 0, state="open", opened_at=now(), version="kdal-r0")
-    resources.storage.update_project(number, serving_round=0)
+    resources.storage.update_project(number, serving_round=0, version="kdal-r0")
 
 
 def median_ms(one: Callable[[], object], repeats: int) -> list[float]:

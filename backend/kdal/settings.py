@@ -79,12 +79,12 @@ class Settings(BaseSettings):
         description="How often the worker compares itself with Label Studio, events or none.",
     )
     cache_bytes: int = Field(default=2 * 1024**3, gt=0, description="How large the cache of images may grow.")
-    max_image_bytes: int = Field(default=64 * 1024**2, gt=0, description="A larger image file is set aside.")
+    max_image_bytes: int = Field(default=64 * 1024**2, gt=0, description="A larger image file is not used.")
     max_image_pixels: int = Field(
         default=50_000_000,
         gt=0,
         le=178_956_970,  # more than that Pillow refuses by itself
-        description="An image of more pixels is set aside before it is decoded.",
+        description="An image of more pixels is not used; it is not even decoded.",
     )
     local_files_root: Path | None = Field(
         default=None,

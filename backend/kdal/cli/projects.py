@@ -1,7 +1,8 @@
-"""`kdal connect`: which Label Studio projects kdal works for."""
+"""`kdal connect`, `disconnect` and `cancel`: which Label Studio projects kdal works for."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,6 +13,15 @@ from kdal.console import log_to_stderr, out
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the `kdal` command."""
     app.command()(connect)
+    app.command("disconnect")(disconnect_project)
+    app.command()(cancel)
+
+
+class Predictions(StrEnum):
+    """What becomes of kdal's predictions in a project that it leaves."""
+
+    keep = "keep"
+    remove = "remove"
 
 
 def connect(
@@ -31,3 +41,42 @@ def connect(
     row = connect_backend(settings, client, project, params)
     out.print(f'Project {project} "{row["title"]}" is connected to {settings.url}.')
     out.print("A worker (`kdal worker`, or `kdal up`) now orders its queue; `kdal status` shows how it stands.")
+
+
+def disconnect_project(
+    project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
+    predictions: Annotated[
+        Predictions, typer.Option(help="What becomes of the suggestions that kdal has pushed.")
+    ] = Predictions.keep,
+) -> None:
+    """Take kdal out of a project: its queue, model version, backend and webhooks are as they were before."""
+    from kdal.labelstudio.client import LabelStudioClient
+    from kdal.labelstudio.connection import disconnect
+    from kdal.settings import Settings
+    from kdal.storage.database import Storage
+
+    log_to_stderr()
+    settings = Settings.load()
+    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    storage = Storage(settings.sqlalchemy_url)
+    left = disconnect(settings, client, storage, project, remove_predictions=predictions is Predictions.remove)
+    out.print(f"kdal is out of project {project}. Its queue is served by {left['sampling'].lower()}, as before kdal.")
+    if left["removed"]:
+        out.print(f"Removed the predictions of {', '.join(left['removed'])}.")
+    out.print(f"What kdal has learnt is kept: `kdal connect --project {project}` goes on from there.")
+
+
+def cancel(project: Annotated[int, typer.Option(help="Number of the Label Studio project.")]) -> None:
+    """Cancel the round that is being computed. Annotators go on in the order they have."""
+    from kdal.settings import Settings
+    from kdal.storage.database import Storage
+    from kdal_core.errors import ConfigError
+
+    log_to_stderr()
+    storage = Storage(Settings.load().sqlalchemy_url)
+    number = storage.cancel_round(project)
+    if number is None:
+        raise ConfigError(f"project {project}: no round is being computed, so there is nothing to cancel")
+    storage.add_event(project, "ROUND_CANCELLED")
+    out.print(f"Round {number} of project {project} is cancelled; annotators go on in the order they have.")
+    out.print('The next round begins with a full batch from now on, or with "Start training" in Label Studio.')

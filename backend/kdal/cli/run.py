@@ -6,12 +6,15 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Annotated, Any
 
 import typer
 
 from kdal.console import log_to_stderr
 
+LEAVING = 5.0
+"""Seconds that server and worker have to end what they are doing, once they are told to stop."""
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
 
@@ -47,7 +50,7 @@ def serve(
             self.cfg.set("threads", threads)
             self.cfg.set("worker_class", "gthread")
             self.cfg.set("timeout", 120)
-            self.cfg.set("graceful_timeout", 10)
+            self.cfg.set("graceful_timeout", int(LEAVING))
             self.cfg.set("keepalive", 75)
             self.cfg.set("loglevel", "warning")
             self.cfg.set("control_socket_disable", True)
@@ -61,25 +64,30 @@ def serve(
 
 def worker() -> None:
     """Compute rounds: train, score, order, publish. Goes on with whatever an earlier worker left unfinished."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def leave_when_told() -> None:
+        stop.wait()
+        time.sleep(LEAVING)
+        os._exit(0)  # whatever the main thread waits for
+
+    threading.Thread(target=leave_when_told, daemon=True).start()
+
     from kdal.resources import Resources
-    from kdal.rounds.worker import Worker
+    from kdal.rounds.engine import Engine
+    from kdal.rounds.worker import Worker, only_worker
     from kdal.settings import Settings
 
     log_to_stderr()
     resources = Resources.open(Settings.load())
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    ended = threading.Event()
-
-    def leave_when_told() -> None:
-        stop.wait()
-        if not ended.wait(5):
-            os._exit(0)  # a step under way is repeated by the next start, as after a power cut
-
-    threading.Thread(target=leave_when_told, daemon=True).start()
-    Worker(resources).run(stop)
-    ended.set()
+    with only_worker(resources.settings):
+        Worker(resources, Engine(resources)).run(stop)
+        # With the lock in hand, and without waiting for threads that train: the step under way is repeated by the
+        # next start, as after a power cut.
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def up(host: Host = "127.0.0.1", port: Port = 9090) -> None:

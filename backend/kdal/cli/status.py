@@ -57,6 +57,8 @@ def _block(project: Json) -> RenderableType:
     def say(name: str, value: str) -> None:
         block.add_row(name, Text(value))  # as it is: brackets in a message are no markup
 
+    if project["disconnected_at"]:
+        say("disconnected", f"since {project['disconnected_at']}; `kdal connect --project {project['id']}` goes on")
     last = project["rounds"][-1] if project["rounds"] else None
     say("round", f"{last['number']}, {last['state']}" if last else "waiting for a worker")
     if last and last["state"] == "computing":
@@ -71,12 +73,12 @@ def _block(project: Json) -> RenderableType:
         say("teacher", f"{teacher['name']}, {_spent(teacher)}")
     if problem := project["problem"] or (last or {}).get("error"):
         say("problem", problem)
-    if aside := project["set_aside"]:
-        say("set aside", f"{len(aside)} tasks")
-        for item in aside[:SHOWN]:
+    if unusable := project["unusable"]:
+        say("unusable", f"{len(unusable)} tasks")
+        for item in unusable[:SHOWN]:
             say("", item["reason"])
-        if len(aside) > SHOWN:
-            say("", f"and {len(aside) - SHOWN} more: --json shows all")
+        if len(unusable) > SHOWN:
+            say("", f"and {len(unusable) - SHOWN} more: --json shows all")
     return block
 
 

@@ -66,7 +66,9 @@ class LabelStudioClient:
 
     # ------------------------------------------------------------------ tasks
 
-    def tasks(self, project: int, *, labelled: bool | None = None, full: bool = False) -> Iterator[Json]:
+    def tasks(
+        self, project: int, *, labelled: bool | None = None, changed_after: datetime | None = None, full: bool = False
+    ) -> Iterator[Json]:
         """The tasks of a project by ascending id, page by page.
 
         Pages follow the last id seen rather than a page number: what is labelled or deleted meanwhile
@@ -75,10 +77,16 @@ class LabelStudioClient:
         Args:
             project: its id.
             labelled: only tasks with (True) or without (False) a finished, non-cancelled annotation.
+            changed_after: only tasks that changed after this moment, see `labelled_after`.
             full: with annotations, rather than the task's own fields alone.
+
+        Raises:
+            ValueError: the moment has no time zone.
         """
-        wanted = {None: [], True: [LABELLED], False: [_count("total_annotations", "equal", 0)]}
-        return self._walk(project, wanted[labelled], full)
+        wanted = {None: [], True: [LABELLED], False: [_count("total_annotations", "equal", 0)]}[labelled]
+        if changed_after is not None:
+            wanted = [*wanted, _changed_after(changed_after)]
+        return self._walk(project, wanted, full)
 
     def labelled_ids(self, project: int) -> set[int]:
         """Tasks that have a finished, non-cancelled annotation."""
@@ -118,12 +126,7 @@ class LabelStudioClient:
         Raises:
             ValueError: the moment has no time zone.
         """
-        if when.tzinfo is None:
-            raise ValueError("the moment needs a time zone")
-        # Anything but this very form, in UTC, is answered with 500.
-        moment = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        changed = _filter("updated_at", "greater", "Datetime", moment)
-        return {task["id"] for task in self._walk(project, [LABELLED, changed], False)}
+        return {task["id"] for task in self.tasks(project, labelled=True, changed_after=when)}
 
     def _total(self, project: int, *filters: Json) -> int:
         return int(self._field(self._task_page(project, list(filters), 1, False), "total", int))
@@ -279,6 +282,14 @@ def _gone_is_gone() -> Iterator[None]:
 
 def _filter(field: str, operator: str, kind: str, value: Any) -> Json:
     return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
+
+
+def _changed_after(when: datetime) -> Json:
+    if when.tzinfo is None:
+        raise ValueError("the moment needs a time zone")
+    # Anything but this very form, in UTC, is answered with 500.
+    moment = when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _filter("updated_at", "greater", "Datetime", moment)
 
 
 def _count(field: str, operator: str, value: int) -> Json:

@@ -1,4 +1,4 @@
-"""Connecting a Label Studio project: backend, webhook, sampling, model version. All of it idempotent."""
+"""Connecting a Label Studio project, and taking kdal out again. All of it idempotent."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from kdal.aliases import Json
-from kdal.labelstudio import task_order
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import format_for
+from kdal.labelstudio.task_order import SAMPLING, VERSION, OrderInForce
 from kdal.policy import Policy
-from kdal.resources import Resources
 from kdal.settings import Settings
+from kdal.storage.database import Storage
 from kdal.storage.tables import Project, now
+from kdal_core.errors import KdalError
 
 SECRET_HEADER = "X-Kdal-Secret"
 PROJECT_HEADER = "X-Kdal-Project"
@@ -27,6 +28,15 @@ ACTIONS = (
 )
 """What may change a count or the pool. Not PROJECT_UPDATED: our own re-ranking sends it."""
 TITLE = "kdal"
+PLAIN = "Sequential sampling"
+"""Label Studio's own order of a queue."""
+BEFORE = "Orders the labelling queue. Before kdal the project had: "
+"""Description of our ML backend; the project's sampling and model version follow as JSON. They are kept in Label
+Studio, where they belong, so that they are known when kdal's own database is lost."""
+
+
+class DisconnectedError(KdalError):
+    """Somebody took kdal out of the project, in Label Studio."""
 
 
 def connect_backend(settings: Settings, client: LabelStudioClient, project: int, extra_params: Any = None) -> Json:
@@ -55,7 +65,12 @@ def connect_backend(settings: Settings, client: LabelStudioClient, project: int,
             "basic_auth_pass": settings.auth_password,
         }
     ensure_webhook(settings, client, project)
-    ours = [b for b in client.backends(project) if b.get("title") == TITLE or str(b["url"]).rstrip("/") == settings.url]
+    backends = client.backends(project)
+    ours = _ours(settings, backends, None)
+    if _noted_before(ours) is None:
+        # Noted with the backend: connecting it makes Label Studio forget the model version.
+        before = _state(row, {str(backend.get("title")) for backend in backends})
+        fields["description"] = BEFORE + json.dumps(before)
     if ours:
         client.update_backend(int(ours[0]["id"]), **fields)
     else:
@@ -93,25 +108,114 @@ def ensure_webhook(settings: Settings, client: LabelStudioClient, project: int) 
         client.update_webhook(int(kept["id"]), **wanted)
 
 
-def ensure_connected(resources: Resources, project: Project, *, insist: bool) -> Json:
-    """Put webhook, sampling and model version right; returns the project as Label Studio has it.
+def ensure_connected(
+    settings: Settings, client: LabelStudioClient, storage: Storage, project: Project, *, insist: bool
+) -> None:
+    """Put webhook, sampling and model version right.
 
     Args:
-        insist: also when somebody chose another order on purpose (after a set-up); otherwise only what
-            Label Studio does by itself is undone: it names the model version after the backend.
+        insist: after a set-up, which Label Studio asks for only while it has a backend of ours, or is about to: also
+            undo what somebody chose on purpose. Otherwise only what Label Studio does by itself is undone: it names
+            the model version after the backend.
+
+    Raises:
+        DisconnectedError: our backend is no longer among the project's. Whoever deleted it wants kdal out.
     """
-    client = resources.label_studio
-    ensure_webhook(resources.settings, client, project.id)
+    backends = client.backends(project.id)
+    ours = _ours(settings, backends, project.backend_id)
+    if not ours and not insist and (not backends or project.backend_id is not None):
+        raise DisconnectedError(f"project {project.id}: its ML backend was deleted in Label Studio")
+    ensure_webhook(settings, client, project.id)
     row = client.project(project.id)
-    published = resources.storage.published_round(project.id)
-    if published is not None and published.version is not None and row["model_version"] != published.version:
-        titles = {str(backend.get("title")) for backend in client.backends(project.id)}
-        if insist or row["model_version"] in titles | {"", None}:
-            task_order.switch(client, project.id, published.version)
-    elif insist and row["sampling"] != task_order.SAMPLING:
-        client.update_project(project.id, sampling=task_order.SAMPLING)
-    resources.storage.update_project(project.id, connected_at=now())
-    return row
+    titles = {str(backend.get("title")) for backend in backends}
+    fields: Json = {"connected_at": now()}
+    if ours:
+        fields["backend_id"] = int(ours[0]["id"])
+    if project.before is None:
+        fields["before"] = _noted_before(ours) or _state(row, titles)
+    storage.update_project(project.id, **fields)
+    OrderInForce(storage, client).ensure(project, row, titles, insist=insist)
+
+
+def disconnect(
+    settings: Settings, client: LabelStudioClient, storage: Storage, project: int, *, remove_predictions: bool = False
+) -> Json:
+    """Take kdal out of a project: backend, webhook, sampling and model version as they were before it came.
+
+    What kdal knows of the project is kept, for a later reconnect. A round that is being computed is cancelled.
+    Interrupted, the same call later does the rest; so does the worker, once the backend is gone.
+
+    Args:
+        remove_predictions: delete what kdal suggested, too.
+
+    Returns:
+        The project's "sampling" and "model_version" from now on, and the names of the "removed" versions.
+
+    Raises:
+        LabelStudioError: no such project, or Label Studio is down or refuses us.
+    """
+    known = storage.project(project)
+    row = client.project(project)
+    backends = client.backends(project)
+    ours = _ours(settings, backends, None if known is None else known.backend_id)
+    before = (known.before if known is not None else None) or _noted_before(ours)
+    titles = {str(backend.get("title")) for backend in backends} | {TITLE}
+    before = before or _state(row, titles)
+    for backend in ours:  # first: a project page that is loaded meanwhile would set kdal up again
+        client.delete_backend(int(backend["id"]))
+    addresses = {f"{str(backend['url']).rstrip('/')}/webhook" for backend in ours} | {f"{settings.url}/webhook"}
+    for hook in client.webhooks(project):
+        if _has_secret(hook) or str(hook["url"]).rstrip("/") in addresses:
+            client.delete_webhook(int(hook["id"]))
+    # Only what is kdal's is put back: what somebody has chosen since stays chosen.
+    fields: Json = {}
+    if row["sampling"] == SAMPLING:
+        fields["sampling"] = before["sampling"]
+    if VERSION.fullmatch(row["model_version"] or "") or row["model_version"] in titles:
+        fields["model_version"] = before["model_version"]
+    if fields:
+        client.update_project(project, **fields)
+    removed = []
+    if remove_predictions:
+        removed = [name for name in client.prediction_counts(project) if VERSION.fullmatch(name)]
+        for name in removed:
+            client.delete_predictions(project, name)
+    if known is not None:
+        if remove_predictions:
+            storage.update_project(project, version=None)
+        storage.disconnect_project(project)
+    left = {"sampling": row["sampling"], "model_version": row["model_version"]} | fields
+    return left | {"removed": removed}
+
+
+def _ours(settings: Settings, backends: list[Json], known: int | None) -> list[Json]:
+    """Those of a project's ML backends that are kdal: by number once it is known, by title or address else."""
+    return [
+        backend
+        for backend in backends
+        if backend["id"] == known or backend.get("title") == TITLE or str(backend["url"]).rstrip("/") == settings.url
+    ]
+
+
+def _state(row: Json, titles: set[str]) -> Json:
+    """A project's sampling and model version, without what kdal, or Label Studio on connecting it, made of them."""
+    version = row["model_version"] or ""
+    ours = version in titles or VERSION.fullmatch(version) is not None
+    sampling = PLAIN if ours and row["sampling"] == SAMPLING else row["sampling"]
+    return {"sampling": sampling, "model_version": "" if ours else version}
+
+
+def _noted_before(ours: list[Json]) -> Json | None:
+    """What the description of our backend says of the project before kdal."""
+    for backend in ours:
+        _, found, text = str(backend.get("description") or "").partition(BEFORE)
+        try:
+            value = json.loads(text) if found else None
+        except ValueError:  # somebody has edited it
+            continue
+        if isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("sampling", "model_version")):
+            return {"sampling": value["sampling"], "model_version": value["model_version"]}
+    return None
 
 
 def _has_secret(hook: Json) -> bool:

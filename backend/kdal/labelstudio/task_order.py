@@ -8,25 +8,103 @@ comes into force at once with one PATCH. See "Queue order" in the measurements o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import structlog
 
 from kdal.aliases import Json
 from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
+from kdal.storage.database import Storage
+from kdal.storage.tables import Project
 
 CHUNK = 5000
 """Predictions a request: Label Studio recounts all tasks at each one, so few are faster than many."""
 PREFIX = "kdal-"
 VERSION = re.compile(re.escape(PREFIX) + r"r(\d+)(?:\.\d+)?")
 SAMPLING = "Uncertainty sampling"
+log = structlog.get_logger()
 
 
 class StaleOrderError(LabelStudioError):
-    """Some tasks of an order are gone: push what is left of it under another name."""
+    """Label Studio did not take all predictions of an order: tasks are gone, or regions fit its config no longer."""
+
+
+class OrderInForce:
+    """Which version orders the queue of a project. The one place that decides it, and tells Label Studio.
+
+    It is written down before Label Studio is told: whoever looks at the project in between, or after a crash, puts
+    the new version right and not the one before.
+
+    Args:
+        storage: where it is written down.
+        client: of the Label Studio that serves the queue.
+    """
+
+    def __init__(self, storage: Storage, client: LabelStudioClient) -> None:
+        self._storage, self._client = storage, client
+
+    def put(self, project: int, version: str) -> None:
+        """Serve the queue in the order of a version from now on."""
+        self._storage.update_project(project, version=version)
+        self._switch(project, version)
+
+    def ensure(self, project: Project, row: Json, titles: Collection[str], *, insist: bool) -> None:
+        """Put right what Label Studio serves the queue by.
+
+        Args:
+            project: with the version in force.
+            row: the project as Label Studio has it.
+            titles: of the project's ML backends, after which Label Studio names the model version by itself.
+            insist: also when somebody chose something else on purpose; otherwise only what Label Studio did by
+                itself, or a version of ours that is not in force, is undone.
+        """
+        if project.version is None:
+            return
+        served = row["model_version"] or ""
+        if served == project.version:
+            if insist and row["sampling"] != SAMPLING:
+                self._switch(project.id, project.version)
+        elif insist or served in {*titles, ""} or VERSION.fullmatch(served):
+            self._switch(project.id, project.version)
+
+    def confirm(self, project: Project) -> None:
+        """Make sure that Label Studio serves the queue by the version in force, whatever has happened since `put`."""
+        self.ensure(project, self._client.project(project.id), (), insist=True)
+
+    def remove_others(self, project: Project, kept: Collection[str]) -> list[str]:
+        """Delete every other version of ours; returns their names.
+
+        Args:
+            project: with the version in force, which stays.
+            kept: versions that stay, too: what a later round may be pushing just now.
+        """
+        names = self._client.prediction_counts(project.id)
+        others = [name for name in names if VERSION.fullmatch(name) and name != project.version and name not in kept]
+        for name in others:
+            self._client.delete_predictions(project.id, name)
+        return others
+
+    def _switch(self, project: int, version: str) -> None:
+        self._client.update_project(project, model_version=version, sampling=SAMPLING)
 
 
 def version_name(number: int, attempt: int) -> str:
     """Model version of a round's order; a push that was interrupted is repeated under another name."""
     return f"{PREFIX}r{number}" if attempt <= 1 else f"{PREFIX}r{number}.{attempt}"
+
+
+def unused_version(number: int, attempt: int, held: Collection[str]) -> str:
+    """The first name, from an attempt on, under which Label Studio holds nothing.
+
+    It may hold predictions of an earlier life: the project was copied, or kdal's database was lost. Pushed under the
+    same name, the two orders would be served as one.
+
+    >>> unused_version(1, 1, held=["kdal-r1", "kdal-r1.2"])
+    'kdal-r1.3'
+    """
+    while (name := version_name(number, attempt)) in held:
+        attempt += 1
+    return name
 
 
 def rank_score(rank: int, total: int) -> float:
@@ -40,63 +118,47 @@ def publish(
     version: str,
     order: Sequence[int],
     scores: Mapping[int, float],
-    results: Callable[[int], list[Json]],
+    results: Mapping[int, list[Json]],
+    put_in_force: Callable[[], None],
     progress: Callable[[float], None] | None = None,
 ) -> int:
-    """Push an order and switch to it; returns how many tasks were pushed.
+    """Push an order and put it in force; returns how many tasks were pushed.
 
-    The switch comes after the first chunk, which holds more
-    tasks than annotators can label before the others are there.
+    It comes into force after the first chunk, which holds more tasks than annotators can label before the others are
+    there. From then on it stays: a later chunk that Label Studio does not take whole leaves tasks behind the order.
 
     Args:
         order: task ids, first to be labelled first.
         scores: task id -> score, ascending along the order.
-        results: task id -> regions of its pre-annotation.
+        results: task id -> regions of its pre-annotation; a task that is missing gets an empty one.
+        put_in_force: serves the queue by the version.
 
     Raises:
-        StaleOrderError: Label Studio did not take all; nothing may be repeated under the same name.
+        StaleOrderError: Label Studio did not take the whole first chunk. What it took is removed again; nothing may
+            be repeated under the same name.
     """
-    switched = False
     pushed = 0
     for start in range(0, len(order), CHUNK):
         chunk = order[start : start + CHUNK]
         predictions = [
-            {
-                "task": task,
-                "result": results(task),
-                "score": scores[task],
-                "model_version": version,
-            }
+            {"task": task, "result": results.get(task, []), "score": scores[task], "model_version": version}
             for task in chunk
         ]
-        pushed += _push(client, project, predictions)
-        if not switched:
-            switch(client, project, version)
-            switched = True
+        try:
+            pushed += _push(client, project, predictions)
+        except StaleOrderError as error:
+            if start > 0:
+                log.warning("part of an order was not taken", project=project, version=version, reason=str(error))
+                continue
+            client.delete_predictions(project, version)
+            raise
+        if start == 0:
+            put_in_force()
         if progress is not None:
-            progress(pushed / len(order))
-    if not switched:
-        switch(client, project, version)
+            progress(min(1.0, (start + len(chunk)) / len(order)))
+    if not order:
+        put_in_force()
     return pushed
-
-
-def switch(client: LabelStudioClient, project: int, version: str) -> None:
-    """Serve the queue in the order of a version from now on."""
-    client.update_project(project, model_version=version, sampling=SAMPLING)
-
-
-def remove_old_versions(client: LabelStudioClient, project: int, number: int, current: str) -> list[str]:
-    """Delete what kdal pushed in earlier rounds, and in broken-off attempts at this one; returns the names.
-
-    Args:
-        number: the round in force; what a later one may be pushing just now is left alone.
-        current: the version in force.
-    """
-    names = client.prediction_counts(project)
-    old = [v for v in names if v != current and (found := VERSION.fullmatch(v)) and int(found[1]) <= number]
-    for version in old:
-        client.delete_predictions(project, version)
-    return old
 
 
 def _push(client: LabelStudioClient, project: int, predictions: list[Json]) -> int:
@@ -107,5 +169,8 @@ def _push(client: LabelStudioClient, project: int, predictions: list[Json]) -> i
             raise StaleOrderError(str(error), 400) from error
         raise
     if created != len(predictions):  # what it finds invalid it leaves out in silence
-        raise StaleOrderError(f"project {project}: Label Studio took {created} of {len(predictions)} predictions")
+        raise StaleOrderError(
+            f"Label Studio took {created} of {len(predictions)} pre-annotations: tasks are gone, or a label was "
+            "renamed or removed in its labelling config"
+        )
     return created

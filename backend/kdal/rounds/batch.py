@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from kdal.labelstudio.client import LabelStudioClient
+from kdal.labelstudio.formats import Format
+from kdal.rounds.snapshot import changed_at
+from kdal_core.errors import LabelFormatError
+
+MARGIN = timedelta(minutes=5)
+"""How much earlier than the last change that was seen one looks for changes: imports are committed late."""
+FULL_EVERY = 1800.0
+"""Seconds between two comparisons with all of a project's labels, though nothing says that one was missed."""
 
 
 def batch_window(order: Sequence[int], skipped: Iterable[int], budget: int) -> list[int]:
@@ -40,3 +52,90 @@ def count_labels(
     """
     new = set(labelled) - set(before)
     return len(new if window is None else new & set(window))
+
+
+@dataclass
+class NewLabels:
+    """Which tasks were labelled since a round's snapshot, and which of these labels can be used.
+
+    A label that cannot be read (an empty submission where a class is asked for, say) teaches nothing, and counts for
+    no batch. To walk all labels costs Label Studio a millisecond each, at the expense of annotators, so it is asked
+    how many there are, and what changed since; all of them only when the two do not agree, and now and then.
+
+    Attributes:
+        client: of the Label Studio that has the labels.
+        project: its number there.
+        form: how its labels are read.
+        before: tasks that were labelled at the snapshot.
+        moment: when the last of them changed, by Label Studio's clock; none: everything is looked at.
+    """
+
+    client: LabelStudioClient
+    project: int
+    form: Format
+    before: frozenset[int]
+    moment: datetime | None
+    usable: set[int] = field(default_factory=set)
+    unusable: dict[int, str] = field(default_factory=dict)
+    """Task id -> why its label cannot be used."""
+    _lost: int = 0
+    """Tasks labelled at the snapshot that are not any more."""
+    _total: int | None = None
+    _full_at: float | None = None
+    _unseen: frozenset[int] = frozenset()
+    """Labelled tasks that no look for changes has shown."""
+
+    def update(self, clock: float, *, hinted: bool) -> bool:
+        """Look again; returns whether anything may have changed.
+
+        Args:
+            clock: seconds by a clock that only goes forward.
+            hinted: whether an event says that something changed.
+        """
+        if self._full_at is None:
+            self._full_at = clock + FULL_EVERY
+        due = clock >= self._full_at
+        if not due and not hinted and self.client.labelled_count(self.project) == self._total:
+            return False
+        for _ in range(2):  # annotators go on: between the two questions somebody may have submitted
+            self._read_changes()
+            self._total = self.client.labelled_count(self.project)
+            if self._total == self._known:
+                break
+        if due or self._total != self._known:
+            self._compare_all()
+            self._full_at = clock + FULL_EVERY
+        return True
+
+    @property
+    def _known(self) -> int:
+        return len(self.before) - self._lost + len(self.usable) + len(self.unusable)
+
+    def _read_changes(self) -> None:
+        since = None if self.moment is None else self.moment - MARGIN
+        moments = [] if self.moment is None else [self.moment]
+        for row in self.client.tasks(self.project, labelled=True, changed_after=since, full=True):
+            moments += changed_at(row)
+            task = int(row["id"])
+            if task in self.before:
+                continue
+            self.usable.discard(task)
+            self.unusable.pop(task, None)
+            try:
+                self.form.target(row)
+                self.usable.add(task)
+            except LabelFormatError as error:
+                self.unusable[task] = str(error)
+        self.moment = max(moments, default=None)
+
+    def _compare_all(self) -> None:
+        labelled = self.client.labelled_ids(self.project)
+        self._lost = len(self.before - labelled)
+        self.usable &= labelled
+        self.unusable = {task: why for task, why in self.unusable.items() if task in labelled}
+        unseen = frozenset(labelled - self.before - self.usable - self.unusable.keys())
+        if unseen & self._unseen:  # not just submitted: they changed at a time that we do not look at any more
+            self.moment = None
+            self._read_changes()
+            unseen = frozenset()
+        self._unseen = unseen

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from kdal.storage.database import Storage
+from kdal_core.errors import KdalError
 
 STORE_EVERY = 1.0
 """Seconds between two notes of the same step's progress in the tables."""
@@ -33,12 +34,26 @@ class StepReport:
     """Takes what is worth knowing before the step ends."""
 
 
+class SupersededError(KdalError):
+    """The round was cancelled or begun again: what this start of it computes counts for nothing."""
+
+
+def check_current(storage: Storage, project: int, number: int, restarts: int) -> None:
+    """Raise `SupersededError` unless this start of a round still counts."""
+    if not storage.is_current(project, number, restarts):
+        raise SupersededError(f"project {project}: round {number} was cancelled or begun again")
+
+
 @contextmanager
-def step(storage: Storage, project: int, number: int, name: str) -> Iterator[StepReport]:
+def step(storage: Storage, project: int, number: int, name: str, restarts: int = 0) -> Iterator[StepReport]:
     """Mark a round as being in a step; what the step reports is stored.
 
     The seconds that the step took are kept when it ends well.
+
+    Raises:
+        SupersededError: from the step's reports, when the round is cancelled or begun again meanwhile.
     """
+    check_current(storage, project, number, restarts)
     storage.update_round(project, number, step=name, progress=0.0, error=None)
     started = stored = time.monotonic()
     terminal = sys.stderr.isatty()
@@ -56,6 +71,7 @@ def step(storage: Storage, project: int, number: int, name: str) -> Iterator[Ste
         bar.update(int(100 * share) - bar.n)
         if time.monotonic() - stored >= STORE_EVERY:
             stored = time.monotonic()
+            check_current(storage, project, number, restarts)
             storage.update_round(project, number, progress=share)
 
     try:

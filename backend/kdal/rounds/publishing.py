@@ -6,33 +6,71 @@ from collections.abc import Collection
 
 from kdal.aliases import Json
 from kdal.labelstudio import task_order
+from kdal.labelstudio.client import LabelStudioError
+from kdal.labelstudio.task_order import OrderInForce, StaleOrderError
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
 from kdal.rounds.scoring import shard_count
 from kdal.rounds.snapshot import Snapshot
-from kdal.rounds.store import RoundStore
+from kdal.rounds.store import Order, RoundStore
 from kdal.storage.tables import Project
+
+PUSHED = "pushed_version"
+"""A round's fact: the version that was pushed last, whole or not."""
+
+
+class RefusedOrderError(LabelStudioError):
+    """Label Studio does not take the order, and would not take it later: the project is no longer what it was."""
 
 
 def publish(resources: Resources, project: Project, store: RoundStore, snapshot: Snapshot, report: StepReport) -> Json:
-    """Push the first tasks of a round's order and switch Label Studio to it."""
+    """Push the first tasks of a round's order, and put it in force.
+
+    Raises:
+        RefusedOrderError: Label Studio did not take it twice, the second time without the tasks that are gone. The
+            labelling config has become another one; what had been taken is removed again.
+    """
+    order = store.order()
+    try:
+        pushed = _push(resources, project, store, snapshot, order, order.tasks, report)
+    except StaleOrderError:
+        alive = {task["id"] for task in resources.label_studio.tasks(project.id)}
+        tasks = [task for task in order.tasks if task in alive]
+        try:
+            pushed = _push(resources, project, store, snapshot, order, tasks, report)
+        except StaleOrderError as error:
+            raise RefusedOrderError(
+                f"{error}; kdal begins this round again with the project as it is now", 400
+            ) from error
+    return {"pushed": pushed}
+
+
+def _push(
+    resources: Resources,
+    project: Project,
+    store: RoundStore,
+    snapshot: Snapshot,
+    order: Order,
+    tasks: list[int],
+    report: StepReport,
+) -> int:
+    """Push tasks under a name that nothing else bears; returns how many."""
     client, storage, number = resources.label_studio, resources.storage, store.number
     attempt = storage.round(project.id, number).attempts + 1
-    version = task_order.version_name(number, attempt)
+    version = task_order.unused_version(number, attempt, client.prediction_counts(project.id))
     # Noted before the push: if it breaks off half-way, the next one takes another name.
     storage.update_round(project.id, number, attempts=attempt)
-    order = store.order()
-    tasks = order.tasks
-    if attempt > 1:
-        alive = {task["id"] for task in client.tasks(project.id)}
-        tasks = [task for task in tasks if task in alive]
+    storage.merge_round(project.id, number, facts={PUSHED: version})
     tasks = tasks[: snapshot.policy.served]
     found = regions(store, snapshot, tasks)
-    pushed = task_order.publish(
-        client, project.id, version, tasks, order.scores, lambda task: found.get(task, []), report.progress
-    )
-    storage.update_round(project.id, number, version=version)
-    return {"pushed": pushed}
+    in_force = OrderInForce(storage, client)
+
+    def put_in_force() -> None:
+        store.fence()  # a round that was cancelled while it pushed changes no queue
+        storage.update_round(project.id, number, version=version)
+        in_force.put(project.id, version)
+
+    return task_order.publish(client, project.id, version, tasks, order.scores, found, put_in_force, report.progress)
 
 
 def regions(store: RoundStore, snapshot: Snapshot, wanted: Collection[int]) -> dict[int, list[Json]]:

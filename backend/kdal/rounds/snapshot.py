@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
@@ -15,6 +16,7 @@ from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
 from kdal.rounds.query_log import QueryLog
 from kdal.rounds.store import RoundStore
+from kdal.storage.assets import MissingAssetError
 from kdal.storage.tables import Project
 from kdal_core.errors import AssetError, LabelFormatError
 from kdal_core.tasks import Task
@@ -30,6 +32,53 @@ class Labelled:
     ref: ImageRef
     target: Any
     held_out: bool
+
+
+@dataclass(frozen=True)
+class SnapshotHeader:
+    """What is asked of a snapshot most often, in a file of its own: a large snapshot takes seconds to read."""
+
+    label_config: str
+    policy: Policy
+    image_size: tuple[int, int]
+    """(H, W) that the networks see."""
+    labelled: frozenset[int]
+    """Ids of the labelled tasks, usable or not."""
+    moment: datetime | None
+    """When the last of them changed, by Label Studio's clock; none without labels, or of an older kdal."""
+
+    @property
+    def format(self) -> Format:
+        """How the project's labels are read and written."""
+        return format_for(self.label_config)
+
+    def save(self, store: RoundStore) -> None:
+        """Write it to the assets."""
+        moment = None if self.moment is None else self.moment.isoformat()
+        value = asdict(self) | {"policy": self.policy.model_dump(), "labelled": sorted(self.labelled), "moment": moment}
+        store.write_json("header.json", value)
+
+    @classmethod
+    def load(cls, store: RoundStore) -> SnapshotHeader:
+        """Read it from the assets.
+
+        Raises:
+            MissingAssetError: the round has no snapshot yet.
+        """
+        try:
+            value = store.read_json("header.json")
+        except MissingAssetError:
+            return Snapshot.load(store).header(None)  # an older kdal's
+        try:
+            return cls(
+                label_config=value["label_config"],
+                policy=Policy.model_validate(value["policy"]),
+                image_size=(value["image_size"][0], value["image_size"][1]),
+                labelled=frozenset(value["labelled"]),
+                moment=None if value["moment"] is None else datetime.fromisoformat(value["moment"]),
+            )
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise AssetError(f"{store.key('header.json')} is damaged: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -63,6 +112,11 @@ class Snapshot:
     def held_out(self) -> list[Labelled]:
         """What decides whether a model may serve; never trained on in any round."""
         return [item for item in self.labelled if item.target is not None and item.held_out]
+
+    def header(self, moment: datetime | None) -> SnapshotHeader:
+        """What is asked of it most often."""
+        labelled = frozenset(item.ref.task_id for item in self.labelled)
+        return SnapshotHeader(self.label_config, self.policy, self.image_size, labelled, moment)
 
     def save(self, store: RoundStore) -> None:
         """Write it to the assets."""
@@ -120,6 +174,7 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
     reasons: dict[int, str] = {}
 
     labelled = []
+    moments: list[datetime] = []
     for row in resources.label_studio.tasks(project.id, labelled=True, full=True):
         ref = _reference(row, form.image_key)
         target = None
@@ -128,6 +183,7 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
         except LabelFormatError as error:
             reasons[ref.task_id] = str(error)
         labelled.append(Labelled(ref, target, held_out(policy, ref.task_id)))
+        moments += changed_at(row)
 
     unlabelled = [_reference(row, form.image_key) for row in resources.label_studio.tasks(project.id, labelled=False)]
     known = {item.ref.task_id for item in labelled}
@@ -147,7 +203,17 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
     )
     report.unusable(reasons)
     snapshot.save(store)
+    snapshot.header(max(moments, default=None)).save(store)
     return snapshot
+
+
+def changed_at(row: Json) -> list[datetime]:
+    """When a task of Label Studio's API last changed, by its clock; nothing where it does not say so."""
+    try:
+        moment = datetime.fromisoformat(str(row.get("updated_at")))
+    except ValueError:
+        return []
+    return [moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)]
 
 
 def _reference(row: Json, image_key: str) -> ImageRef:

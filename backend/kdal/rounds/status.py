@@ -13,7 +13,7 @@ def status(storage: Storage) -> Json:
     """Everything that an owner or an operator asks for, as JSON."""
     waiting = storage.waiting_events()
     return {
-        "projects": [_project(storage, project) for project in storage.projects()],
+        "projects": [_project(storage, project) for project in storage.projects(disconnected=True)],
         "events_waiting": len(waiting),
         "oldest_event": _time(waiting[0].received_at) if waiting else None,
     }
@@ -22,17 +22,22 @@ def status(storage: Storage) -> Json:
 def _project(storage: Storage, project: Project) -> Json:
     rounds = storage.rounds(project.id)
     opened = [row for row in rounds if row.opened_at is not None]
+    # The round that labels count for: a cancelled one counts those of the round to come.
+    counting = rounds[-1] if opened and rounds[-1].state == "cancelled" else opened[-1] if opened else None
+    unusable = [{"task": row.task_id, "reason": row.reason} for row in storage.unusable_tasks(project.id)]
     return {
         "id": project.id,
         "connected_at": _time(project.connected_at),
+        "disconnected_at": _time(project.disconnected_at),
         "policy": project.policy,
-        "problem": project.problem,
+        "problem": project.refusal or project.problem,
         "serving": f"kdal-r{project.serving_round}" if project.serving_round is not None else None,
-        "version": opened[-1].version if opened else None,
-        "counted": opened[-1].counted if opened else None,
-        "budget": opened[-1].budget if opened else None,
+        "version": project.version,
+        "counted": counting.counted if counting else None,
+        "budget": counting.budget if counting else None,
         "teacher": _teacher(storage, project, rounds),
-        "set_aside": [{"task": row.task_id, "reason": row.reason} for row in storage.unusable_tasks(project.id)],
+        "unusable": unusable,
+        "set_aside": unusable,  # its name before 0.2.0
         "rounds": [_round(row) for row in rounds],
     }
 

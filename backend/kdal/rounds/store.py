@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,10 @@ class Order:
         return {task: rank_score(rank, len(self.tasks)) for rank, task in enumerate(self.tasks)}
 
 
+def _open() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class RoundStore:
     """What a round keeps among the assets.
@@ -52,11 +57,13 @@ class RoundStore:
         assets: where.
         uid: of the project, ``<id>.<created>``: tells a project from a later one of the same number.
         number: of the round.
+        fence: called before each writing; it raises once the round no longer belongs to who writes.
     """
 
     assets: Assets
     uid: str
     number: int
+    fence: Callable[[], None] = field(default=_open, compare=False, repr=False)
 
     def of_round(self, number: int) -> RoundStore:
         """The store of another round of the same project."""
@@ -78,6 +85,7 @@ class RoundStore:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file."""
+        self.fence()
         self.assets.write_json(self.key(name), value)
 
     def read_arrays(self, name: str) -> Arrays:
@@ -86,6 +94,7 @@ class RoundStore:
 
     def write_arrays(self, name: str, **arrays: NDArray[Any]) -> None:
         """Write a file of named arrays."""
+        self.fence()
         self.assets.write_arrays(self.key(name), **arrays)
 
     # ------------------------------------------------------------------ models
@@ -94,7 +103,9 @@ class RoundStore:
         """Write a model as its checkpoint."""
         from kdal_core.training import save_checkpoint
 
-        self.assets.write(self.key(_model_file(role)), save_checkpoint(model, spec))
+        data = save_checkpoint(model, spec)
+        self.fence()
+        self.assets.write(self.key(_model_file(role)), data)
 
     def load_model(self, role: str = DISTILLED) -> tuple[Network, ModelSpec]:
         """A model from its checkpoint.

@@ -11,58 +11,88 @@ import fcntl
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
-from dbos import DBOS
 from sqlalchemy.exc import IntegrityError
 
+from kdal.aliases import Json
 from kdal.labelstudio.client import LabelStudioError
-from kdal.labelstudio.connection import ensure_connected, project_uid
+from kdal.labelstudio.connection import DisconnectedError, disconnect, ensure_connected, project_uid
 from kdal.policy import Policy
 from kdal.resources import Resources
-from kdal.rounds import workflow
-from kdal.rounds.batch import batch_window, count_labels
-from kdal.rounds.snapshot import Snapshot
+from kdal.rounds.batch import NewLabels, batch_window, count_labels
+from kdal.rounds.engine import Engine
+from kdal.rounds.snapshot import SnapshotHeader
 from kdal.rounds.store import Order, RoundStore
-from kdal.storage.tables import Project, Round, now
+from kdal.settings import Settings
+from kdal.storage.assets import MissingAssetError
+from kdal.storage.tables import SETUP, START_TRAINING, Event, Project, Round, now
 from kdal_core.errors import ConfigError, KdalError
 
 POLL = 0.1
 """Seconds between two looks into the inbox."""
 LAZY = 2.0
 """Seconds between two counts of a project as long as its events are too few to fill the batch."""
+REST = 3.0
+"""Seconds at most that a project is left alone after a look, which takes Label Studio's time: the annotators'."""
+RETRY = 5.0
+"""Seconds after which a project is looked at again that could not be served."""
+PATIENCE = 30.0
+"""Seconds at most between two tries to read a database that does not answer."""
+LOOKS = 4
+"""Projects looked at at once: a large one's look delays no other's."""
 ONE_EACH = frozenset({"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"})
 """Events that stand for one more label at most."""
 KEEP = timedelta(days=7)
 """How long events that were dealt with stay in the inbox, for whoever looks into what happened."""
-SETUP, START_TRAINING = "SETUP", "START_TRAINING"
+NOT_TRAINING = frozenset({"budget", "count_outside", "queue"})
+"""Keys of a policy that change nothing of a round that is being computed."""
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class Clock:
+    """Where the worker reads the time."""
+
+    seconds: Callable[[], float] = time.monotonic
+    """Seconds by a clock that only goes forward."""
+    now: Callable[[], datetime] = now
+    """The time of day, in UTC."""
+
+
 @dataclass
-class _Pace:
-    """When a project may be looked at again: counting takes Label Studio's time, which is the annotators'."""
+class _Watch:
+    """What the worker knows of a project between two looks, and when it may look again."""
 
     not_before: float = 0.0
     lazy_until: float = 0.0
     missing: int = 0
     """Labels that the batch lacked at the last count."""
     timer: float = 0.0
-    snapshots: dict[int, tuple[frozenset[int], Order]] = field(default_factory=dict)
-    """Round number -> tasks labelled at its snapshot, and its order: read once per round."""
+    look: Future[None] | None = None
+    """The look that is under way."""
+    round: tuple[int, Order, NewLabels] | None = None
+    """The open round, its order and the labels made since its snapshot."""
+    skipped: tuple[int, set[int]] = field(default_factory=lambda: (0, set()))
+    """How many tasks were skipped at the last look, and which."""
 
 
 @contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends.
+def only_worker(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the worker's name, which ends with the process, however it ends.
 
-    A worker takes up what was under way under its name: of two, each would take up what the other is doing.
+    A worker resumes what was being computed under its name: of two, each would resume what the other is doing.
+
+    Raises:
+        ConfigError: a worker of this name runs already.
     """
+    path: Path = settings.home_folder / f"{settings.worker_id}.lock"
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,144 +109,244 @@ class Worker:
 
     Args:
         resources: what it works with.
+        engine: computes the rounds.
+        clock: where it reads the time.
     """
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
-        self._pace: dict[str, _Pace] = defaultdict(_Pace)
+    def __init__(self, resources: Resources, engine: Engine, clock: Clock | None = None) -> None:
+        self._resources, self._engine = resources, engine
+        self._clock = clock or Clock()
+        self._watches: dict[str, _Watch] = defaultdict(_Watch)
+        self._pool = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
         self._prune_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Work until told to stop. Rounds under way are taken up by the next start of this worker.
-
-        Raises:
-            ConfigError: a worker of this name runs already.
-        """
-        settings = self._resources.settings
-        with _only_one(settings.home_folder / f"{settings.worker_id}.lock"):
-            rounds = workflow.launch(self._resources)
-            log.info("worker started", worker=settings.worker_id)
+        """Work until told to stop. Whatever happens to the database meanwhile: the worker waits, and goes on."""
+        pause = POLL
+        while not stop.wait(pause):
             try:
-                while not stop.wait(POLL):
-                    self.look(rounds)
-            finally:
-                DBOS.destroy(workflow_completion_timeout_sec=0)
+                self.look()
+                pause = POLL
+            except Exception as error:
+                log.warning("kdal's database cannot be used: trying again", error=str(error))
+                pause = min(PATIENCE, max(1.0, 2 * pause))
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def look(self, rounds: workflow.Rounds) -> None:
-        """Deal with waiting events and with projects whose timer has run out."""
+    def look(self) -> None:
+        """Look at the projects that have waiting events, or whose timer has run out, each in a thread of its own."""
         storage = self._resources.storage
-        waiting: dict[int, list[tuple[int, str]]] = defaultdict(list)
+        waiting: dict[int, list[Event]] = defaultdict(list)
         for event in storage.waiting_events():
-            waiting[event.project_id].append((event.id, event.action))
+            waiting[event.project_id].append(event)
         for project in storage.projects():
             events = waiting.pop(project.id, [])
-            pace = self._pace[project.uid]
-            began = time.monotonic()
-            if began < pace.not_before or (not events and began < pace.timer):
-                continue
-            few = len(events) < pace.missing and ONE_EACH.issuperset(action for _, action in events)
-            if events and few and began < min(pace.lazy_until, pace.timer):
-                continue
-            try:
-                self.reconcile(rounds, project, {action for _, action in events})
-                storage.finish_events([event for event, _ in events])
-                if project.problem is not None:
-                    storage.update_project(project.id, problem=None)
-                rest = 3 * (time.monotonic() - began)
-            except KdalError as error:
-                # The events stay in the inbox: what they hint at has not been seen to.
-                if project.problem != str(error):
-                    log.warning("project cannot be served", project=project.id, reason=str(error))
-                    storage.update_project(project.id, problem=str(error))
-                gone = isinstance(error, LabelStudioError) and error.status == 404
-                if gone:
-                    storage.finish_events([event for event, _ in events])
-                rest = self._resources.settings.reconcile_seconds if gone else 5.0
-            except Exception:
-                # One project's trouble is not the others'; what it is, only the log can say.
-                log.exception("project cannot be looked at", project=project.id)
-                storage.update_project(project.id, problem="an unexpected error: the worker's log has it")
-                rest = 5.0
-            pace.not_before = time.monotonic() + rest
-            pace.lazy_until = time.monotonic() + LAZY
-            pace.timer = time.monotonic() + self._resources.settings.reconcile_seconds
-        if waiting:  # of projects that kdal does not serve
-            storage.finish_events([event for events in waiting.values() for event, _ in events])
-        if time.monotonic() >= self._prune_at:
+            watch = self._watches[project.uid]
+            if self._is_due(watch, events):
+                watch.look = self._pool.submit(self._attend, project, watch, events)
+        if waiting:  # of projects that kdal does not serve, or no longer
+            storage.finish_events([event.id for events in waiting.values() for event in events])
+        if self._clock.seconds() >= self._prune_at:
             storage.forget_events(KEEP)
-            self._prune_at = time.monotonic() + 3600
+            self._prune_at = self._clock.seconds() + 3600
 
-    def reconcile(self, rounds: workflow.Rounds, project: Project, actions: set[str]) -> None:
-        """Look at a project, and begin, resume or leave alone its rounds.
+    def settle(self) -> None:
+        """Wait until the looks that are under way have ended."""
+        wait([watch.look for watch in self._watches.values() if watch.look is not None])
+
+    def _is_due(self, watch: _Watch, events: list[Event]) -> bool:
+        if watch.look is not None and not watch.look.done():
+            return False
+        time_ = self._clock.seconds()
+        if time_ < watch.not_before or (not events and time_ < watch.timer):
+            return False
+        few = len(events) < watch.missing and ONE_EACH.issuperset(event.action for event in events)
+        return not (events and few and time_ < min(watch.lazy_until, watch.timer))
+
+    def _attend(self, project: Project, watch: _Watch, events: list[Event]) -> None:
+        """Look at a project, and write down what is wrong with it, if anything."""
+        began = self._clock.seconds()
+        try:
+            rest = self._attended(project, {event.action for event in events}, [event.id for event in events])
+            if rest is None:
+                rest = min(REST, 3 * (self._clock.seconds() - began))
+        except Exception as error:  # of the database, while the trouble itself was written down
+            log.warning("project cannot be looked at", project=project.id, error=str(error))
+            rest = RETRY
+        ended = self._clock.seconds()
+        watch.not_before = ended + rest
+        watch.lazy_until = ended + LAZY
+        watch.timer = ended + max(rest, self._resources.settings.reconcile_seconds)
+
+    def _attended(self, project: Project, actions: set[str], events: list[int]) -> float | None:
+        """Seconds after which to look again; none: as soon as the look was short."""
+        storage = self._resources.storage
+        try:
+            self.reconcile(project, actions)
+        except DisconnectedError:
+            log.info("disconnecting a project whose ML backend was deleted", project=project.id)
+            disconnect(self._resources.settings, self._resources.label_studio, storage, project.id)
+        except KdalError as error:
+            gone = isinstance(error, LabelStudioError) and error.status == 404
+            if project.problem != str(error):
+                log.warning("project cannot be served", project=project.id, reason=str(error))
+                storage.update_project(project.id, problem=str(error))
+            if gone:
+                storage.finish_events(events)
+            # Else the events stay in the inbox: what they hint at has not been seen to.
+            return self._resources.settings.reconcile_seconds if gone else RETRY
+        except Exception:
+            # One project's trouble is not the others'; what it is, only the log can say.
+            log.exception("project cannot be looked at", project=project.id)
+            storage.update_project(project.id, problem="an unexpected error: the worker's log has it")
+            return RETRY
+        storage.finish_events(events)
+        if project.problem is not None:
+            storage.update_project(project.id, problem=None)
+        return None
+
+    # ------------------------------------------------------------------ one project
+
+    def reconcile(self, project: Project, actions: set[str]) -> None:
+        """Look at a project, and begin, resume, restart or leave alone its rounds.
 
         Args:
             actions: of the events that led here; empty when the timer did.
-        """
-        storage = self._resources.storage
-        if project.claim is not None:
-            storage.accept_project(project.id, project_uid(self._resources.label_studio.project(project.id)))
-            project = storage.project(project.id) or project
-        if SETUP in actions or not actions or project.connected_at is None:
-            ensure_connected(self._resources, project, insist=SETUP in actions or project.connected_at is None)
-        last = storage.last_round(project.id)
-        if last is None:
-            self._begin(rounds, project, 0, "connect")
-        elif last.state == "computing":
-            workflow.start(rounds, project, last.number)  # begun by a worker that was killed before it could say so
-        elif last.state == "failed":
-            self._resume(project, last, pressed=START_TRAINING in actions)
-        else:
-            trigger = "button" if START_TRAINING in actions else self._due(project, last)
-            if trigger is not None:
-                self._begin(rounds, project, last.number + 1, trigger)
 
-    def _due(self, project: Project, last: Round) -> str | None:
+        Raises:
+            DisconnectedError: somebody has taken kdal out of the project in Label Studio.
+            KdalError: it cannot be served at present; says why.
+        """
+        storage, client = self._resources.storage, self._resources.label_studio
+        if project.claim is not None:
+            storage.accept_project(project.id, project_uid(client.project(project.id)))
+            project = storage.project(project.id) or project
+        set_up = SETUP in actions or project.connected_at is None
+        if set_up or not actions:
+            ensure_connected(self._resources.settings, client, storage, project, insist=set_up)
+        last = storage.last_round(project.id)
+        pressed = START_TRAINING in actions
+        if last is None:
+            self._begin(project, 0, "connect")
+        elif last.state == "computing":
+            self._watch_over(project, last, restart=set_up and self._is_outdated(project, last))
+        elif last.state == "failed":
+            self._retry(project, last, at_once=pressed or set_up)
+        elif pressed:
+            self._begin(project, last.number + 1, "button")
+        elif last.state == "closed" or (last.state == "open" and project.version is None):
+            self._begin(project, last.number + 1, "connect")  # kdal was taken out of the project, and is back
+        elif (trigger := self._due(project, last, hinted=bool(actions))) is not None:
+            self._begin(project, last.number + 1, trigger)
+
+    def _due(self, project: Project, last: Round, *, hinted: bool) -> str | None:
         """Why the next round is due, if it is."""
-        client = self._resources.label_studio
-        labelled = client.labelled_ids(project.id)
-        before, order = self._published(project, last.number)
+        client, storage = self._resources.label_studio, self._resources.storage
+        watch = self._watches[project.uid]
+        opened = last if last.state != "cancelled" else storage.published_round(project.id)
+        if last.state == "cancelled":
+            self._engine.cancel(project, last)
+        if opened is None:
+            return None  # cancelled before anything was published: the button begins the next one
+        order, labels = self._open_round(project, watch, opened.number)
         policy = Policy.model_validate(project.policy)
         budget = min(policy.budget, len(order.tasks))  # as the owner has it now, not as it was at the opening
-        window = None if policy.count_outside else batch_window(order.tasks, client.skipped_ids(project.id), budget)
-        counted = count_labels(labelled, before, window=window)
+        changed = labels.update(self._clock.seconds(), hinted=hinted)
+        if changed:
+            storage.note_unusable(project.id, last.number, labels.unusable, usable=labels.usable)
+        window = None if policy.count_outside else batch_window(order.tasks, self._skipped(project, watch), budget)
+        counted = count_labels(labels.usable, labels.before, window=window)
+        if last.state == "cancelled":  # a batch more, from then on
+            storage.merge_round(project.id, last.number, facts={"counted_before": counted} | last.facts)
+            counted = max(0, counted - int(last.facts.get("counted_before", counted)))
         if (counted, budget) != (last.counted, last.budget):
-            self._resources.storage.update_round(project.id, last.number, counted=counted, budget=budget)
-        self._pace[project.uid].missing = budget - counted
+            storage.update_round(project.id, last.number, counted=counted, budget=budget)
+        watch.missing = budget - counted
         if budget and counted >= budget:
             return "budget"
+        if not changed:
+            return None  # what follows asks Label Studio again
         if counted and client.open_count(project.id) == 0:
             return "budget"  # everything is labelled or skipped: the last batch cannot become full
         if not order.tasks and client.open_count(project.id) > 0:
             return "tasks"  # nothing had been left to order, and new tasks have come
         return None
 
-    def _published(self, project: Project, number: int) -> tuple[frozenset[int], Order]:
-        known = self._pace[project.uid].snapshots
-        if number not in known:
-            known.clear()
+    def _open_round(self, project: Project, watch: _Watch, number: int) -> tuple[Order, NewLabels]:
+        if watch.round is None or watch.round[0] != number:
             store = RoundStore(self._resources.assets, project.uid, number)
-            before = frozenset(item.ref.task_id for item in Snapshot.load(store).labelled)
-            known[number] = (before, store.order())
-        return known[number]
+            header = SnapshotHeader.load(store)
+            client = self._resources.label_studio
+            labels = NewLabels(client, project.id, header.format, header.labelled, header.moment)
+            watch.round = (number, store.order(), labels)
+        return watch.round[1:]
 
-    def _begin(self, rounds: workflow.Rounds, project: Project, number: int, trigger: str) -> None:
+    def _skipped(self, project: Project, watch: _Watch) -> set[int]:
+        count = self._resources.label_studio.skipped_count(project.id)
+        if count != watch.skipped[0]:
+            watch.skipped = (count, self._resources.label_studio.skipped_ids(project.id))
+        return watch.skipped[1]
+
+    def _begin(self, project: Project, number: int, trigger: str) -> None:
+        storage = self._resources.storage
         try:
-            begun = self._resources.storage.begin_round(project.id, number, trigger)
+            begun = storage.begin_round(project.id, number, trigger)
         except IntegrityError:  # another worker was faster by a moment
             begun = False
         if begun:
             log.info("round begins", project=project.id, round=number, trigger=trigger)
-        workflow.start(rounds, project, number)
+        self._engine.start(project, storage.round(project.id, number))
 
-    def _resume(self, project: Project, last: Round, *, pressed: bool) -> None:
+    def _watch_over(self, project: Project, last: Round, *, restart: bool) -> None:
+        """See to it that a round which is said to be computed really is."""
+        storage = self._resources.storage
+        if restart:
+            log.info("round begins again: its project was set up otherwise", project=project.id, round=last.number)
+            self._restart(project, last)
+        elif self._engine.state(project, last) == "ended":
+            # Its workflow ended without writing so (an upgrade renamed its steps, or the database was away).
+            if storage.round(project.id, last.number).state == "computing":
+                error = last.error or "its computation ended without a result"
+                storage.update_round(project.id, last.number, state="failed", error=error)
+        else:
+            self._engine.start(project, last)  # begun by a worker that was killed before it could hand it over
+
+    def _is_outdated(self, project: Project, last: Round) -> bool:
+        """Whether a round is computed from another labelling config, or another training, than its project now asks."""
+        store = RoundStore(self._resources.assets, project.uid, last.number)
+        try:
+            header = SnapshotHeader.load(store)
+        except MissingAssetError:
+            return False  # it has not read the project yet
+        wanted = Policy.model_validate(project.policy)
+        return header.label_config != project.label_config or _training(header.policy) != _training(wanted)
+
+    def _retry(self, project: Project, last: Round, *, at_once: bool) -> None:
+        """Resume a failed round where it failed, or begin it again: at once, or later and later."""
         storage = self._resources.storage
         if last.retry_at is None:
+            # What Label Studio refused is tried with the project as it is now: it may just have been changed.
+            at_once = at_once or (last.facts.get("failure") == "refused" and last.failures == 0)
             delay = timedelta(seconds=min(60 * 2**last.failures, 3600))
-            storage.update_round(project.id, last.number, retry_at=now() + delay, failures=last.failures + 1)
-            if not pressed:
-                return
-        due = pressed or (last.retry_at is not None and now() >= last.retry_at)
-        # Resumed first and noted then: if we are killed in between, the round runs and will say so itself.
-        if due and workflow.resume(project, last.number):
+            retry_at = self._clock.now() + delay
+            storage.update_round(project.id, last.number, retry_at=retry_at, failures=last.failures + 1)
+        if not at_once and (last.retry_at is None or self._clock.now() < last.retry_at):
+            return
+        state = self._engine.state(project, last)
+        if state == "under way":
+            return  # it has not quite come to its end: the next look finds it
+        if last.facts.get("failure") == "transient" and state == "ended":
+            log.info("round resumes", project=project.id, round=last.number, step=last.step)
             storage.update_round(project.id, last.number, state="computing", retry_at=None)
-            log.info("round resumed", project=project.id, round=last.number)
+            self._engine.resume(project, last)
+        else:  # another cause may be gone with the project's state, or nothing is known of the round's computation
+            log.info("round begins again", project=project.id, round=last.number)
+            self._restart(project, last)
+
+    def _restart(self, project: Project, last: Round) -> None:
+        self._engine.cancel(project, last)
+        self._engine.start(project, self._resources.storage.restart_round(project.id, last.number))
+
+
+def _training(policy: Policy) -> Json:
+    """What of a policy a round that is being computed depends on."""
+    return {name: value for name, value in policy.model_dump().items() if name not in NOT_TRAINING}

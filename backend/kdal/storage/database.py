@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -87,10 +87,11 @@ class Storage:
         with self.session() as session:
             return session.get(Project, project)
 
-    def projects(self) -> list[Project]:
-        """All projects that kdal serves."""
+    def projects(self, *, disconnected: bool = False) -> list[Project]:
+        """The projects that kdal serves; with ``disconnected`` also those that it was taken out of."""
+        query = select(Project).order_by(Project.id)
         with self.session() as session:
-            return list(session.scalars(select(Project).order_by(Project.id)))
+            return list(session.scalars(query if disconnected else query.where(Project.disconnected_at.is_(None))))
 
     def put_project(self, project: int, uid: str, label_config: str, policy: Json) -> bool:
         """Note a project's set-up; returns whether anything about it is new.
@@ -113,8 +114,19 @@ class Storage:
                 session.add(Project(id=project, uid=uid, label_config=label_config, policy=policy))
                 return True
             same = row.label_config == label_config and row.policy == policy and row.connected_at is not None
-            row.label_config, row.policy = label_config, policy
+            row.label_config, row.policy, row.refusal = label_config, policy, None
+            if row.disconnected_at is not None:  # Label Studio asks us about a project only while we are its backend
+                row.disconnected_at = None
+                cancelled = (Round.project_id == project, Round.state == "cancelled")
+                session.execute(update(Round).where(*cancelled).values(state="closed"))
             return not same
+
+    def disconnect_project(self, project: int) -> None:
+        """Note that kdal was taken out of a project, and cancel the round that is being computed."""
+        with self.session() as session:
+            gone = dict.fromkeys(("connected_at", "backend_id", "problem", "refusal"))
+            session.execute(update(Project).where(Project.id == project).values(**gone, disconnected_at=now()))
+            _cancel(session, project)
 
     def accept_project(self, project: int, uid: str) -> None:
         """Settle a claim: ``uid`` is the project's, as Label Studio's API has it.
@@ -190,9 +202,13 @@ class Storage:
             return session.scalars(_published(project)).first()
 
     def serving(self, project: int) -> tuple[Project | None, Round | None]:
-        """A project and its newest published round, as they were at one moment."""
+        """A project and the round whose order is in force, as they were at one moment."""
         with self.session() as session:
-            return session.get(Project, project), session.scalars(_published(project)).first()
+            row = session.get(Project, project)
+            if row is None or row.version is None:
+                return row, None
+            query = select(Round).where(Round.project_id == project, Round.version == row.version)
+            return row, session.scalars(query.order_by(Round.number.desc()).limit(1)).first()
 
     def begin_round(self, project: int, number: int, trigger: str) -> bool:
         """Close round ``number - 1`` and begin ``number``, both or neither; False when it exists already."""
@@ -200,9 +216,8 @@ class Storage:
             with self.session() as session:
                 if session.get(Round, (project, number)) is not None:
                     return False
-                session.execute(
-                    update(Round).where(Round.project_id == project, Round.number == number - 1).values(state="closed")
-                )
+                earlier = (Round.project_id == project, Round.number == number - 1, Round.state != "cancelled")
+                session.execute(update(Round).where(*earlier).values(state="closed"))
                 session.add(Round(project_id=project, number=number, trigger=trigger))
             return True
         except IntegrityError:
@@ -210,6 +225,25 @@ class Storage:
                 if session.get(Round, (project, number)) is None:
                     raise  # not another worker that was faster, but a project that is gone
             return False
+
+    def cancel_round(self, project: int) -> int | None:
+        """Cancel the round that is being computed, or waits to be computed again; returns its number, if any."""
+        with self.session() as session:
+            return _cancel(session, project)
+
+    def restart_round(self, project: int, number: int) -> Round:
+        """Begin a round again: what its earlier start still computes counts for nothing from now on."""
+        fresh = {"state": "computing", "step": "waiting", "progress": 0.0, "facts": {}, "seconds": {}, "retry_at": None}
+        with self.session() as session:
+            where = (Round.project_id == project, Round.number == number)
+            session.execute(update(Round).where(*where).values(**fresh, error=None, restarts=Round.restarts + 1))
+            return session.get_one(Round, (project, number))
+
+    def is_current(self, project: int, number: int, restarts: int) -> bool:
+        """Whether this start of a round still counts: it was neither cancelled nor begun again."""
+        with self.session() as session:
+            row = session.get(Round, (project, number))
+            return row is not None and row.restarts == restarts and row.state != "cancelled"
 
     def update_round(self, project: int, number: int, **fields: Any) -> None:
         """Set columns of a round."""
@@ -229,9 +263,13 @@ class Storage:
 
     # ------------------------------------------------------------------ unusable tasks
 
-    def note_unusable(self, project: int, number: int, reasons: dict[int, str]) -> None:
-        """Note the tasks that a round cannot use, with their reasons."""
+    def note_unusable(
+        self, project: int, number: int, reasons: Mapping[int, str], *, usable: Collection[int] = ()
+    ) -> None:
+        """Note the tasks that a round cannot use, with their reasons; those that have become usable are forgotten."""
         with self.session() as session:
+            where = (UnusableTask.project_id == project, UnusableTask.task_id.in_(usable))
+            session.execute(delete(UnusableTask).where(*where))
             for task, reason in reasons.items():
                 session.merge(UnusableTask(project_id=project, task_id=task, round=number, reason=reason))
 
@@ -257,6 +295,15 @@ def _without_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return "the database"
+
+
+def _cancel(session: Session, project: int) -> int | None:
+    query = select(Round).where(Round.project_id == project).order_by(Round.number.desc()).limit(1)
+    row = session.scalars(query).first()
+    if row is None or row.state not in ("computing", "failed"):
+        return None
+    row.state, row.error, row.retry_at = "cancelled", None, None
+    return row.number
 
 
 def _published(project: int) -> Select[Round]:

@@ -15,6 +15,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from kdal.aliases import Json
 
+SETUP, START_TRAINING = "SETUP", "START_TRAINING"
+"""Events of the inbox that are not Label Studio's webhooks: a set-up that is new, and its "Start training" button."""
+
 
 def now() -> datetime:
     """The time, in UTC."""
@@ -53,8 +56,18 @@ class Project(Base):
     policy: Mapped[Json]
     connected_at: Mapped[datetime | None]
     """When webhook, sampling and model version were last seen to be right."""
+    disconnected_at: Mapped[datetime | None]
+    """When kdal was taken out of the project; what is known of it stays, for a later reconnect."""
+    backend_id: Mapped[int | None]
+    """Label Studio's number of our ML backend in the project: when it is gone, somebody has taken kdal out."""
+    before: Mapped[Json | None] = mapped_column(JSON)
+    """The project's sampling and model version before kdal changed them; disconnecting puts them back."""
+    version: Mapped[str | None]
+    """The version in force: the name of the predictions that order the queue. `OrderInForce` alone changes it."""
     problem: Mapped[str | None]
     """Why kdal cannot serve the project at present, for people."""
+    refusal: Mapped[str | None]
+    """Why the last set-up was refused, for people; the one before it stays in force until the next that is accepted."""
     claim: Mapped[Json | None] = mapped_column(JSON)
     """A set-up under another uid, until Label Studio's API says which is right."""
     serving_round: Mapped[int | None]
@@ -84,7 +97,7 @@ class Round(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     state: Mapped[str] = mapped_column(default="computing")
-    """computing, open, closed (its budget was reached and the next round began) or failed."""
+    """computing, open, closed (the next round began), failed or cancelled."""
     trigger: Mapped[str]
     """connect, budget, button or tasks: why it began."""
     budget: Mapped[int] = mapped_column(default=0)
@@ -101,7 +114,9 @@ class Round(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     """How often its order was pushed: each push has a version name of its own."""
     version: Mapped[str | None]
-    """Name under which Label Studio holds its order."""
+    """Name under which Label Studio holds its order; one that is still being pushed is among the facts."""
+    restarts: Mapped[int] = mapped_column(default=0)
+    """How often it was begun again from a fresh snapshot: what an earlier start still computes counts for nothing."""
     error: Mapped[str | None]
     failures: Mapped[int] = mapped_column(default=0)
     retry_at: Mapped[datetime | None]

@@ -67,7 +67,7 @@ class StatusCollector(Collector):
         gauges = {name: GaugeMetricFamily(*family, labels=["project"]) for name, family in families.items()}
         for project in report["projects"]:
             labels = [str(project["id"])]
-            gauges["set_aside"].add_metric(labels, len(project["set_aside"]))
+            gauges["set_aside"].add_metric(labels, len(project["unusable"]))
             gauges["counted"].add_metric(labels, project["counted"] or 0)
             gauges["budget"].add_metric(labels, project["budget"] or 0)
             if teacher := project["teacher"]:

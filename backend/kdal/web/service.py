@@ -17,8 +17,7 @@ from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER
 from kdal.labelstudio.formats import format_for
 from kdal.policy import Policy
 from kdal.resources import Resources
-from kdal.rounds.worker import SETUP, START_TRAINING
-from kdal.storage.tables import Project, Round
+from kdal.storage.tables import SETUP, START_TRAINING, Project
 from kdal.web.predictor import ServingModels
 from kdal_core.errors import ConfigError, KdalError
 
@@ -79,12 +78,13 @@ class Service:
                 task.check_pair(spec.student, spec.teacher, spec.image_size)
         except ConfigError as error:
             if (known := self._resources.storage.project(number)) is not None and known.uid == uid:
-                self._resources.storage.update_project(number, problem=str(error))
+                self._resources.storage.update_project(number, refusal=str(error))
             raise
         storage = self._resources.storage
         if storage.put_project(number, uid, schema, policy.model_dump(mode="json", exclude_unset=True)):
             storage.add_event(number, SETUP)
-        return {"model_version": _version(storage.published_round(number))}
+        row = storage.project(number)
+        return {"model_version": (row.version if row is not None else None) or NO_VERSION}
 
     def predict(self, payload: Any) -> Json:
         """Pre-annotate tasks with the serving model.
@@ -102,9 +102,9 @@ class Service:
         if not isinstance(tasks, list):
             raise BadRequestError('"tasks" must be a list')
         project, published = self._resources.storage.serving(number)
-        if project is None:
+        if project is None or project.disconnected_at is not None:
             raise UnknownProjectError(_not_connected(number))
-        version = _version(published)
+        version = project.version or NO_VERSION
         scores = self._models.scores(project, published.number) if published is not None else {}
         model = self._models.model(project)
         key = model.format.image_key if model is not None else ""
@@ -176,13 +176,9 @@ class Service:
 
     def _project(self, number: int) -> Project:
         project = self._resources.storage.project(number)
-        if project is None:
+        if project is None or project.disconnected_at is not None:
             raise UnknownProjectError(_not_connected(number))
         return project
-
-
-def _version(published: Round | None) -> str:
-    return published.version if published is not None and published.version is not None else NO_VERSION
 
 
 def _not_connected(number: int) -> str:

@@ -45,7 +45,7 @@ def test_a_running_round_shows_its_step_and_the_labels_of_the_open_one(storage):
     storage.begin_round(3, 0, "connect")
     storage.update_round(3, 0, state="open", opened_at=now(), version="kdal-r0", budget=50, counted=50)
     storage.merge_round(3, 0, facts={"held_out_score": 0.915, "held_out": 20, "metric": "accuracy"})
-    storage.update_project(3, serving_round=0)
+    storage.update_project(3, serving_round=0, version="kdal-r0")
     storage.begin_round(3, 1, "budget")
     storage.update_round(3, 1, step="train S and T", progress=0.25)
     report = status(storage)

@@ -71,7 +71,7 @@ def test_a_set_up_without_a_key_that_it_needs_is_a_400_that_names_it(app, missin
 
 def test_a_known_project_that_can_no_longer_be_served_says_so_in_its_status(connected, resources):
     error_of(connected.post("/setup", json=SETUP | {"schema": "<View/>"}), 400)
-    assert "no control tag" in resources.storage.project(3).problem
+    assert "no control tag" in resources.storage.project(3).refusal
     assert resources.storage.project(3).label_config == DIGITS_CONFIG
 
 
