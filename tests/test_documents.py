@@ -19,18 +19,22 @@ VARIABLES = {
 }
 
 
-def test_the_readme_names_each_key_of_the_policy_and_no_other() -> None:
-    section = README.partition("### A project's policy")[2].partition("###")[0]
-    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+def test_the_policy_page_names_each_key_of_the_policy_and_no_other() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "policy.md").read_text(), re.MULTILINE)
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == set(Policy.model_fields)
 
 
 def test_the_readme_names_variables_that_exist_and_all_that_matter_to_an_operator() -> None:
-    named = set(
-        re.findall(r"`((?:KDAL|LABEL_STUDIO)_[A-Z_]+)`", README.partition("### Settings")[2].partition("###")[0])
-    )
+    named = set(re.findall(r"`((?:KDAL|LABEL_STUDIO)_[A-Z_]+)`", README.partition("## Settings")[2].partition("##")[0]))
     assert named <= VARIABLES | {"KDAL_LOCAL_FILES_ROOT"}
-    assert VARIABLES - named <= {"KDAL_WORKER_ID", "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"}
+    assert VARIABLES - named <= {"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"}
+
+
+def test_the_readme_says_in_two_screens_how_to_start() -> None:
+    start = README.partition("## Settings")[0]
+    assert start.count("\n") <= 110
+    for command in ("make demo", "make test", "kdal up", "kdal up --host", "kdal connect", "kdal status"):
+        assert command in start, command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
