@@ -1,12 +1,12 @@
-"""The models that answer /predict, one per project, kept in memory."""
+"""The models that answer /predict, one a project, kept in memory."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from kdal.aliases import Json
 from kdal.images.loader import ImageRef
@@ -22,7 +22,7 @@ from kdal_core.training import infer
 
 T = TypeVar("T")
 
-MODELS = 8
+PROJECTS = 8
 """Projects whose models stay in memory; the least recently asked one leaves first."""
 
 
@@ -36,27 +36,56 @@ class ServingModel:
     image_size: tuple[int, int]
 
 
+@dataclass
+class _Entry(Generic[T]):
+    """What is kept of a project: of one round, the last that was asked for."""
+
+    lock: Lock = field(default_factory=Lock)
+    loaded: tuple[int, T] | None = None
+
+
+class PerProject(Generic[T]):
+    """Something of a project's round, loaded when it is first asked for and when another round is.
+
+    Args:
+        load: makes it, given the project's uid and the round's number.
+        size: projects that are kept.
+    """
+
+    def __init__(self, load: Callable[[str, int], T], size: int = PROJECTS) -> None:
+        self._load, self._size = load, size
+        self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, uid: str, number: int) -> T:
+        """That of a project's round; whatever `load` raises, and nothing is kept then."""
+        with self._lock:
+            entry = self._entries.setdefault(uid, _Entry())
+            self._entries.move_to_end(uid)
+            while len(self._entries) > self._size:
+                self._entries.popitem(last=False)
+        with entry.lock:  # the project's own: a slow load makes no other project wait
+            if entry.loaded is None or entry.loaded[0] != number:
+                entry.loaded = None  # two networks of a project never fill the memory at once
+                entry.loaded = (number, self._load(uid, number))
+            return entry.loaded[1]
+
+
 class ServingModels:
     """Loads what a project serves when it is first asked, and again when a round has replaced it."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._models: OrderedDict[tuple[str, int], ServingModel] = OrderedDict()
-        self._orders: OrderedDict[tuple[str, int], dict[int, float]] = OrderedDict()
-        self._lock = Lock()
-        self._loading: dict[tuple[int, str, int], Lock] = {}
+        self._models = PerProject(self._load_model)
+        self._scores = PerProject(lambda uid, number: self._store(uid, number).order().scores)
 
     def model(self, project: Project) -> ServingModel | None:
         """The project's serving model; none before its first one is promoted."""
-        if project.serving_round is None:
-            return None
-        key = (project.uid, project.serving_round)
-        return self._cached(self._models, key, lambda: self._load_model(*key))
+        return None if project.serving_round is None else self._models.get(project.uid, project.serving_round)
 
     def scores(self, project: Project, number: int) -> dict[int, float]:
         """Task id -> score in the order of a published round."""
-        key = (project.uid, number)
-        return self._cached(self._orders, key, lambda: RoundStore(self._resources.assets, *key).order().scores)
+        return self._scores.get(project.uid, number)
 
     def predict(self, model: ServingModel, refs: list[ImageRef]) -> tuple[dict[int, list[Json]], dict[int, str]]:
         """Regions by position in ``refs``, and why the images at other positions could not be read."""
@@ -72,20 +101,10 @@ class ServingModels:
         return {position: model.format.result(p, size) for position, p, size in answers}, loaded.reasons
 
     def _load_model(self, uid: str, number: int) -> ServingModel:
-        store = RoundStore(self._resources.assets, uid, number)
+        store = self._store(uid, number)
         network, spec = store.load_model()
         form = Snapshot.load(store).format
         return ServingModel(network, form.task(), form, spec.image_size)
 
-    def _cached(self, cache: OrderedDict[tuple[str, int], T], key: tuple[str, int], load: Callable[[], T]) -> T:
-        with self._lock:
-            own = self._loading.setdefault((id(cache), *key), Lock())
-        with own:  # a project's own: a slow load makes nobody else wait
-            if (found := cache.get(key)) is None:
-                found = load()
-            with self._lock:
-                cache[key] = found
-                cache.move_to_end(key)
-                while len(cache) > MODELS:
-                    cache.popitem(last=False)
-            return found
+    def _store(self, uid: str, number: int) -> RoundStore:
+        return RoundStore(self._resources.assets, uid, number)

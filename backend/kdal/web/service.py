@@ -57,7 +57,7 @@ class Service:
             payload: ``{"project": "<id>.<created>", "schema": <labelling config>, "extra_params": <policy>}``.
 
         Returns:
-            ``{"model_version": <the version of the order in force>}``.
+            ``{"model_version": <the version of the order in force>}``, or "kdal" before there is one.
 
         Raises:
             ConfigError: a labelling config or a policy that kdal cannot serve; names the tag or the key.
@@ -84,7 +84,7 @@ class Service:
         if storage.put_project(number, uid, schema, policy.model_dump(mode="json", exclude_unset=True)):
             storage.add_event(number, SETUP)
         row = storage.project(number)
-        return {"model_version": (row.version if row is not None else None) or NO_VERSION}
+        return {"model_version": (row.version if row is not None and row.uid == uid else None) or NO_VERSION}
 
     def predict(self, payload: Any) -> Json:
         """Pre-annotate tasks with the serving model.
@@ -97,38 +97,25 @@ class Service:
             its result is empty and says why under "error".
         """
         body = _object(payload)
-        number, _ = _project_uid(body.get("project"))
+        number, uid = _project_uid(body.get("project"))
         tasks = body.get("tasks")
         if not isinstance(tasks, list):
             raise BadRequestError('"tasks" must be a list')
         project, published = self._resources.storage.serving(number)
-        if project is None or project.disconnected_at is not None:
-            raise UnknownProjectError(_not_connected(number))
+        claimed = project is not None and project.claim is not None and project.claim["uid"] == uid
+        if project is not None and project.uid != uid and claimed:
+            why = f"kdal has known another project {number} and asks Label Studio which is right: try again in a minute"
+            empty = {"result": [], "score": UNRANKED, "model_version": NO_VERSION, "error": why}
+            return {"results": [empty] * len(tasks)}
+        if project is None or project.uid != uid or project.disconnected_at is not None:
+            raise UnknownProjectError(_not_connected(number, uid))
         version = project.version or NO_VERSION
         scores = self._models.scores(project, published.number) if published is not None else {}
-        model = self._models.model(project)
-        key = model.format.image_key if model is not None else ""
-        errors: dict[int, str] = {}
-        refs: list[ImageRef] = []
-        positions: list[int] = []
-        for position, task in enumerate(tasks):
-            uri = _image_address(task, key)
-            if model is None:
-                continue
-            if uri is None:
-                errors[position] = f'the task has no image address under "{key}"'
-                continue
-            refs.append(ImageRef(_task_id(task), uri))
-            positions.append(position)
-        found: dict[int, list[Json]] = {}
-        if model is not None and refs:
-            regions, unread = self._models.predict(model, refs)
-            found = {positions[i]: result for i, result in regions.items()}
-            errors |= {positions[i]: why for i, why in unread.items()}
+        regions, errors = self._regions(project, tasks)
         return {
             "results": [
                 {
-                    "result": found.get(position, []),
+                    "result": regions.get(position, []),
                     "score": scores.get(_task_id(task), UNRANKED),
                     "model_version": version,
                     **({"error": errors[position]} if position in errors else {}),
@@ -137,10 +124,31 @@ class Service:
             ]
         }
 
+    def _regions(self, project: Project, tasks: list[Any]) -> tuple[dict[int, list[Json]], dict[int, str]]:
+        """What the serving model sees, by position in ``tasks``, and why it sees nothing at other positions."""
+        model = self._models.model(project)
+        if model is None:
+            return {}, {}
+        key = model.format.image_key
+        refs: dict[int, ImageRef] = {}
+        errors: dict[int, str] = {}
+        for position, task in enumerate(tasks):
+            address = _image_address(task, key)
+            if address is None:
+                errors[position] = f'the task has no image address under "{key}"'
+            else:
+                refs[position] = ImageRef(_task_id(task), address)
+        positions = list(refs)
+        found, unread = self._models.predict(model, list(refs.values())) if refs else ({}, {})
+        errors |= {positions[i]: why for i, why in unread.items()}
+        return {positions[i]: result for i, result in found.items()}, errors
+
     def versions(self, project: str | None = None) -> Json:
         """``{"versions": [...]}``: the orders published for a project (or for all), newest first."""
-        numbers = [p.id for p in self._resources.storage.projects()] if project is None else [_project_uid(project)[0]]
-        rows = [row for number in numbers for row in self._resources.storage.rounds(number)]
+        uid = None if project is None else _project_uid(project)[1]
+        storage = self._resources.storage
+        named = [p for p in storage.projects() if p.disconnected_at is None and uid in (None, p.uid)]
+        rows = [row for p in named for row in storage.rounds(p.id)]
         return {"versions": [row.version for row in reversed(rows) if row.version is not None]}
 
     def webhook(self, payload: Any, headers: Mapping[str, str], *, trusted: bool = False) -> Json:
@@ -168,21 +176,26 @@ class Service:
         if not isinstance(action, str) or not re.fullmatch(r"[A-Z_]{1,64}", action):
             raise BadRequestError('"action" must be the name of an event')
         number = _event_project(body, lower.get(PROJECT_HEADER.lower()))
-        self._project(number)
+        self.uid(number)
         if action == "PROJECT_UPDATED":  # our own change of the order sends it
             return {"status": "ignored"}
         self._resources.storage.add_event(number, action)
         return {"status": "accepted"}
 
-    def _project(self, number: int) -> Project:
+    def uid(self, number: int) -> str:
+        """The uid under which a project is connected, for whoever is told its number alone.
+
+        Raises:
+            UnknownProjectError: it is not connected.
+        """
         project = self._resources.storage.project(number)
         if project is None or project.disconnected_at is not None:
             raise UnknownProjectError(_not_connected(number))
-        return project
+        return project.uid
 
 
-def _not_connected(number: int) -> str:
-    return f"project {number} is not connected to kdal: run `kdal connect --project {number}`"
+def _not_connected(number: int, uid: str | None = None) -> str:
+    return f"project {uid or number} is not connected to kdal: run `kdal connect --project {number}`"
 
 
 def _object(payload: Any) -> Json:
