@@ -1,23 +1,31 @@
-"""What `label-studio-ml start backend` runs: label-studio-ml's own server around `KDALModel`."""
+"""What `label-studio-ml start backend` runs, and `gunicorn --chdir backend _wsgi:app`: the same server as `kdal serve`.
+
+Both front doors are one application, `kdal.web.app.create_app`: same routes, same answers, same errors.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
-from label_studio_ml import api
+from kdal.resources import Resources
+from kdal.settings import Settings
+from kdal.web.app import create_app
+from kdal_core.errors import KdalError
 
-from model import KDALModel, answer_directly, service
-
-app = answer_directly(api.init_app(model_class=KDALModel))
+try:
+    Settings.export_aws()
+    app = create_app(Resources.open(Settings.load()))
+except KdalError as error:
+    sys.exit(f"kdal: {error}")
 
 
 def main() -> None:
-    """Serve, with the options that label-studio-ml's own script has."""
+    """Serve, with the options that label-studio-ml's own script has and that mean something here."""
     parser = argparse.ArgumentParser(description="kdal behind label-studio-ml")
     parser.add_argument("-p", "--port", type=int, default=9090)
     parser.add_argument("--host", default="127.0.0.1")
     options = parser.parse_args()
-    service()  # now, and not within the three seconds that Label Studio grants the first /setup
     app.run(host=options.host, port=options.port, threaded=True)
 
 

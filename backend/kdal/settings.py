@@ -11,12 +11,17 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from kdal_core.errors import ConfigError
+
+ENV_FILE = ".env"
+ENCODING = "utf-8-sig"
+"""Of `.env`: editors on Windows put a byte-order mark before the first name."""
 
 
 class Settings(BaseSettings):
@@ -29,8 +34,8 @@ class Settings(BaseSettings):
     # A variable's name is KDAL_ and the field's: never the bare name, or $HOME and $URL would be taken for ours.
     model_config = SettingsConfigDict(
         env_prefix="KDAL_",
-        env_file=".env",
-        env_file_encoding="utf-8-sig",  # an editor on Windows may have put a mark before the first name
+        env_file=ENV_FILE,
+        env_file_encoding=ENCODING,
         extra="ignore",
         env_ignore_empty=True,
         populate_by_name=True,
@@ -159,7 +164,18 @@ class Settings(BaseSettings):
             problems = "; ".join(_explain(e["loc"], e["msg"]) for e in error.errors())
             raise ConfigError(f"settings: {problems}") from error
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"settings: the file .env cannot be read: {error}") from error
+            raise _unreadable(error) from error
+
+    @staticmethod
+    def export_aws() -> None:
+        """Put the AWS_* of `.env` into the environment, where it has none: boto3 reads that, but no `.env`."""
+        try:
+            values = dotenv_values(ENV_FILE, encoding=ENCODING)
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(error) from error
+        for name, value in values.items():
+            if name.startswith("AWS_") and value is not None:
+                os.environ.setdefault(name, value)
 
     @cached_property
     def sqlalchemy_url(self) -> str:
@@ -238,6 +254,10 @@ def _write_once(path: Path, text: str) -> None:
             os.link(draft, path)
     finally:
         Path(draft).unlink()
+
+
+def _unreadable(error: Exception) -> ConfigError:
+    return ConfigError(f"settings: the file {ENV_FILE} cannot be read: {error}")
 
 
 def _explain(location: tuple[int | str, ...], message: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
-from dotenv import dotenv_values
 
 from kdal.cli import datasets, demo, distill, projects, run, simulate, status
+from kdal.settings import Settings
 from kdal_core.errors import KdalError
 
 app = typer.Typer(
@@ -24,10 +23,8 @@ for group in (run, projects, status, demo, datasets, simulate, distill):
 
 def main() -> None:
     """Entry point: an error of ours is a sentence on stderr and exit status 1, never a traceback."""
-    for name, value in dotenv_values(".env").items():
-        if name.startswith("AWS_") and value is not None:
-            os.environ.setdefault(name, value)  # boto3 reads the environment, but no .env
     try:
+        Settings.export_aws()
         app()
     except KdalError as error:
         typer.echo(f"kdal: {error}", err=True)

@@ -1,16 +1,23 @@
-"""Front door 1: our own server of Label Studio's ML-backend protocol (Flask 3, gunicorn)."""
+"""The server of Label Studio's ML-backend protocol, behind both front doors.
+
+Plain WSGI through Flask, whatever serves it: gunicorn (`kdal serve`), or label-studio-ml (`backend/_wsgi.py`), whose
+release on PyPI pins Flask 1.1 and Werkzeug 2.0. So only what those have is used here: `route` rather than `get` and
+`post`, and the size of a body is checked here.
+"""
 
 from __future__ import annotations
 
 import hmac
+import json
 import re
 import time
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, jsonify, request
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
+from flask import Flask, Response, current_app, g, jsonify, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
+from kdal.labelstudio.connection import SECRET_HEADER
 from kdal.resources import Resources
 from kdal.web.metrics import Metrics
 from kdal.web.service import BadRequestError, ForbiddenError, Service, UnknownProjectError
@@ -29,16 +36,63 @@ def create_app(resources: Resources) -> Flask:
     """
     app = Flask("kdal")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    service = Service(resources)
-    settings = resources.settings
-    metrics = Metrics(resources.storage)
+    _measure(app, Metrics(resources.storage))
+    _check_callers(app, resources)
+    _add_routes(app, Service(resources))
+    _answer_errors(app)
+    return app
+
+
+def _add_routes(app: Flask, service: Service) -> None:
+    @app.route("/", methods=["GET"])
+    @app.route("/health", methods=["GET"])
+    def health() -> Response:
+        return jsonify(status="UP", model_class="kdal")
+
+    @app.route("/setup", methods=["POST"])
+    def setup() -> Response:
+        return jsonify(service.setup(_body()))
+
+    @app.route("/predict", methods=["POST"])
+    def predict() -> Response:
+        return jsonify(service.predict(_body()))
+
+    @app.route("/versions", methods=["GET"])
+    def versions() -> Response:
+        return jsonify(service.versions(request.args.get("project")))
+
+    @app.route("/webhook", methods=["POST"])
+    def webhook() -> Response:
+        return jsonify(service.webhook(_body(), dict(request.headers), trusted=g.get("trusted", False)))
+
+
+def _measure(app: Flask, metrics: Metrics) -> None:
+    """Count and time requests, and serve the figures."""
 
     @app.before_request
-    def check_user() -> Response | None:
+    def begin() -> None:
         g.began = time.perf_counter()
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule is not None else "unknown"
+        metrics.observe(route, response.status_code, time.perf_counter() - g.get("began", time.perf_counter()))
+        return response
+
+    @app.route("/metrics", methods=["GET"])
+    def show() -> Response:
+        return Response(metrics.text(), content_type=metrics.content_type)
+
+
+def _check_callers(app: Flask, resources: Resources) -> None:
+    """Basic authentication, where it is set up, for all but /health and webhooks that bring the secret."""
+    settings = resources.settings
+
+    @app.before_request
+    def check() -> Response | None:
         if not settings.auth_user or request.path == "/health":
             return None
-        if request.path == "/webhook" and "X-Kdal-Secret" in request.headers:
+        if request.path == "/webhook" and SECRET_HEADER in request.headers:
             return None  # Label Studio's webhooks know the secret, but no password
         given = request.authorization
         user, password = (given.username or "", given.password or "") if given is not None else ("", "")
@@ -49,51 +103,14 @@ def create_app(resources: Resources) -> Flask:
         response.headers["WWW-Authenticate"] = 'Basic realm="kdal"'
         return response
 
-    @app.after_request
-    def measure(response: Response) -> Response:
-        route = request.url_rule.rule if request.url_rule is not None else "unknown"
-        metrics.observe(route, response.status_code, time.perf_counter() - g.get("began", time.perf_counter()))
-        return response
-
-    @app.get("/")
-    @app.get("/health")
-    def health() -> Response:
-        return jsonify(status="UP", model_class="kdal")
-
-    @app.post("/setup")
-    def setup() -> Response:
-        return jsonify(service.setup(_body()))
-
-    @app.post("/predict")
-    def predict() -> Response:
-        return jsonify(service.predict(_body()))
-
-    @app.get("/versions")
-    def versions() -> Response:
-        return jsonify(service.versions(request.args.get("project")))
-
-    @app.post("/webhook")
-    def webhook() -> Response:
-        return jsonify(service.webhook(_body(), dict(request.headers), trusted=g.get("trusted", False)))
-
-    @app.get("/metrics")
-    def show_metrics() -> Response:
-        return Response(metrics.text(), content_type=metrics.content_type)
-
-    _answer_errors(app)
-    return app
-
 
 def _answer_errors(app: Flask) -> None:
     """Errors as JSON: ours with what to do, the framework's as they are, any other as a 500 that the log explains."""
-
-    @app.errorhandler(KdalError)
-    def refuse(error: KdalError) -> Response:
-        known = ((ForbiddenError, 403), (UnknownProjectError, 404), (AssetError, 503))
-        return _error(next((status for kind, status in known if isinstance(error, kind)), 400), str(error))
+    for kind, status in ((KdalError, 400), (ForbiddenError, 403), (UnknownProjectError, 404), (AssetError, 503)):
+        app.register_error_handler(kind, lambda error, status=status: _error(status, str(error)))
 
     @app.errorhandler(HTTPException)
-    def refuse_http(error: HTTPException) -> Response:
+    def refuse(error: HTTPException) -> Response:
         response = _error(error.code or 500, str(error.description))
         if isinstance(error, MethodNotAllowed) and error.valid_methods is not None:
             response.headers["Allow"] = ", ".join(error.valid_methods)
@@ -107,9 +124,13 @@ def _answer_errors(app: Flask) -> None:
 
 def _body() -> Any:
     """The request's JSON, whatever content type it is sent under."""
+    limit = current_app.config["MAX_CONTENT_LENGTH"]
+    data = request.stream.read(limit + 1)  # Werkzeug 2.0 does not hold a JSON body to the limit
+    if len(data) > limit or (request.content_length or 0) > limit:
+        raise RequestEntityTooLarge
     try:
-        return request.get_json(force=True)
-    except (BadRequest, RecursionError) as error:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise BadRequestError("the request's body is not JSON, or nested too deeply") from error
 
 
