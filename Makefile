@@ -14,7 +14,7 @@ BIN := .venv/bin
 
 export AUTOPILOT ONCE
 
-.PHONY: demo test check bench lock venv venv-test clean
+.PHONY: demo test check bench docs lock venv venv-test clean
 
 demo: venv ## Label Studio, kdal and 1,797 digits (PROJECT=lanes: rendered roads, PROJECT=boxes: blood cells); AUTOPILOT=1 lets a program label, ONCE=1 ends after that
 	$(BIN)/kdal demo $(PROJECT)
@@ -99,6 +99,9 @@ venv-test: venv .venv/ready-test .venv-label-studio-ml/ready
 	.venv-peers/bin/pip install -q scikit-activeml baal safetensors torchmetrics faiss-cpu
 	.venv-peers/bin/pip install -q --no-deps -e .
 	touch $@
+
+docs: venv ## write the pages that are made from the code
+	$(BIN)/python docs/write_strategies.py
 
 lock: .venv-lock/ready ## write requirements/*.txt again after a change of dependencies; UPGRADE=--upgrade takes the newest
 	UV=.venv-lock/bin/uv UPGRADE=$(UPGRADE) requirements/lock.sh

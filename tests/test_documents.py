@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from kdal.policy import Policy
 from kdal.settings import Settings
+from kdal_core.acquisition import PoolScores
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 VARIABLES = {
     field.validation_alias if isinstance(field.validation_alias, str) else f"KDAL_{name.upper()}"
@@ -61,3 +66,23 @@ def test_comments_name_pages_of_the_docs_that_exist() -> None:
     for file in [*(ROOT / "kdal_core").rglob("*.py"), *(ROOT / "backend").rglob("*.py")]:
         for named in re.findall(r"docs/[\w/-]+\.md", file.read_text()):
             assert (ROOT / named).exists(), f"{file}: {named}"
+
+
+def test_the_contributors_guide_names_files_that_exist() -> None:
+    named = re.findall(r"`((?:kdal_core|backend|tests|requirements|docs|benchmarks)/[^`<>*]*)`", GUIDE)
+    assert len(named) > 5
+    for path in named:
+        assert (ROOT / path).exists(), path
+
+
+def test_the_contributors_guides_strategy_ranks_a_pool() -> None:
+    (source,) = [code for code in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "STRATEGY =" in code]
+    module: dict[str, Any] = {}
+    exec(source, module)
+    pool = PoolScores(features=np.array([[0.0, 0.0], [9.0, 0.0], [1.0, 0.0], [-4.0, 0.0]]))
+    assert module["STRATEGY"](pool).indices.tolist() == [1, 3, 0, 2]
+
+
+def test_the_page_of_strategies_says_what_they_say_of_themselves() -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "write_strategies.py"))["page"]
+    assert (ROOT / "docs" / "strategies.md").read_text() == page(), "run make docs"
