@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from kdal.cli.main import app
 from kdal.policy import Policy
 from kdal.settings import Settings
 from kdal_core.acquisition import PoolScores
@@ -53,6 +56,16 @@ def test_pages_name_make_targets_files_and_headings_that_exist(page: Path) -> No
         linked = (page.parent / path).resolve() if path else page
         assert linked.exists(), link
         assert not anchor or anchor in _anchors(linked), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_name_commands_and_options_that_kdal_has(page: Path) -> None:
+    kdal = get_command(app)
+    assert isinstance(kdal, TyperGroup)
+    for name, rest in re.findall(r"(?:^|^    |`|exec kdal )kdal ([a-z]+)\b([^`\n#]*)", page.read_text(), re.MULTILINE):
+        assert name in kdal.commands, name
+        known = {option for parameter in kdal.commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"(--[a-z-]+)", rest)) <= known | {"--help"}, f"kdal {name}{rest}"
 
 
 def _anchors(page: Path) -> set[str]:
