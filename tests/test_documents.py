@@ -62,7 +62,11 @@ def test_pages_name_make_targets_files_and_headings_that_exist(page: Path) -> No
 def test_pages_name_commands_and_options_that_kdal_has(page: Path) -> None:
     kdal = get_command(app)
     assert isinstance(kdal, TyperGroup)
-    for name, rest in re.findall(r"(?:^|^    |`|exec kdal )kdal ([a-z]+)\b([^`\n#]*)", page.read_text(), re.MULTILINE):
+    text = page.read_text()
+    said = re.findall(r"(?:^    |`|exec kdal )kdal ([a-z]+)\b([^`\n#]*)", text, re.MULTILINE)
+    for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        said += re.findall(r"^kdal ([a-z]+)\b([^\n#]*)", block, re.MULTILINE)
+    for name, rest in said:
         assert name in kdal.commands, name
         known = {option for parameter in kdal.commands[name].params for option in parameter.opts}
         assert set(re.findall(r"(--[a-z-]+)", rest)) <= known | {"--help"}, f"kdal {name}{rest}"
