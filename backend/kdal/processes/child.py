@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -20,7 +21,7 @@ from typing import IO
 import requests
 
 from kdal.processes import guard
-from kdal_core.errors import KdalError
+from kdal_core.errors import ConfigError, KdalError
 
 _TAIL_LINES = 30
 _SERVER_PORTS = range(10_000, 32_768)
@@ -48,14 +49,41 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server could listen on that port now."""
-    with socket.socket() as probe:
+    try:
+        check_port(port, host)
+    except ConfigError:
+        return False
+    return True
+
+
+def check_port(port: int, host: str = "127.0.0.1") -> None:
+    """Check that a server could listen there now.
+
+    Args:
+        port: TCP port.
+        host: a name or an address of this machine; "0.0.0.0" or "::" for all of them.
+
+    Raises:
+        ConfigError: it could not; says why, and what to do.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise ConfigError(f"there is no host {host!r}: give an address of this machine, such as 127.0.0.1") from error
+    with socket.socket(family, kind, protocol) as probe:
         # As servers do: connections of a predecessor that linger in TIME_WAIT are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+            probe.bind(address)
+            probe.listen()
+        except OSError as error:
+            reasons = {
+                errno.EADDRINUSE: f"port {port} is taken at {host}: stop the other program or choose another port",
+                errno.EACCES: f"port {port} may not be used without more rights: choose one above 1023",
+                errno.EADDRNOTAVAIL: f"{host} is no address of this machine: 0.0.0.0 stands for all that it has",
+            }
+            reason = reasons.get(error.errno or 0, f"cannot listen on port {port} of {host}: {error.strerror}")
+            raise ConfigError(reason) from error
 
 
 class Child:
@@ -130,6 +158,13 @@ class Child:
             file.seek(max(0, file.tell() - 32_768))
             return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
+    def answers(self, url: str) -> bool:
+        """Whether a GET of `url` answers 200 now."""
+        try:
+            return _status_of(url) == 200
+        except requests.RequestException:
+            return False
+
     def wait_until_healthy(self, url: str, *, timeout: float = 60.0) -> None:
         """Wait until a GET of `url` answers 200.
 
@@ -138,21 +173,19 @@ class Child:
         """
         deadline = time.monotonic() + timeout
         problem = "no answer"
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy of the environment has no business with a child of ours
-            while time.monotonic() < deadline:
-                status = self.poll()
-                if status is not None:
-                    raise ProcessError(self._report(f"ended with status {status} before {url} answered"))
-                try:
-                    response = session.get(url, timeout=2, allow_redirects=False)
-                except requests.RequestException as error:
-                    problem = type(error).__name__
-                else:
-                    if response.status_code == requests.codes.ok:
-                        return
-                    problem = f"status {response.status_code}"
-                time.sleep(0.1)
+        while time.monotonic() < deadline:
+            status = self.poll()
+            if status is not None:
+                raise ProcessError(self._report(f"ended with status {status} before {url} answered"))
+            try:
+                answer = _status_of(url)
+            except requests.RequestException as error:
+                problem = type(error).__name__
+            else:
+                if answer == 200:
+                    return
+                problem = f"status {answer}"
+            time.sleep(0.1)
         raise ProcessError(self._report(f"was not healthy at {url} after {timeout:g} s ({problem})"))
 
     def wait(self, timeout: float | None = None) -> int | None:
@@ -196,6 +229,12 @@ class Child:
             sys.stderr.write(f"{self.name:>12} | {line}\n")
 
 
+def _status_of(url: str) -> int:
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy of the environment has no business with a child of ours
+        return session.get(url, timeout=2, allow_redirects=False).status_code
+
+
 class Supervisor:
     """The children of one program: started in order, stopped in reverse order when the `with` block ends."""
 
@@ -217,6 +256,10 @@ class Supervisor:
         self._children.append(child)
         return child
 
+    def ended(self) -> Child | None:
+        """A child that has ended, if one has."""
+        return next((child for child in self._children if child.poll() is not None), None)
+
     def wait(self, timeout: float | None = None) -> Child | None:
         """Wait until one child ends and return it.
 
@@ -226,9 +269,8 @@ class Supervisor:
         deadline = None if timeout is None else time.monotonic() + timeout
         with _stop_requested() as stop:
             while not stop.is_set() and (deadline is None or time.monotonic() < deadline):
-                for child in self._children:
-                    if child.poll() is not None:
-                        return child
+                if (child := self.ended()) is not None:
+                    return child
                 stop.wait(0.2)
         return None
 

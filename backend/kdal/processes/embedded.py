@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kdal.processes.child import Child, free_port, port_is_free
+from kdal.processes.child import Child, check_port, free_port, port_is_free
 from kdal_core.errors import ConfigError
 
 LABEL_STUDIO_VERSION = "1.23.2"
@@ -58,12 +58,11 @@ class _Embedded(ABC):
         """
         if self._child is not None:
             raise ConfigError(f"{self.name} is running already at {self.url}")
-        # Asked now, lest the answers of somebody else's server on that port be taken for ours.
-        if not port_is_free(self.port, _HOST):
-            raise ConfigError(
-                f"port {self.port} is taken, {self.name} cannot listen there: "
-                "stop the other program or choose another port"
-            )
+        # Now rather than by waiting for an answer: somebody else's server on that port would answer, too.
+        try:
+            check_port(self.port, _HOST)
+        except ConfigError as error:
+            raise ConfigError(f"{self.name} cannot start: {error}") from error
         self.data_dir.mkdir(parents=True, exist_ok=True)
         launch = self._launch()
         child = Child(self.name, launch.command, env=launch.env, cwd=self.data_dir, log=self.log)

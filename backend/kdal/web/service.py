@@ -169,12 +169,12 @@ class Service:
         secret = lower.get(SECRET_HEADER.lower())
         body = _object(payload)
         action = body.get("action")
+        if not isinstance(action, str) or not re.fullmatch(r"[A-Z_]{1,64}", action):
+            raise BadRequestError('"action" must be the name of an event')
         if secret is not None and not hmac.compare_digest(secret.encode(), self._resources.settings.secret.encode()):
             raise ForbiddenError(f"wrong {SECRET_HEADER}: connect the project again with `kdal connect`")
         if secret is None and not trusted and action != START_TRAINING:
             raise ForbiddenError(f"no {SECRET_HEADER}: connect the project with `kdal connect`")
-        if not isinstance(action, str) or not re.fullmatch(r"[A-Z_]{1,64}", action):
-            raise BadRequestError('"action" must be the name of an event')
         number = _event_project(body, lower.get(PROJECT_HEADER.lower()))
         self.uid(number)
         if action == "PROJECT_UPDATED":  # our own change of the order sends it
