@@ -209,7 +209,7 @@ class Settings(BaseSettings):
         """Where assets live: an absolute folder or an s3:// prefix."""
         if self.assets.startswith("s3://"):
             return self.assets.rstrip("/")
-        return str(_absolute(Path(self.assets), "KDAL_ASSETS") if self.assets else self.home_folder / "assets")
+        return str(_absolute(Path(self.assets), "KDAL_ASSETS") if self.assets else self.home_path / "assets")
 
     @cached_property
     def secret(self) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kdal.console import log_to_stderr, out
+from kdal_core.errors import ConfigError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,6 +39,13 @@ def connect(
     log_to_stderr()
     settings = Settings.load()
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    client.project(project)  # what is wrong with Label Studio is said first
+    if not settings.webhook_secret and not settings.home_path.exists():
+        raise ConfigError(
+            f"no kdal has been started here: KDAL_HOME is {settings.home_path}, which is not there. It would hold the "
+            "secret that Label Studio sends to the server: run this in the folder where `kdal up` was started, or set "
+            "KDAL_HOME to the server's, or KDAL_WEBHOOK_SECRET for both"
+        )
     row = connect_backend(settings, client, project, params)
     out.print(f'Project {project} "{row["title"]}" is connected to {settings.url}.')
     out.print("A worker (`kdal worker`, or `kdal up`) now orders its queue; `kdal status` shows how it stands.")
@@ -58,7 +66,7 @@ def disconnect_project(
     log_to_stderr()
     settings = Settings.load()
     client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
-    storage = Storage(settings.sqlalchemy_url)
+    storage = Storage.of_running_kdal(settings)
     left = disconnect(settings, client, storage, project, remove_predictions=predictions is Predictions.remove)
     out.print(f"kdal is out of project {project}. Its queue is served by {left['sampling'].lower()}, as before kdal.")
     if left["removed"]:
@@ -70,10 +78,9 @@ def cancel(project: Annotated[int, typer.Option(help="Number of the Label Studio
     """Cancel the round that is being computed. Annotators go on in the order they have."""
     from kdal.settings import Settings
     from kdal.storage.database import Storage
-    from kdal_core.errors import ConfigError
 
     log_to_stderr()
-    storage = Storage(Settings.load().sqlalchemy_url)
+    storage = Storage.of_running_kdal(Settings.load())
     number = storage.cancel_round(project)
     if number is None:
         raise ConfigError(f"project {project}: no round is being computed, so there is nothing to cancel")

@@ -76,7 +76,7 @@ class ImageLoader:
     def __init__(self, settings: Settings, label_studio: LabelStudioClient | None) -> None:
         self._settings = settings
         self._label_studio = label_studio
-        self._cache = ByteCache(settings.home_folder / "cache" / "images", settings.cache_bytes)
+        self._cache = ByteCache(settings.home_path / "cache" / "images", settings.cache_bytes)
         self._http = requests.Session()
         self._s3: Any = None
         self._lock = Lock()

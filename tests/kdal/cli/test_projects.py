@@ -1,0 +1,33 @@
+"""`kdal connect`, `disconnect` and `cancel` where no kdal was started."""
+
+import json
+
+import pytest
+
+from tests.kdal.conftest import DIGITS_CONFIG, TOKEN
+from tests.kdal.servers import Answer
+
+
+@pytest.fixture
+def label_studio(web):
+    """A Label Studio that knows project 3, as far as a reader of it can see."""
+    project = {"id": 3, "title": "Digits", "label_config": DIGITS_CONFIG, "created_at": "2026-11-27T23:17:10Z"}
+    web.answers["/api/projects/3"] = Answer(json.dumps(project).encode(), headers={"Content-Type": "application/json"})
+    return web
+
+
+def test_a_project_is_not_connected_with_a_secret_that_no_server_knows(kdal, tmp_path, label_studio):
+    done = kdal("connect", "--project", "3", LABEL_STUDIO_URL=label_studio.url, LABEL_STUDIO_API_KEY=TOKEN)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"kdal: no kdal has been started here: KDAL_HOME is {tmp_path}/.kdal")
+    assert "KDAL_WEBHOOK_SECRET" in done.stderr
+    assert {seen.method for seen in label_studio.seen} == {"GET"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["disconnect", "cancel"])
+def test_a_project_of_no_kdal_cannot_be_left_and_nothing_is_made(kdal, tmp_path, command):
+    done = kdal(command, "--project", "3", LABEL_STUDIO_URL="http://127.0.0.1:1", LABEL_STUDIO_API_KEY=TOKEN)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"kdal: no kdal has been started here: KDAL_HOME is {tmp_path}/.kdal")
+    assert list(tmp_path.iterdir()) == []
