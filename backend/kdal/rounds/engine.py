@@ -9,7 +9,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos import error as dbos_error
 
 from kdal.resources import Resources
-from kdal.rounds.workflow import ROUNDS, SHARDS, Rounds
+from kdal.rounds.workflow import NAME, ROUNDS, SHARDS, Rounds
 from kdal.settings import Settings
 from kdal.storage.tables import Project, Round
 
@@ -27,11 +27,12 @@ class Engine:
     Args:
         resources: what the rounds work with.
         computes: whether this process computes rounds itself, and not only hands them to others.
+        name: under which DBOS finds the code of interrupted rounds again; a process can use each name once.
     """
 
-    def __init__(self, resources: Resources, *, computes: bool = True) -> None:
+    def __init__(self, resources: Resources, *, computes: bool = True, name: str = NAME) -> None:
         DBOS(config=engine_config(resources.settings))
-        self._rounds = Rounds(resources)
+        self._rounds = Rounds(resources, name)
         if not computes:
             DBOS.listen_queues([])
         DBOS.launch()

@@ -29,7 +29,8 @@ from kdal.storage.assets import MissingAssetError
 from kdal.storage.tables import Project, now
 from kdal_core.errors import AssetError, ConfigError, KdalError, TeacherError
 
-ROUNDS, SHARDS = "kdal-rounds", "kdal-shards"
+NAME, ROUNDS, SHARDS = "rounds", "kdal-rounds", "kdal-shards"
+"""Names that DBOS's tables hold: of the instance of `Rounds`, and of the two queues."""
 COSTLY = timedelta(days=1)
 """How long a round waits by itself whose teacher failed in a way that may have cost money."""
 Failure = Literal["transient", "refused", "error"]
@@ -51,10 +52,11 @@ class Rounds(DBOSConfiguredInstance):
 
     Args:
         resources: what the steps work with.
+        name: under which DBOS finds it again.
     """
 
-    def __init__(self, resources: Resources) -> None:
-        super().__init__("rounds")
+    def __init__(self, resources: Resources, name: str = NAME) -> None:
+        super().__init__(name)
         self._resources = resources
         self._in_force = OrderInForce(resources.storage, resources.label_studio)
         self._snapshot_of: tuple[tuple[str, int, int], Snapshot] | None = None
