@@ -36,6 +36,11 @@ def choice(digit: int | str) -> list[dict[str, Any]]:
     return [{"from_name": "digit", "to_name": "image", "type": "choices", "value": {"choices": [str(digit)]}}]
 
 
+def merged(policy: dict[str, Any]) -> dict[str, Any]:
+    """A policy under which a round takes a moment; None takes a key out of it."""
+    return {key: value for key, value in {**POLICY, **policy}.items() if value is not None}
+
+
 @pytest.fixture
 def label_studio() -> Iterator[StandInLabelStudio]:
     with StandInLabelStudio() as server:
@@ -85,7 +90,7 @@ class Loop:
     def set_up(self, config: str | None = None, **policy: Any) -> None:
         """What Label Studio's /setup leads to."""
         config = config or self.project.label_config
-        if self.resources.storage.put_project(self.project.id, self.project.uid, config, {**POLICY, **policy}):
+        if self.resources.storage.put_project(self.project.id, self.project.uid, config, merged(policy)):
             self.event(SETUP)
 
     def event(self, *actions: str) -> None:
@@ -141,15 +146,20 @@ def make_loop(label_studio: StandInLabelStudio, open_resources: Any) -> Iterator
     """`make_loop(computes=False) -> Loop`: without computing, rounds stay in the engine's queue."""
     engines: list[Engine] = []
 
-    def make(*, computes: bool = False, images: int = 12, config: str = DIGITS_CONFIG, **policy: Any) -> Loop:
-        resources = open_resources(
-            label_studio_url=label_studio.url, url="http://127.0.0.1:9090", reconcile_seconds=30.0, threads=1
-        )
+    def make(
+        *,
+        computes: bool = False,
+        images: int = 12,
+        config: str = DIGITS_CONFIG,
+        settings: dict[str, Any] | None = None,
+        **policy: Any,
+    ) -> Loop:
+        resources = open_resources(label_studio_url=label_studio.url, threads=1, **(settings or {}))
         engines.append(Engine(resources, computes=computes, name=f"rounds-{next(NAMES)}"))
         time = FakeTime()
         project = label_studio.project(3, config, [picture(i) for i in range(images)])
         loop = Loop(label_studio, resources, engines[0], Worker(resources, engines[0], time.clock), time, project)
-        connect_backend(resources.settings, resources.label_studio, 3, {**POLICY, **policy})
+        connect_backend(resources.settings, resources.label_studio, 3, merged(policy))
         assert project_uid(resources.label_studio.project(3)) == project.uid
         loop.set_up(**policy)
         return loop

@@ -6,6 +6,7 @@ import re
 import threading
 
 import pytest
+import yaml
 from flask import jsonify
 
 from kdal.labelstudio.client import LabelStudioError
@@ -16,7 +17,9 @@ from kdal.rounds.snapshot import SnapshotHeader
 from kdal.rounds.store import DamagedModelError, RoundStore
 from kdal.rounds.workflow import kind_of
 from kdal.storage.assets import MissingAssetError
+from kdal.storage.tables import account_of, now
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
+from tests.kdal.teachers.conftest import Endpoint
 
 PUSH = ("POST", "/api/projects/3/import/predictions")
 
@@ -191,6 +194,44 @@ def test_a_label_studio_that_is_away_after_the_opening_does_not_fail_the_round(m
     )
     first = open_first(loop)
     assert (first.state, first.error) == ("open", None)
+
+
+@pytest.fixture
+def black_box(tmp_path):
+    """A teacher of animals behind a real HTTP server, and the settings that name it."""
+    endpoint = Endpoint(tmp_path)
+    pets = {"teacher": endpoint.settings(batch_size=5), "budget": 24, "mixup": {"stages": 1}}
+    (tmp_path / "teachers.yaml").write_text(yaml.safe_dump({"pets": pets}))
+    yield endpoint, {"teachers": tmp_path / "teachers.yaml", "device": "cpu"}
+    endpoint.kill()
+
+
+ANIMALS = (
+    '<View><Image name="image" value="$image"/><Choices name="animal" toName="image">'
+    '<Choice value="cat"/><Choice value="dog"/><Choice value="hen"/></Choices></View>'
+)
+
+
+def test_a_black_box_teacher_is_asked_and_its_student_serves_without_a_label(make_loop, black_box):
+    _, settings = black_box
+    loop = make_loop(computes=True, config=ANIMALS, settings=settings, teacher=None, black_box="pets")
+    first = open_first(loop)
+    assert (first.facts["trains"], first.facts["student"], loop.row.serving_round) == (True, "tiny_cnn", 0)
+    assert 0 < first.facts["queries"] <= 24
+    assert {p["result"][0]["value"]["choices"][0] for p in loop.project.predictions} <= {"cat", "dog", "hen"}
+
+
+def test_a_teacher_that_fails_in_a_way_that_may_have_cost_money_is_left_alone_for_a_day(make_loop, black_box):
+    endpoint, settings = black_box
+    endpoint.behave(answer="words")
+    loop = make_loop(computes=True, config=ANIMALS, settings=settings, teacher=None, black_box="pets")
+    loop.look()
+    loop.wait(lambda: loop.rounds[0].state == "failed", "the round has not failed")
+    spent = loop.resources.storage.teacher_account(account_of(loop.row.uid, "pets")).images
+    assert (loop.rounds[0].retry_at - now()).total_seconds() > 23 * 3600
+    loop.look()
+    assert loop.rounds[0].state == "failed"
+    assert loop.resources.storage.teacher_account(account_of(loop.row.uid, "pets")).images == spent
 
 
 def test_a_step_says_what_a_project_that_kdal_left_needs(make_loop):

@@ -1,0 +1,103 @@
+"""What a round reads of its project at one moment, and what of it is read again later."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from kdal.rounds.progress import StepReport
+from kdal.rounds.snapshot import Snapshot, SnapshotHeader, changed_at, take_snapshot
+from kdal.rounds.store import RoundStore
+from kdal.storage.assets import MissingAssetError
+from kdal_core.errors import AssetError
+from tests.kdal.rounds.conftest import choice
+
+
+@pytest.fixture
+def store(loop):
+    return RoundStore(loop.resources.assets, loop.row.uid, 0)
+
+
+def take(loop, store, report=None):
+    return take_snapshot(loop.resources, loop.row, store, report or StepReport())
+
+
+def test_a_snapshot_holds_labels_pool_and_skipped_tasks_and_names_what_cannot_be_read(loop, store):
+    a, b, c, d, *others = loop.project.tasks
+    loop.label_studio.annotate(loop.project, a, choice(3))
+    loop.label_studio.annotate(loop.project, b, choice(5))
+    loop.label_studio.annotate(loop.project, c, choice("eleven"))
+    loop.label_studio.annotate(loop.project, d, [], was_cancelled=True)
+    unusable = {}
+    snapshot = take(loop, store, StepReport(unusable=unusable.update))
+    assert [(item.ref.task_id, item.target) for item in snapshot.labelled] == [(a, 3), (b, 5), (c, None)]
+    assert [ref.task_id for ref in snapshot.pool] == others
+    assert snapshot.skipped == [d]
+    assert (snapshot.image_size, snapshot.why_untrained) == ((8, 8), None)
+    assert list(unusable) == [c]
+    assert Snapshot.load(store) == snapshot
+
+
+def test_its_header_says_what_is_asked_most_often_without_reading_all_of_it(loop, store):
+    a, *_ = loop.project.tasks
+    loop.label_studio.annotate(loop.project, a, choice(3))
+    snapshot = take(loop, store)
+    header = SnapshotHeader.load(store)
+    assert (header.label_config, header.policy, header.image_size) == (
+        snapshot.label_config,
+        snapshot.policy,
+        snapshot.image_size,
+    )
+    assert header.labelled == {a}
+    assert header.moment == loop.label_studio.clock
+    assert type(header.format) is type(snapshot.format)
+    store.assets.write(store.key("snapshot.json"), b"damaged")
+    assert SnapshotHeader.load(store) == header
+
+
+def test_a_snapshot_of_an_older_kdal_has_no_header_and_is_read_itself(loop, store):
+    a, *_ = loop.project.tasks
+    loop.label_studio.annotate(loop.project, a, choice(3))
+    snapshot = take(loop, store)
+    older = store.of_round(1)
+    replace(snapshot).save(older)
+    header = SnapshotHeader.load(older)
+    assert (header.labelled, header.moment) == ({a}, None)
+
+
+def test_without_labels_there_is_no_moment_and_without_images_a_size_all_the_same(make_loop):
+    loop = make_loop(images=0)
+    store = RoundStore(loop.resources.assets, loop.row.uid, 0)
+    snapshot = take(loop, store)
+    assert (snapshot.why_untrained, snapshot.pool) == ("no labels yet", [])
+    assert min(snapshot.image_size) > 0
+    assert SnapshotHeader.load(store).moment is None
+
+
+@pytest.mark.parametrize("value", [[], {}, {"label_config": 1}, {"policy": {}, "image_size": [1]}])
+def test_a_damaged_header_is_told_by_its_name(loop, store, value):
+    take(loop, store)
+    store.write_json("header.json", value)
+    with pytest.raises(AssetError, match=r"header\.json is damaged"):
+        SnapshotHeader.load(store)
+
+
+def test_a_round_without_a_snapshot_has_no_header(store):
+    with pytest.raises(MissingAssetError):
+        SnapshotHeader.load(store)
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("2026-11-27T10:00:00.5Z", [datetime(2026, 11, 27, 10, 0, 0, 500_000, UTC)]),
+        ("2026-11-27T10:00:00", [datetime(2026, 11, 27, 10, tzinfo=UTC)]),
+        (None, []),
+        ("yesterday", []),
+        (5, []),
+    ],
+)
+def test_when_a_task_changed_is_read_from_what_label_studio_says(said, read):
+    assert changed_at({"updated_at": said}) == read
