@@ -13,7 +13,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from kdal.cli.main import app
-from kdal.policy import Policy
+from kdal.labelstudio.formats import FORMATS
+from kdal.policy import Policy, usable_strategies
 from kdal.settings import Settings
 from kdal_core.acquisition import PoolScores
 
@@ -30,6 +31,18 @@ VARIABLES = {
 def test_the_policy_page_names_each_key_of_the_policy_and_no_other() -> None:
     rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "policy.md").read_text(), re.MULTILINE)
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == set(Policy.model_fields)
+
+
+def test_the_policy_page_names_each_strategy_that_a_policy_may_name_and_no_other() -> None:
+    row = re.search(r"^\| `strategy` .*$", (ROOT / "docs" / "policy.md").read_text(), re.MULTILINE)
+    assert row is not None
+    assert set(re.findall(r"`(\w+)`", row[0])) - {"strategy"} == set(usable_strategies())
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/labelling.md"])
+def test_the_pages_on_labelling_configs_name_each_tag_that_is_served(page: str) -> None:
+    rows = re.findall(r"^\|.*`<\w+>`.*$", (ROOT / page).read_text(), re.MULTILINE)
+    assert {tag for row in rows for tag in re.findall(r"`<(\w+)>`", row)} == {form.tag for form in FORMATS.values()}
 
 
 def test_the_readme_names_variables_that_exist_and_all_that_matter_to_an_operator() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from kdal_core.errors import ConfigError
 
@@ -14,12 +16,19 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: reading a policy d
     from kdal_core.tasks import Task
     from kdal_core.training import TrainConfig, TrioSpec
 
-OF_KD_GAP = ("k", "beta", "eps", "mode", "formula", "rarity")
-"""Keys that are parameters of the strategy `kd_gap`."""
+SCORED = frozenset({"d_ss", "d_st", "features", "probabilities", "objects"})
+"""What a round computes of each task of the pool: a policy's strategy can need no more."""
+OF_THREE_NETWORKS = frozenset({"d_ss", "d_st"})
+"""What of it there is only with three networks, and not with the one student of a black-box teacher."""
+
+OF_STRATEGY = ("k", "beta", "eps", "mode", "formula", "rarity")
+"""Keys that are parameters of the strategy, where it has one of that name."""
 OF_TRAINING = ("epochs", "batch_size", "lr", "temperature", "kd_weight", "unlabelled")
 """Keys that are settings of `kdal_core.training.TrainConfig`."""
-FOR_THREE_NETWORKS = ("teacher", "weights", "temperature", "kd_weight", "unlabelled")
-"""Keys that say how the trio is trained, and nothing about a student of a black-box teacher."""
+OF_TEACHING = ("teacher", "weights", "temperature", "kd_weight", "unlabelled")
+"""Keys that say how the trio is trained, and nothing about the student of a black-box teacher."""
+STORED = "stored"
+"""Context of the validation of what was accepted before: `Policy.stored`."""
 
 
 class Policy(BaseModel):
@@ -31,15 +40,19 @@ class Policy(BaseModel):
     """Labels of a batch: a round starts when so many tasks are labelled."""
     count_outside: bool = True
     """Count labels outside the batch too; false: only the batch's own tasks (skipped ones replaced)."""
+    task: str | None = None
+    """Kind of labels, where the labelling config leaves it open: "lanes" says that polygons, brushes and key points are
+    lanes, "classification" that the choices are meant and not the boxes beside them. Null: as the config says."""
     black_box: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")] | None = None
     """Name of a black-box teacher that the server knows (`kdal.teachers.catalogue`): its answers train the student, and
     people's labels outrank them. Null: students and teachers are trained on people's labels alone."""
     queries: Annotated[int, Field(ge=4, le=10**9)] | None = None
     """Images that the black-box teacher may be asked about at most; null: as many as the server allows."""
-    strategy: Literal["kd_gap", "random", "entropy", "least_confidence", "margin", "badge", "acd"] = Field(
+    strategy: str = Field(
         default_factory=lambda data: "kd_gap" if data.get("black_box") is None else "least_confidence"
     )
-    """How the queue is ordered; by default kd_gap, with a black-box teacher least_confidence."""
+    """How the queue is ordered: a name of `kdal_core.acquisition.strategy_names` that needs no more than `SCORED`. By
+    default kd_gap, with a black-box teacher least_confidence."""
     mode: Literal["score", "marginal", "coverage", "static"] | None = None
     """How the greedy pass joins uncertainty and diversity, see `kdal_core.acquisition.greedy_select`; null: kdal's
     default."""
@@ -87,23 +100,65 @@ class Policy(BaseModel):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
     @model_validator(mode="after")
-    def _fits_a_black_box(self) -> Policy:
-        if self.black_box is None:
-            if self.queries is not None:
-                raise ValueError('"queries" are those to a black-box teacher: name one under "black_box"')
-            return self
-        from kdal_core.acquisition import strategy
+    def _every_key_counts(self, info: ValidationInfo) -> Policy:
+        if info.context != STORED and (reasons := list(self._useless())):
+            raise ValueError("; ".join(reasons))
+        return self
 
-        if strategy(self.strategy).needs & {"d_ss", "d_st"}:
-            raise ValueError(
+    def _useless(self) -> Iterator[str]:
+        """Why keys cannot be used, or would do nothing, one sentence each."""
+        if self.task is not None:
+            yield from _unknown_task(self.task)
+        yield from _unfit_weights(self.weights)
+        yield from self._unfit_strategy()
+        if self.black_box is None and self.queries is not None:
+            yield '"queries" are those to a black-box teacher: name one under "black_box"'
+        if self.black_box is not None:
+            for key in self._set(OF_TEACHING):
+                yield f'"{key}" is about training three networks, and with "black_box" there is one'
+        if self.kd_weight == 0:
+            for key in self._set(("temperature", "unlabelled")):
+                yield f'"{key}" is about distillation, which has no weight with "kd_weight": 0'
+
+    def _unfit_strategy(self) -> Iterator[str]:
+        """Why the strategy cannot be used, or does not use a key."""
+        keys = self._set(OF_STRATEGY)
+        if "strategy" not in self.model_fields_set and not keys:
+            return  # nothing was chosen: strategies need not be imported
+        from kdal_core.acquisition import strategy, strategy_names
+
+        if self.strategy not in strategy_names():
+            yield f'"strategy": there is no "{_short(self.strategy)}"; {_may_name()}'
+            return
+        try:
+            chosen = strategy(self.strategy)
+        except ConfigError as error:  # of another package, and broken
+            yield f'"strategy": {error}'
+            return
+        if self.black_box is not None and chosen.needs & OF_THREE_NETWORKS:
+            yield (
                 f'"strategy": "{self.strategy}" compares three networks, and with "black_box" there is one: '
                 "leave it out, or choose one such as least_confidence, margin, entropy or random"
             )
-        defaults = type(self).model_fields
-        for name in FOR_THREE_NETWORKS:
-            if getattr(self, name) != defaults[name].default:
-                raise ValueError(f'"{name}" is about training three networks, and with "black_box" there is one')
-        return self
+        if unknown := sorted(chosen.needs - SCORED):
+            yield (
+                f'"strategy": "{self.strategy}" needs what a round does not compute '
+                f"({', '.join(unknown)}); {_may_name()}"
+            )
+        for key in keys:
+            if key not in chosen.accepts:
+                yield (
+                    f'"{key}" does nothing with "strategy": "{self.strategy}", which takes '
+                    f"{', '.join(chosen.accepts) or 'no parameters'}"
+                )
+        if self.formula == "four_case" and self.eps is not None:
+            yield '"eps" does nothing with "formula": "four_case"'
+        if self.beta == 0 and self.mode is not None:
+            yield '"mode" is about diversity, which has no weight with "beta": 0'
+
+    def _set(self, keys: tuple[str, ...]) -> list[str]:
+        """Those of these keys that do not have their default value."""
+        return [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
 
     @property
     def served(self) -> int:
@@ -136,12 +191,46 @@ class Policy(BaseModel):
         """The strategy, with the parameters that the policy names, else the task, where the strategy has them."""
         from kdal_core.acquisition import strategy
 
-        of_kd_gap = {**task.acquisition, **self._named(OF_KD_GAP)}
-        return strategy(self.strategy, **(of_kd_gap if self.strategy == "kd_gap" else {}))
+        accepted = strategy(self.strategy).accepts
+        of_task = task.acquisition if self.strategy == "kd_gap" else {}
+        named = {**of_task, **self._named(OF_STRATEGY)}
+        return strategy(self.strategy, **{key: value for key, value in named.items() if key in accepted})
+
+    def check(self, task: Task) -> None:
+        """Refuse what does not suit the kind of labels, or is not there: networks, files of weights.
+
+        Raises:
+            ConfigError: names the key, or the network.
+        """
+        if self.eps is not None and task.acquisition.get("formula") == "four_case" and self.formula is None:
+            raise ConfigError(
+                f'extra params: "eps" does nothing with the formula that {task.kind} have by default: say '
+                '"formula": "published" too'
+            )
+        if self.weights not in ("none", "default") and not _is_file(self.weights):
+            raise ConfigError(
+                f'extra params: "weights": there is no file "{_short(self.weights)}" on the machine where kdal runs'
+            )
+        if self.black_box is None and (self.student or self.teacher):
+            side = self.image_size or task.longest_side
+            spec = self.trio(task, (side, side))
+            task.check_pair(spec.student, spec.teacher, spec.image_size)
 
     def _named(self, keys: tuple[str, ...]) -> dict[str, Any]:
         """Those of these keys that are not null."""
         return {key: value for key in keys if (value := getattr(self, key)) is not None}
+
+    @classmethod
+    def stored(cls, value: Any) -> Policy:
+        """A policy that was accepted before, as `model_dump` wrote it; keys that do nothing are passed over.
+
+        Raises:
+            ConfigError: it is damaged, or of a newer kdal.
+        """
+        try:
+            return cls.model_validate(value, context=STORED)
+        except ValidationError as error:
+            raise ConfigError("extra params: " + "; ".join(_explain(e) for e in error.errors())) from error
 
     @classmethod
     def parse(cls, extra_params: Any) -> Policy:
@@ -171,6 +260,45 @@ class Policy(BaseModel):
             raise ConfigError("extra params: " + "; ".join(_explain(e) for e in wrong)) from error
 
 
+def _unknown_task(kind: str) -> Iterator[str]:
+    from kdal_core.tasks import task_kinds
+
+    if kind not in task_kinds():
+        yield f'"task": there is no kind "{_short(kind)}"; known: {", ".join(task_kinds())}'
+
+
+def _unfit_weights(weights: str) -> Iterator[str]:
+    if weights not in ("none", "default") and ("://" in weights or not weights.endswith(".safetensors")):
+        yield (
+            f'"weights": "{_short(weights)}" is not "none", "default" or a .safetensors file on the machine where kdal '
+            "runs"
+        )
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # too long a name, or a folder that is closed to us
+        return False
+
+
+def usable_strategies() -> list[str]:
+    """Names of the strategies that need no more than a round computes: those that a policy may name."""
+    from kdal_core.acquisition import strategy, strategy_names
+
+    def usable(name: str) -> bool:
+        try:
+            return strategy(name).needs <= SCORED
+        except ConfigError:  # of another package, and broken: it is told of when somebody names it
+            return False
+
+    return [name for name in strategy_names() if usable(name)]
+
+
+def _may_name() -> str:
+    return f"a policy may name {', '.join(usable_strategies())}"
+
+
 def _explain(error: Any) -> str:
     if error["type"] == "value_error":  # a rule of ours about several keys, which it names
         return str(error["ctx"]["error"])
@@ -185,4 +313,5 @@ def _short(value: Any) -> str:
         text = value if isinstance(value, str) else json.dumps(value)
     except (ValueError, TypeError, RecursionError):  # a number of a million digits, say
         text = type(value).__name__
+    text = text.encode(errors="backslashreplace").decode()  # half of a surrogate pair is no text that can be sent
     return text if len(text) <= 60 else text[:57] + "..."

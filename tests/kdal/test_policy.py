@@ -1,13 +1,11 @@
 import json
-from typing import get_args
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kdal.policy import Policy
-from kdal.rounds.scoring import SCORED
-from kdal_core.acquisition import strategy
+from kdal.policy import OF_STRATEGY, SCORED, Policy, usable_strategies
+from kdal_core.acquisition import strategy, strategy_names
 from kdal_core.errors import ConfigError
 from kdal_core.tasks import BoxTask, ClassificationTask, LaneTask
 from tests.kdal.values import json_values, outcome, scalars
@@ -20,17 +18,136 @@ def test_nothing_gives_the_defaults(nothing):
     assert (policy.budget, policy.strategy, policy.holdout, policy.seed) == (50, "kd_gap", 0.1, 0)
 
 
-@pytest.mark.parametrize("name", get_args(Policy.model_fields["strategy"].annotation))
-def test_every_strategy_of_a_policy_needs_no_more_than_a_round_scores(name):
-    assert strategy(name).needs <= SCORED
+@pytest.mark.parametrize("name", strategy_names())
+def test_a_policy_may_name_each_strategy_that_needs_no_more_than_a_round_scores(name):
+    if strategy(name).needs <= SCORED:
+        assert Policy.parse({"strategy": name}).chosen_strategy(ClassificationTask(("cat", "dog"))).name == name
+    else:
+        with pytest.raises(ConfigError, match=f'"strategy": "{name}" needs what a round does not compute .*kd_gap'):
+            Policy.parse({"strategy": name})
 
 
-def test_what_an_owner_sets_of_kd_gap_reaches_it_and_no_other_strategy():
-    chosen = {"k": 3, "beta": 0.5, "eps": 0.0, "mode": "score", "formula": "four_case", "rarity": 0.5}
+def test_a_strategy_that_does_not_exist_is_refused_and_those_that_a_round_can_use_are_named():
+    with pytest.raises(ConfigError, match='"strategy": there is no "magic"') as caught:
+        Policy.parse({"strategy": "magic"})
+    named = str(caught.value).partition("may name ")[2].split(", ")
+    assert named == [name for name in strategy_names() if strategy(name).needs <= SCORED]
+    assert {"kd_gap", "random", "margin", "badge"} <= set(named)
+    assert "bald" not in named
+
+
+def test_what_an_owner_sets_of_kd_gap_reaches_it():
+    chosen = {"k": 3, "beta": 0.5, "eps": 0.0, "mode": "score", "formula": "published", "rarity": 0.5}
     for task in (ClassificationTask(("cat", "dog")), LaneTask(("lane",)), BoxTask(("cat", "dog"))):
         assert Policy.parse(chosen).chosen_strategy(task).parameters == chosen
         assert Policy.parse({}).chosen_strategy(task).parameters == task.acquisition
-        assert Policy.parse({**chosen, "strategy": "margin"}).chosen_strategy(task).parameters == {}
+
+
+OF_KD_GAP = {"k": 3, "beta": 0.5, "eps": 0.0, "mode": "score", "formula": "published", "rarity": 0.5}
+
+
+@pytest.mark.parametrize("key", OF_KD_GAP)
+@pytest.mark.parametrize("name", usable_strategies())
+def test_a_parameter_that_the_strategy_does_not_take_is_refused_with_those_it_takes(name, key):
+    params = {"strategy": name, key: OF_KD_GAP[key]}
+    if key in strategy(name).accepts:
+        assert getattr(Policy.parse(params), key) == OF_KD_GAP[key]
+    else:
+        with pytest.raises(ConfigError, match=f'extra params: "{key}" does nothing with "strategy": "{name}"'):
+            Policy.parse(params)
+
+
+def test_each_parameter_of_kd_gap_is_a_key_of_the_policy_and_none_else_is_said_to_be():
+    assert set(OF_KD_GAP) == set(OF_STRATEGY) == set(strategy("kd_gap").accepts)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"strategy": "entropy", "beta": 1},
+        {"strategy": "random", "k": 5},
+        {"strategy": "margin", "rarity": 1},
+        {"formula": "four_case", "eps": 0.5},
+        {"beta": 0, "mode": "score"},
+        {"kd_weight": 0, "temperature": 2.0},
+        {"kd_weight": 0, "unlabelled": True},
+        {"queries": 100},
+        {"black_box": "pets", "beta": 1},
+        {"black_box": "pets", "formula": "published"},
+        {"weights": "defualt"},
+        {"weights": "/models/student.pth"},
+        {"weights": "https://models.example/student.safetensors"},
+        {"weights": "s3://models/student.safetensors"},
+        {"weights": ""},
+        {"weights": "None"},
+        {"weights": "student.safetensors.bak"},
+        {"task": "segmentation"},
+        {"task": "Lanes"},
+        {"task": ""},
+    ],
+)
+def test_a_key_that_would_do_nothing_is_refused_with_the_reason(params):
+    with pytest.raises(ConfigError, match=f'extra params: "{[*params][-1]}"'):
+        Policy.parse(params)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"formula": "published", "eps": 0.5},
+        {"beta": 0, "k": 3},
+        {"beta": 0.5, "mode": "static", "eps": 2},
+        {"kd_weight": 0.5, "temperature": 2.0, "unlabelled": True},
+        {"strategy": "random", "epochs": 3, "lr": 0.01, "batch_size": 8, "student": "small_cnn"},
+        {"black_box": "pets", "queries": 100, "student": "small_cnn", "epochs": 3},
+        {"weights": "default"},
+        {"weights": "none", "strategy": "margin", "beta": None, "k": None},
+        {"black_box": "pets", "weights": "none", "temperature": None},
+        {"weights": "/models/student.safetensors"},
+        {"task": "lanes"},
+        {"task": None},
+    ],
+)
+def test_a_key_that_does_something_or_says_the_default_is_taken(params):
+    policy = Policy.parse(params)
+    assert {key: getattr(policy, key) for key in params} == params
+
+
+def test_a_policy_of_an_older_kdal_that_holds_keys_without_effect_is_read_as_it_is():
+    stored = {"strategy": "entropy", "beta": 1.0, "kd_weight": 0.0, "temperature": 2.0}
+    policy = Policy.stored(stored)
+    assert policy.chosen_strategy(ClassificationTask(("cat", "dog"))).parameters == {}
+    assert policy.model_dump(exclude_unset=True) == stored
+
+
+@pytest.mark.parametrize("value", [{"of_a_newer_kdal": 1}, {"budget": "many"}, [], None, 5])
+def test_a_stored_policy_that_cannot_be_read_is_a_config_error(value):
+    with pytest.raises(ConfigError, match="extra params: "):
+        Policy.stored(value)
+
+
+def test_the_file_of_weights_must_be_there(tmp_path):
+    task = ClassificationTask(("cat", "dog"))
+    path = tmp_path / "student.safetensors"
+    with pytest.raises(ConfigError, match=f'"weights": there is no file "{str(path)[:20]}'):
+        Policy.parse({"weights": str(path)}).check(task)
+    path.mkdir()
+    with pytest.raises(ConfigError, match='"weights": there is no file'):
+        Policy.parse({"weights": str(path)}).check(task)
+    path.rmdir()
+    for name in ("a" * 5000, "a\0b", "\ud800"):
+        with pytest.raises(ConfigError, match='"weights": there is no file'):
+            Policy.parse({"weights": f"/{name}.safetensors"}).check(task)
+    path.write_bytes(b"")
+    Policy.parse({"weights": str(path)}).check(task)
+
+
+def test_eps_does_nothing_with_the_formula_that_lanes_have_by_default():
+    policy = Policy.parse({"eps": 0.5})
+    policy.check(ClassificationTask(("cat", "dog")))
+    with pytest.raises(ConfigError, match=r'"eps" does nothing .*"formula": "published"'):
+        policy.check(LaneTask(("lane",)))
+    Policy.parse({"eps": 0.5, "formula": "published"}).check(LaneTask(("lane",)))
 
 
 def test_lanes_are_ordered_away_from_worn_paint_unless_the_owner_says_otherwise():
@@ -39,7 +156,7 @@ def test_lanes_are_ordered_away_from_worn_paint_unless_the_owner_says_otherwise(
     assert Policy.parse({"formula": "published"}).chosen_strategy(task).parameters == {"formula": "published"}
 
 
-@pytest.mark.parametrize("name", get_args(Policy.model_fields["strategy"].annotation))
+@pytest.mark.parametrize("name", usable_strategies())
 def test_with_a_black_box_teacher_there_is_one_network_and_a_strategy_that_needs_more_is_refused(name):
     if name == "kd_gap":
         with pytest.raises(ConfigError, match=r'"strategy": "kd_gap" compares three networks.*least_confidence'):
@@ -163,6 +280,14 @@ def test_a_message_never_repeats_a_huge_value():
     with pytest.raises(ConfigError) as caught:
         Policy.parse({"strategy": "x" * 100_000, "y" * 100_000: 1})
     assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("key", ["strategy", "task", "weights", "student", "mode"])
+def test_half_a_surrogate_pair_is_refused_like_any_other_wrong_text(key):
+    if key != "student":  # which is looked for when the project's kind of labels is known
+        with pytest.raises(ConfigError, match=f'extra params: "{key}"'):
+            Policy.parse({key: "\ud800"})
+    assert str(outcome(ConfigError, lambda: Policy.parse({key: "\ud800", "\udfff": 1}))).encode()
 
 
 @given(json_values)

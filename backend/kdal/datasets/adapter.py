@@ -156,6 +156,16 @@ def adapter_of(form: str) -> Adapter[Any, Any]:
     return known[form]
 
 
+def kind_of(form: str) -> str:
+    """The kind of labels that folders of a form hold: "boxes".
+
+    Raises:
+        ConfigError: as `adapter_of`.
+    """
+    adapter = adapter_of(form)
+    return next(kind for kind, other in ADAPTERS.items() if other is adapter)
+
+
 def detect_form(folder: Path) -> str:
     """Which form a folder has.
 

@@ -19,6 +19,7 @@ from kdal.datasets.adapter import Adapter, Exporting, Importing
 from kdal.datasets.tasks import IMPORTED, META, PATH, Labels, Size, as_task, drawn_size, path_of, read_meta
 from kdal.labelstudio.formats import Format
 from kdal.labelstudio.formats.regions import RegionFormat, naming
+from kdal.labelstudio.task_data import data_with
 from kdal_core.datasets import BOX_FOLDERS, BoxScene, Mark
 from kdal_core.datasets.box_scene import class_names
 from kdal_core.datasets.coco import LABEL_FILE, record_of
@@ -89,7 +90,7 @@ def task_of(scene: BoxScene, form: str, drawer: RegionFormat, address: str, size
     meta = BoxTaskMeta(form=form, extra=scene.extra, lists=scene.lists, size=size)
     if labels is not Labels.none:
         meta.undrawn = undrawn
-    data = {drawer.image_key: address, PATH: scene.path}
+    data = {**data_with(drawer.image_key, address), PATH: scene.path}
     return as_task(data, meta, None if scene.marks is None else regions, labels)
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from PIL import Image
 
 from kdal.aliases import Json
-from kdal.datasets.adapter import Exporting, adapter_of
+from kdal.datasets.adapter import Exporting, adapter_of, kind_of
 from kdal.datasets.tasks import Size, path_of
 from kdal.images.loader import ImageLoader, ImageRef
 from kdal.labelstudio.client import LabelStudioClient
-from kdal.labelstudio.formats import format_for
+from kdal.labelstudio.formats import format_of
+from kdal.labelstudio.task_data import image_address
 from kdal_core.datasets import Scene
 from kdal_core.datasets.images import upright_size
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
@@ -67,7 +68,7 @@ def export_folder(
         raise ConfigError(f"{folder}: it is not empty, and an export writes over nothing")
     row = client.project(project)
     try:
-        drawer = adapter.exporting(format_for(str(row["label_config"])))
+        drawer = adapter.exporting(format_of(kind_of(form), str(row["label_config"])))
     except ConfigError as error:
         raise ConfigError(f"project {project}: {error}") from error
     done = Exported()
@@ -95,9 +96,8 @@ def export_folder(
 
 def _image(images: ImageLoader, task: Json, image_key: str, done: Exported) -> bytes | None:
     """The image's file as it is stored; none, and a sentence more in `done`, when it cannot be read."""
-    uri = task["data"].get(image_key)
     try:
-        return images.file(ImageRef(int(task["id"]), uri if isinstance(uri, str) else ""))
+        return images.file(ImageRef(int(task["id"]), image_address(task, image_key) or ""))
     except AssetError as error:
         done.without_image.append(str(error))
         return None

@@ -9,11 +9,11 @@ from typing import Any
 
 from PIL import Image
 
-from kdal.datasets.adapter import Adapter, Importing, adapter_of
+from kdal.datasets.adapter import Adapter, Importing, adapter_of, kind_of
 from kdal.datasets.tasks import PATH, Labels, Size
 from kdal.images.loader import ImageLoader, ImageRef
 from kdal.labelstudio.client import FILE_BYTES, FILES, LabelStudioClient
-from kdal.labelstudio.formats import Format, format_for
+from kdal.labelstudio.formats import Format, format_of
 from kdal_core.datasets import Scene
 from kdal_core.datasets.images import upright_size
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
@@ -101,7 +101,7 @@ def _drawer(
     if not row.get("parsed_label_config"):  # a new project: <View></View>
         row = client.update_project(project, label_config=adapter.label_config(scenes))
     try:
-        drawer: Format = adapter.importing(format_for(str(row["label_config"])), how)
+        drawer: Format = adapter.importing(format_of(kind_of(how.form), str(row["label_config"])), how)
     except ConfigError as error:
         raise ConfigError(
             f"project {project}: {error}; make a project of its own for them (one without a labelling config gets the "

@@ -19,6 +19,7 @@ from kdal.datasets.adapter import Adapter, Exporting, Importing
 from kdal.datasets.tasks import IMPORTED, META, PATH, Labels, Size, as_task, drawn_size, path_of, read_meta
 from kdal.labelstudio.formats import Format
 from kdal.labelstudio.formats.regions import Drawing, RegionFormat
+from kdal.labelstudio.task_data import data_with
 from kdal_core.datasets import LANE_FOLDERS, LaneScene
 from kdal_core.datasets.culane import LISTS
 from kdal_core.datasets.scene import safe_path
@@ -80,7 +81,7 @@ def task_of(
     meta = TaskMeta(form=form, extra=scene.extra, lists=scene.lists)
     if labels is not Labels.none:
         meta.undrawn = undrawn
-    data = {drawer.image_key: address, PATH: scene.path}
+    data = {**data_with(drawer.image_key, address), PATH: scene.path}
     return as_task(data, meta, None if scene.lanes is None else regions, labels)
 
 

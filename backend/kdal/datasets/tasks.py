@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from kdal.aliases import Json
 from kdal.labelstudio.formats.regions import Drawing, same_shape
+from kdal.labelstudio.task_data import image_address
 from kdal_core.datasets.scene import safe_path
 from kdal_core.errors import LabelFormatError
 
@@ -63,7 +64,7 @@ def path_of(task: Json, image_key: str, folder: str = "images") -> str:
     said = task["data"].get(PATH)
     if isinstance(said, str):
         return safe_path(said, f"task {task['id']}")
-    name = PurePosixPath(unquote(urlsplit(str(task["data"].get(image_key))).path)).name
+    name = PurePosixPath(unquote(urlsplit(str(image_address(task, image_key))).path)).name
     return safe_path(f"{folder}/{task['id']}-{name or 'image'}", f"task {task['id']}")
 
 

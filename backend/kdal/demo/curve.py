@@ -21,6 +21,7 @@ from rich.table import Table
 from kdal.demo.example import Example, index_of, target
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.formats import format_for
+from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.snapshot import Snapshot, held_out
 from kdal.rounds.store import RoundStore
@@ -42,7 +43,8 @@ class Point:
 def show(shown: Example, resources: Resources, project: int, *, rounds: int, folder: Path, out: Console) -> list[Point]:
     """Print the curve as a table and write it as a picture."""
     points = measure(shown, resources, project, rounds)
-    what = f"{format_for(shown.label_config).task().metric_name} on images nobody labelled"
+    task = format_for(shown.label_config, Policy.parse(shown.policy)).task()
+    what = f"{task.metric_name} on images nobody labelled"
     table = Table(title=capital(what))
     for column in ("labels", "kdal", "random labels", "difference"):
         table.add_column(column, justify="right")

@@ -53,10 +53,13 @@ def connect_backend(settings: Settings, client: LabelStudioClient, project: int,
         LabelStudioError: no such project, or kdal's server is not reachable from Label Studio.
     """
     row = client.project(project)
-    format_for(row["label_config"])
+    backends = client.backends(project)
+    ours = _ours(settings, backends, None)
+    given = extra_params if extra_params is not None or not ours else ours[0].get("extra_params")
+    policy = Policy.parse(given)
+    format_for(row["label_config"], policy)
     fields: Json = {"url": settings.url, "project": project, "title": TITLE, "is_interactive": False}
     if extra_params is not None:
-        policy = Policy.parse(extra_params)
         fields["extra_params"] = policy.model_dump(exclude_unset=True)
     if settings.auth_user:
         fields |= {
@@ -65,8 +68,6 @@ def connect_backend(settings: Settings, client: LabelStudioClient, project: int,
             "basic_auth_pass": settings.auth_password,
         }
     ensure_webhook(settings, client, project)
-    backends = client.backends(project)
-    ours = _ours(settings, backends, None)
     if _noted_before(ours) is None:
         # Noted with the backend: connecting it makes Label Studio forget the model version.
         before = _state(row, {str(backend.get("title")) for backend in backends})

@@ -11,6 +11,7 @@ from typing import Any
 from kdal.aliases import Json
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.formats import Format, format_for
+from kdal.labelstudio.task_data import image_address
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
@@ -18,7 +19,7 @@ from kdal.rounds.query_log import QueryLog
 from kdal.rounds.store import RoundStore
 from kdal.storage.assets import MissingAssetError
 from kdal.storage.tables import Project
-from kdal_core.errors import AssetError, LabelFormatError
+from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 from kdal_core.tasks import Task
 
 SAMPLE = 64
@@ -50,7 +51,7 @@ class SnapshotHeader:
     @property
     def format(self) -> Format:
         """How the project's labels are read and written."""
-        return format_for(self.label_config)
+        return format_for(self.label_config, self.policy)
 
     def save(self, store: RoundStore) -> None:
         """Write it to the assets."""
@@ -72,7 +73,7 @@ class SnapshotHeader:
         try:
             return cls(
                 label_config=value["label_config"],
-                policy=Policy.model_validate(value["policy"]),
+                policy=_policy(value),
                 image_size=(value["image_size"][0], value["image_size"][1]),
                 labelled=frozenset(value["labelled"]),
                 moment=None if value["moment"] is None else datetime.fromisoformat(value["moment"]),
@@ -101,7 +102,7 @@ class Snapshot:
     @property
     def format(self) -> Format:
         """How the project's labels are read and written."""
-        return format_for(self.label_config)
+        return format_for(self.label_config, self.policy)
 
     @property
     def training(self) -> list[Labelled]:
@@ -146,13 +147,14 @@ class Snapshot:
 
     @classmethod
     def _read(cls, value: Any) -> Snapshot:
-        task = format_for(value["label_config"]).task()
+        policy = _policy(value)
+        task = format_for(value["label_config"], policy).task()
         targets = [None if i["target"] is None else task.from_json(i["target"]) for i in value["labelled"]]
         labelled = zip(value["labelled"], targets, strict=True)
         return cls(
             uid=value["uid"],
             label_config=value["label_config"],
-            policy=Policy.model_validate(value["policy"]),
+            policy=policy,
             image_size=(value["image_size"][0], value["image_size"][1]),
             labelled=[Labelled(ImageRef(**i["ref"]), target, i["held_out"]) for i, target in labelled],
             pool=[ImageRef(**ref) for ref in value["pool"]],
@@ -168,9 +170,9 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
         ConfigError: the labelling config has become one that kdal cannot serve.
     """
     label_config = str(resources.label_studio.project(project.id)["label_config"])
-    form = format_for(label_config)
+    policy = Policy.stored(project.policy)
+    form = format_for(label_config, policy)
     task = form.task()
-    policy = Policy.model_validate(project.policy)
     reasons: dict[int, str] = {}
 
     labelled = []
@@ -217,8 +219,19 @@ def changed_at(row: Json) -> list[datetime]:
 
 
 def _reference(row: Json, image_key: str) -> ImageRef:
-    value = row.get("data", {}).get(image_key)
-    return ImageRef(task_id=int(row["id"]), uri=value if isinstance(value, str) else "")
+    return ImageRef(task_id=int(row["id"]), uri=image_address(row, image_key) or "")
+
+
+def _policy(value: Json) -> Policy:
+    """The policy that a snapshot was taken with."""
+    told = value["policy"]
+    policy = Policy.stored(told)
+    if "task" not in told:  # an older kdal's, which took polygons, brushes and key points for lanes unasked
+        try:
+            format_for(value["label_config"], policy)
+        except ConfigError:
+            return policy.model_copy(update={"task": "lanes"})
+    return policy
 
 
 def held_out(policy: Policy, task_id: int) -> bool:

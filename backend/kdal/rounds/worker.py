@@ -248,7 +248,7 @@ class Worker:
         if opened is None:
             return None  # cancelled before anything was published: the button begins the next one
         order, labels = self._open_round(project, watch, opened.number)
-        policy = Policy.model_validate(project.policy)
+        policy = Policy.stored(project.policy)
         budget = min(policy.budget, len(order.tasks))  # as the owner has it now, not as it was at the opening
         changed = labels.update(self._clock.seconds(), hinted=hinted)
         if changed:
@@ -317,7 +317,7 @@ class Worker:
             header = SnapshotHeader.load(store)
         except MissingAssetError:
             return False  # it has not read the project yet
-        wanted = Policy.model_validate(project.policy)
+        wanted = Policy.stored(project.policy)
         return header.label_config != project.label_config or _training(header.policy) != _training(wanted)
 
     def _retry(self, project: Project, last: Round, *, at_once: bool) -> None:

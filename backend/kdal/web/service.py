@@ -15,6 +15,7 @@ from kdal.aliases import Json
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER
 from kdal.labelstudio.formats import format_for
+from kdal.labelstudio.task_data import image_address, why_no_address
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.storage.tables import SETUP, START_TRAINING, Project
@@ -69,13 +70,10 @@ class Service:
         if not isinstance(schema, str):
             raise BadRequestError('"schema" must be the labelling config as a text')
         try:
-            task = format_for(schema).task()
             policy = Policy.parse(body.get("extra_params"))
+            task = format_for(schema, policy).task()
             self._resources.teachers.check(policy, task)
-            if policy.black_box is None and (policy.student or policy.teacher):
-                side = policy.image_size or task.longest_side
-                spec = policy.trio(task, (side, side))
-                task.check_pair(spec.student, spec.teacher, spec.image_size)
+            policy.check(task)
         except ConfigError as error:
             if (known := self._resources.storage.project(number)) is not None and known.uid == uid:
                 self._resources.storage.update_project(number, refusal=str(error))
@@ -133,9 +131,9 @@ class Service:
         refs: dict[int, ImageRef] = {}
         errors: dict[int, str] = {}
         for position, task in enumerate(tasks):
-            address = _image_address(task, key)
+            address = image_address(task, key)
             if address is None:
-                errors[position] = f'the task has no image address under "{key}"'
+                errors[position] = why_no_address(task, key)
             else:
                 refs[position] = ImageRef(_task_id(task), address)
         positions = list(refs)
@@ -224,9 +222,3 @@ def _event_project(body: Json, header: str | None) -> int:
 def _task_id(task: Any) -> int:
     number = task.get("id") if isinstance(task, dict) else None
     return number if isinstance(number, int) and not isinstance(number, bool) else -1
-
-
-def _image_address(task: Any, key: str) -> str | None:
-    data = task.get("data") if isinstance(task, dict) else None
-    value = data.get(key) if isinstance(data, dict) else None
-    return value if isinstance(value, str) and value else None

@@ -32,7 +32,7 @@ def stored(task, number=7):
 
 
 def there_and_back(scene, form, size, tag="VectorLabels"):
-    drawer = format_for(drawn.config(tag))
+    drawer = format_for(drawn.config(tag), drawn.LANES)
     task = stored(task_of(scene, form, drawer, "/data/upload/1/x.jpg", size, 0, Labels.annotations))
     return scene_of(task, form, drawer, size, DECIMALS, 0)
 
@@ -144,7 +144,7 @@ def test_a_lane_between_two_rows_is_left_out_in_tusimple_s_form(drawer):
 
 @pytest.mark.parametrize("tag", ["PolygonLabels", "KeyPointLabels"])
 def test_lanes_of_other_tags_are_written_too(tag):
-    drawer = format_for(drawn.config(tag))
+    drawer = format_for(drawn.config(tag), drawn.LANES)
     regions = drawer.draw(np.array([[0.25, 0.2], [0.3, 0.9]]), 0, "r", (200, 100))
     scene = scene_of(drawn.task(*regions), "culane", drawer, None, DECIMALS, 0)
     assert scene.lanes[0].tolist() == [[50, 20], [60, 90]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import torch
 
 from kdal.demo.examples.blood_cells import SIZE, render
 from kdal.images.loader import ImageRef
-from kdal.policy import Policy
+from kdal.policy import Policy, usable_strategies
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, RoundStore
 from kdal.rounds.training import promote
@@ -28,7 +27,7 @@ CONFIG = (
     '<Label value="red"/><Label value="white"/><Label value="platelet"/></RectangleLabels></View>'
 )
 SEEN = (48, 64)
-STRATEGIES = get_args(Policy.model_fields["strategy"].annotation)
+STRATEGIES = usable_strategies()
 
 
 def picture(number: int) -> ImageRef:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torch
 
 from kdal.demo.examples.road_scenes import render
 from kdal.images.loader import ImageRef
-from kdal.policy import Policy
+from kdal.policy import Policy, usable_strategies
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, RoundStore
@@ -29,7 +28,7 @@ CONFIG = (
     '<View><Image name="image" value="$image"/><VectorLabels name="lane" toName="image" closable="false">'
     '<Label value="dashed"/><Label value="solid"/></VectorLabels></View>'
 )
-STRATEGIES = get_args(Policy.model_fields["strategy"].annotation)
+STRATEGIES = usable_strategies()
 
 
 def picture(number: int) -> ImageRef:

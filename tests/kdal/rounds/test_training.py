@@ -110,7 +110,7 @@ def test_a_serving_model_that_was_trained_for_other_rows_is_compared_by_its_own(
         '<Label value="lane"/></PolygonLabels></View>'
     )
     labelled = [Labelled(picture(i), (Lane(np.array([[0.5, 0.0], [0.5, 1.0]])),), held_out=True) for i in range(3)]
-    lanes = Snapshot(UID, config, Policy(), (8, 8), labelled, [], [], None)
+    lanes = Snapshot(UID, config, Policy(task="lanes"), (8, 8), labelled, [], [], None)
     for number, task in enumerate([LaneTask(("lane",), rows=12), LaneTask(("lane",))]):
         spec = ModelSpec("lanes", "tiny_rows", ("lane",), (8, 8), task.options)
         put(resources, number, save_checkpoint(task.build("tiny_rows", (8, 8)), spec))

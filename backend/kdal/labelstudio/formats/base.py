@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -11,11 +13,18 @@ from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
 from kdal.aliases import Json
+from kdal.policy import Policy
 from kdal_core.errors import ConfigError
-from kdal_core.tasks import Task
+
+if TYPE_CHECKING:  # it imports torch, which takes seconds: reading a labelling config does not need it
+    from kdal_core.tasks import Task
 
 LABEL_TAGS = ("Choice", "Label")
 """Tags that name a label of the control tag around them."""
+KEY = re.compile(r"\$([\w\-][\w.\[\]\- ]*)")
+"""What the value of an <Image> looks like that names a key of a task's data, or a path into it."""
+CONDITIONS = ("visiblewhen", "whenchoicevalue")
+"""Attributes, in small letters, that let Label Studio show a tag at some times only."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +39,53 @@ class Control:
     image_name: str | None
     """Name of the ``<Image>`` it is bound to; none when it is bound to something else."""
     image_key: str | None
-    """Key of a task's data that holds the image's address."""
+    """Key of a task's data that holds the image's address, or the path to it: "image", "meta.image"."""
+    obstacle: str | None = None
+    """Why kdal cannot take the image that it is bound to; none when it can."""
+    conditional: bool = False
+    """Whether annotators see it at some times only (visibleWhen): its regions may then be missing for that reason."""
+    others: tuple[Control, ...] = ()
+    """The other control tags of the config; known of the one that is served."""
+
+    def attribute(self, name: str, default: str = "") -> str:
+        """An attribute, whatever the capitals of its name: Label Studio's editor does not heed them."""
+        return {key.lower(): value for key, value in self.attributes.items()}.get(name.lower(), default)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether its labels come from the data of each task: ``value="$options"``."""
+        return self.attribute("value").startswith("$")
+
+    def __str__(self) -> str:
+        return f'<{self.tag} name="{self.name}">'
 
 
 class Format(Protocol):
-    """Reads and writes the regions of one control tag."""
+    """Reads and writes the regions of one control tag.
+
+    A class of this shape is found when its module in this package assigns it to ``FORMAT``, or when another package
+    offers it as an entry point of the group ``kdal.formats``.
+    """
+
+    tag: ClassVar[str]
+    """The control tag: "Choices"."""
+    kind: ClassVar[str]
+    """The kind of task that its labels are for, as `kdal_core.tasks.get_task` knows it: "classification"."""
+    draws: ClassVar[bool]
+    """Whether its regions are drawn on the image. A control that draws is served before one that does not."""
+
+    @classmethod
+    def matches(cls, control: Control, policy: Policy) -> bool:
+        """Whether this control can be served, as far as its attributes and the policy say.
+
+        For a control of its tag that does not match, `__init__` says why.
+        """
 
     def __init__(self, control: Control) -> None: ...
 
     @property
     def image_key(self) -> str:
-        """Key of a task's data that holds the image's address."""
+        """Key of a task's data that holds the image's address: `kdal.labelstudio.task_data.image_address` reads it."""
 
     def task(self) -> Task:
         """The task of the core that these labels are for."""
@@ -61,6 +106,31 @@ class Format(Protocol):
         """
 
 
+class ControlFormat:
+    """What the formats of this package share: which controls match, and which image they are about."""
+
+    tag: ClassVar[str]
+    kind: ClassVar[str]
+    draws: ClassVar[bool] = False
+    on_request: ClassVar[bool] = False
+    """Whether its regions usually mean something else, so that only a policy that names the kind gets it."""
+
+    @classmethod
+    def matches(cls, control: Control, policy: Policy) -> bool:
+        """Whether it is a control of this tag on an image, and the policy wants this kind of task."""
+        wanted = policy.task == cls.kind if cls.on_request else policy.task in (None, cls.kind)
+        return control.tag == cls.tag and wanted and control.obstacle is None
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._image_name, self._image_key = require_image(control)
+
+    @property
+    def image_key(self) -> str:
+        """Key of a task's data that holds the image's address, or the path to it."""
+        return self._image_key
+
+
 def controls(label_config: str) -> list[Control]:
     """The control tags of a labelling config.
 
@@ -71,33 +141,34 @@ def controls(label_config: str) -> list[Control]:
         root: Element = fromstring(label_config, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, TypeError) as error:
         raise ConfigError(f"labelling config: not valid XML ({error})") from error
-    images = {e.get("name", ""): e.get("value", "") for e in root.iter("Image")}
+    elements = list(_walk(root))
+    images = {e.get("name", ""): (e, repeated) for e, _, repeated in elements if e.tag == "Image"}
     found = []
-    for element in root.iter():
+    for element, conditional, _ in elements:
         bound = element.get("toName")
         if bound is None or element.get("name") is None:
             continue
-        image = bound if bound in images else None
+        image, repeated = images.get(bound, (None, False))
+        key = None if image is None else KEY.fullmatch(_lower(image).get("value", ""))
         found.append(
             Control(
                 tag=str(element.tag),
                 name=element.get("name", ""),
                 attributes=dict(element.attrib),
                 labels=_labels(element),
-                image_name=image,
-                image_key=images[image].removeprefix("$") if image is not None else None,
+                image_name=None if image is None else bound,
+                image_key=None if key is None else key.group(1),
+                obstacle=_obstacle(bound, image, repeated),
+                conditional=conditional,
             )
         )
     return found
 
 
 def require_image(control: Control) -> tuple[str, str]:
-    """Name and data key of the image a control is bound to; `ConfigError` when it is bound to none."""
-    if control.image_name is None or not control.image_key:
-        raise ConfigError(
-            f'labelling config: <{control.tag} name="{control.name}"> is bound to '
-            f'"{control.attributes.get("toName")}", which is no <Image value="$...">'
-        )
+    """Name and data key of the image a control is bound to; `ConfigError` when kdal cannot take it."""
+    if control.obstacle is not None or control.image_name is None or not control.image_key:
+        raise ConfigError(f"labelling config: {control} {control.obstacle or 'is bound to no image'}")
     return control.image_name, control.image_key
 
 
@@ -115,6 +186,38 @@ def _trust(annotation: Json) -> tuple[bool, str, int]:
         updated if isinstance(updated, str) else "",
         number if isinstance(number, int) else 0,
     )
+
+
+def _walk(root: Element) -> Iterator[tuple[Element, bool, bool]]:
+    """Each element, whether it or one around it is shown at some times only, and whether one around it repeats it."""
+    waiting = [(root, False, False)]  # no recursion: a config may be nested deep
+    while waiting:
+        element, conditional, repeated = waiting.pop()
+        conditional = conditional or any(name.lower() in CONDITIONS for name in element.attrib)
+        yield element, conditional, repeated
+        inside = repeated or element.tag == "Repeater"
+        waiting += [(child, conditional, inside) for child in reversed(element)]
+
+
+def _obstacle(bound: str, image: Element | None, repeated: bool) -> str | None:
+    """Why kdal cannot take an image, for which a control says ``toName="bound"``."""
+    which = f'is bound to "{bound}", which is no <Image value="$...">'
+    if image is None:
+        return which
+    one = "kdal takes one image a task: import each image as a task of its own"
+    shown = _lower(image)
+    if "valuelist" in shown:
+        return f'{which} but shows a list of images (valueList="{shown["valuelist"]}"): {one}'
+    if repeated:
+        return f"is bound to an <Image> in a <Repeater>, which shows several of them: {one}"
+    if KEY.fullmatch(shown.get("value", "")) is None:
+        return f'{which}, where ... is a key of the task\'s data: its value is "{shown.get("value", "")}"'
+    return None
+
+
+def _lower(element: Element) -> dict[str, str]:
+    """Its attributes, with names in small letters."""
+    return {name.lower(): value for name, value in element.attrib.items()}
 
 
 def _labels(control: Element) -> tuple[str, ...]:

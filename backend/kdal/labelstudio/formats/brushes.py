@@ -30,6 +30,8 @@ class BrushLabelsFormat(LaneFormat):
     projects that want pre-annotations to correct take ``<VectorLabels>``.
     """
 
+    tag: ClassVar[str] = "BrushLabels"
+    on_request: ClassVar[bool] = True
     region_type: ClassVar[str] = "brushlabels"
 
     def _points(self, region: Json, value: Json) -> Floats:
@@ -42,6 +44,9 @@ class BrushLabelsFormat(LaneFormat):
 
     def _values(self, points: Floats, region: str) -> list[tuple[Json, Json]]:
         return []
+
+
+FORMAT = BrushLabelsFormat
 
 
 def decode(code: Any, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdal_core.errors import LabelFormatError
-from kdal_core.tasks.lane import reduce_vertices
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +28,8 @@ def centre_of_outline(outline: Floats) -> Floats:
         outline: (n, 2) vertices of a closed shape in shares of the image, its first one repeated at its end or not.
             With fewer than three it has no inside, and comes back as it is.
     """
+    from kdal_core.tasks.lane import reduce_vertices  # here, as it imports scipy
+
     outline = outline[np.isfinite(outline).all(axis=1)]
     if len(np.unique(outline, axis=0)) < 3:
         return outline

@@ -3,46 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdal.aliases import Json
-from kdal.labelstudio.formats.base import Control, finished_annotations, require_image
+from kdal.labelstudio.formats.base import Control, ControlFormat, finished_annotations
+from kdal.policy import Policy
 from kdal_core.errors import ConfigError, LabelFormatError
-from kdal_core.tasks import Task, get_task
+
+if TYPE_CHECKING:  # it imports torch, which takes seconds: reading a labelling config does not need it
+    from kdal_core.tasks import Task
 
 
-class ChoicesFormat:
+class ChoicesFormat(ControlFormat):
     """Reads and writes single-choice regions.
 
     Raises:
         ConfigError: fewer than two choices, several choices an image, or no image.
     """
 
+    tag: ClassVar[str] = "Choices"
+    kind: ClassVar[str] = "classification"
+
+    @classmethod
+    def matches(cls, control: Control, policy: Policy) -> bool:
+        """Whether it is one choice an image, and the policy wants classes."""
+        return super().matches(control, policy) and _unfit(control) is None
+
     def __init__(self, control: Control) -> None:
-        self._control = control
-        self._image_name, self._image_key = require_image(control)
-        where = f'labelling config: <Choices name="{control.name}">'
-        if control.attributes.get("choice", "single") not in ("single", "single-radio"):
-            raise ConfigError(f'{where} allows several choices an image: kdal needs choice="single"')
-        if control.attributes.get("perRegion", "false").lower() == "true":
-            raise ConfigError(f"{where} is per region: kdal serves one choice an image")
-        if control.attributes.get("allowNested", "false").lower() == "true":
-            raise ConfigError(f"{where} allows nested choices: kdal serves a plain list of <Choice>")
-        if len(set(control.labels)) < 2:
-            raise ConfigError(f"{where} needs at least two different <Choice>, found {len(set(control.labels))}")
+        super().__init__(control)
+        if (reason := _unfit(control)) is not None:
+            raise ConfigError(f"labelling config: {control} {reason}")
         self._classes = tuple(dict.fromkeys(control.labels))
         self._index = {name: i for i, name in enumerate(self._classes)}
 
-    @property
-    def image_key(self) -> str:
-        """Key of a task's data that holds the image's address."""
-        return self._image_key
-
     def task(self) -> Task:
         """Classification into the choices, in the order of the config."""
+        from kdal_core.tasks import get_task
+
         return get_task("classification", self._classes)
 
     def target(self, task: Json) -> int:
@@ -114,3 +114,23 @@ class ChoicesFormat:
         if len(chosen[-1]) != 1:
             return f'"{name}" holds {len(chosen[-1])} choices, kdal needs exactly one'
         return f'"{name}" says "{str(chosen[-1][0])[:60]}", which is no <Choice> of the labelling config any more'
+
+
+def _unfit(control: Control) -> str | None:
+    """Why the choices are not one class an image; none when they are."""
+    if control.attribute("choice", "single") not in ("single", "single-radio"):
+        return 'allows several choices an image: kdal needs choice="single"'
+    for name in ("perRegion", "perItem"):
+        if control.attribute(name).lower() == "true":
+            return f'is per {name[3:].lower()} ({name}="true"): kdal serves one choice an image'
+    if control.attribute("allowNested").lower() == "true":
+        return "allows nested choices: kdal serves a plain list of <Choice>"
+    if len(set(control.labels)) < 2 or control.dynamic:
+        told = f', its choices come from each task\'s data (value="{control.attribute("value")}")'
+        return (
+            f"needs at least two different <Choice>, found {len(set(control.labels))}{told if control.dynamic else ''}"
+        )
+    return None
+
+
+FORMAT = ChoicesFormat

@@ -27,6 +27,8 @@ class KeyPointLabelsFormat(LaneFormat):
     The points of a lane are taken from top to bottom.
     """
 
+    tag: ClassVar[str] = "KeyPointLabels"
+    on_request: ClassVar[bool] = True
     region_type: ClassVar[str] = "keypointlabels"
 
     def _drawings(self, regions: Sequence[Json]) -> Iterator[Drawing]:
@@ -52,6 +54,9 @@ class KeyPointLabelsFormat(LaneFormat):
             own = {"id": f"{region}-{number}"} | ({"parentID": f"{region}-0"} if number else {})
             found.append((own, {"x": x, "y": y, "width": POINT_WIDTH}))
         return found
+
+
+FORMAT = KeyPointLabelsFormat
 
 
 def _groups(regions: Sequence[Json]) -> dict[str, str]:

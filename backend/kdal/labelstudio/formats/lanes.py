@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from kdal.aliases import Json
 from kdal.labelstudio.formats.regions import Drawing, RegionFormat
 from kdal_core.errors import LabelFormatError
-from kdal_core.tasks import Task, get_task
-from kdal_core.tasks.lane import Lane, clean_lane, lanes_of, reduce_vertices
+
+if TYPE_CHECKING:  # they import scipy or torch, which takes seconds: reading a labelling config does not need them
+    from kdal_core.tasks import Task
+    from kdal_core.tasks.lane import Lane
 
 Floats = NDArray[np.float64]
 
@@ -27,8 +29,12 @@ LARGE = 1_000_000
 class LaneFormat(RegionFormat):
     """Reads and writes lanes. A tag is a subclass that knows its regions' values."""
 
+    kind: ClassVar[str] = "lanes"
+
     def task(self) -> Task:
         """Lanes of these classes."""
+        from kdal_core.tasks import get_task
+
         return get_task("lanes", self._classes)
 
     def result(self, prediction: NDArray[Any], size: tuple[int, int] | None = None) -> list[Json]:
@@ -39,6 +45,8 @@ class LaneFormat(RegionFormat):
             size: (width, height) of the image in pixels. Without it Label Studio's editor draws polylines far too
                 small, all of them in the upper left corner.
         """
+        from kdal_core.tasks.lane import clean_lane, lanes_of
+
         regions = []
         for number, (lane, score) in enumerate(lanes_of(prediction)):
             try:
@@ -51,11 +59,15 @@ class LaneFormat(RegionFormat):
         return regions
 
     def _cleaned(self, drawing: Drawing) -> Lane:
+        from kdal_core.tasks.lane import clean_lane
+
         return clean_lane(drawing.points, drawing.label)
 
 
 def _editable(points: Floats) -> Floats:
     """A lane (n, 2) with as few vertices as people like to drag, (m, 2)."""
+    from kdal_core.tasks.lane import reduce_vertices
+
     for tolerance in EDITABLE:
         reduced = reduce_vertices(points, tolerance)
         if len(reduced) <= FEW:

@@ -24,6 +24,8 @@ class PolygonLabelsFormat(LaneFormat):
     Label Studio does not submit open polygons (it disables the button): they come by import only.
     """
 
+    tag: ClassVar[str] = "PolygonLabels"
+    on_request: ClassVar[bool] = True
     region_type: ClassVar[str] = "polygonlabels"
 
     def _points(self, region: Json, value: Json) -> Floats:
@@ -38,3 +40,6 @@ class PolygonLabelsFormat(LaneFormat):
         outline = np.concatenate([points - aside, points[::-1] + aside])
         outline = outline.clip(0.0, 100.0)  # Label Studio drops predictions of polygons that reach outside, in silence
         return [({"id": region}, {"points": outline.tolist(), "closed": True})]
+
+
+FORMAT = PolygonLabelsFormat

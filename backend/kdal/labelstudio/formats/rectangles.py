@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from kdal.aliases import Json
 from kdal.labelstudio.formats.regions import Drawing, RegionFormat, size_of
 from kdal_core.errors import LabelFormatError
-from kdal_core.tasks import Task, get_task
 from kdal_core.tasks.box import MOST_BOXES, Box, boxes_of, clean_box
-from kdal_core.tasks.boxes import SURE
+
+if TYPE_CHECKING:  # it imports torch, which takes seconds: reading a labelling config does not need it
+    from kdal_core.tasks import Task
 
 Floats = NDArray[np.float64]
 
@@ -31,11 +32,15 @@ class RectangleLabelsFormat(RegionFormat):
     drawn.
     """
 
+    tag: ClassVar[str] = "RectangleLabels"
+    kind: ClassVar[str] = "boxes"
     region_type: ClassVar[str] = "rectanglelabels"
     exact: ClassVar[bool] = True
 
     def task(self) -> Task:
         """Boxes of these classes."""
+        from kdal_core.tasks import get_task
+
         return get_task("boxes", self._classes)
 
     def result(self, prediction: NDArray[Any], size: tuple[int, int] | None = None) -> list[Json]:
@@ -45,6 +50,8 @@ class RectangleLabelsFormat(RegionFormat):
             prediction: (K, 6), as `kdal_core.tasks.box` says.
             size: (width, height) of the image in pixels, where known.
         """
+        from kdal_core.tasks.boxes import SURE
+
         regions: list[Json] = []
         for number, (box, score) in enumerate(boxes_of(prediction, least=SURE)):
             corners = np.array(box.corners).reshape(2, 2).round(6)
@@ -87,6 +94,9 @@ class RectangleLabelsFormat(RegionFormat):
     def _values(self, points: Floats, region: str) -> list[tuple[Json, Json]]:
         (left, top), (right, bottom) = points.tolist()
         return [({"id": region}, {"x": left, "y": top, "width": right - left, "height": bottom - top, "rotation": 0})]
+
+
+FORMAT = RectangleLabelsFormat
 
 
 def _number(value: Json, name: str, default: float | None = None) -> float:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from kdal.aliases import Json
-from kdal.labelstudio.formats.base import Control, finished_annotations, require_image
+from kdal.labelstudio.formats.base import Control, ControlFormat, finished_annotations
+from kdal.policy import Policy
 from kdal_core.errors import ConfigError, LabelFormatError
-from kdal_core.tasks import Task
 from kdal_core.validation import InvalidInput
+
+if TYPE_CHECKING:  # it imports torch, which takes seconds: reading a labelling config does not need it
+    from kdal_core.tasks import Task
 
 Floats = NDArray[np.float64]
 
 log = structlog.get_logger()
 
+DRAWN = ("rectangle", "ellipse", "polygon", "brush", "bitmask", "keypoint", "vector")
+"""Types of regions that tools draw, with labels of their own ("rectanglelabels") or without."""
 SAME_SHAPE = 0.02
 """Share by which two regions may disagree on how wide the image is for its height: some tools round its size."""
 
@@ -43,17 +48,18 @@ class Drawing:
     """What the log should say of how it was read."""
 
 
-class RegionFormat(ABC):
+class RegionFormat(ControlFormat, ABC):
     """Reads and writes drawn objects. A kind of object is a subclass, and below it each tag.
 
-    The ground truth decides, else the newest finished annotation; one without regions says that the image shows none.
-    A region that cannot be read is a `LabelFormatError` for its image: with an object missing it would teach the wrong
-    thing.
+    The ground truth decides, else the newest finished annotation; one without regions says that the image shows none,
+    unless something tells that the annotator had no say in it. A region that cannot be read is a `LabelFormatError` for
+    its image: with an object missing it would teach the wrong thing.
 
     Raises:
         ConfigError: no label, or no image.
     """
 
+    draws: ClassVar[bool] = True
     region_type: ClassVar[str]
     """Type of its regions in Label Studio's results, which is also the key of their labels."""
     default_classes: ClassVar[tuple[str, ...]] = ()
@@ -62,18 +68,19 @@ class RegionFormat(ABC):
     """Whether `drawings` gives back what `draw` was given, point by point: then data sets can be imported."""
 
     def __init__(self, control: Control) -> None:
-        self._control = control
-        self._image_name, self._image_key = require_image(control)
+        super().__init__(control)
         self._classes = self.default_classes or tuple(dict.fromkeys(control.labels))
-        if not self._classes:
+        if not self._classes or control.dynamic:
+            told = f': its labels come from each task\'s data (value="{control.attribute("value")}")'
             raise ConfigError(
-                f'labelling config: <{control.tag} name="{control.name}"> needs at least one <Label value="...">'
+                f'labelling config: {control} needs at least one <Label value="...">{told if control.dynamic else ""}'
             )
 
-    @property
-    def image_key(self) -> str:
-        """Key of a task's data that holds the image's address."""
-        return self._image_key
+    @classmethod
+    def matches(cls, control: Control, policy: Policy) -> bool:
+        """Whether it is a control of this tag with labels on an image, and the policy wants this kind of task."""
+        labelled = bool(cls.default_classes or control.labels) and not control.dynamic
+        return labelled and super().matches(control, policy)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -110,6 +117,9 @@ class RegionFormat(ABC):
             if not isinstance(regions, list) or not all(isinstance(region, dict) for region in regions):
                 raise LabelFormatError("its annotation holds no list of regions")
             drawings = list(self._drawings(regions))
+            self._check_others(regions)
+            if not drawings:
+                self._check_absence(annotations[-1], regions)
             _check_sizes(drawings)
             for drawing in drawings:
                 if drawing.note:
@@ -159,15 +169,45 @@ class RegionFormat(ABC):
 
     def _ours(self, regions: Sequence[Json]) -> Iterator[tuple[str, Json]]:
         """Regions of this control with what to call them by."""
-        for number, region in enumerate(regions, start=1):
-            name = str(region["id"])[:60] if isinstance(region.get("id"), str | int) else f"{number}, without an id"
+        others = {control.name for control in self._control.others}
+        for name, region in _named(regions):
             if region.get("from_name") == self._control.name:
                 yield name, region
-            elif region.get("type") == self.region_type:
+            elif region.get("type") == self.region_type and region.get("from_name") not in others:
                 raise LabelFormatError(
                     f'region {name}: it belongs to "{str(region.get("from_name"))[:60]}", '
                     f'the labelling config says "{self._control.name}" now'
                 )
+
+    def _check_others(self, regions: Sequence[Json]) -> None:
+        """Refuse an image on which one of our objects may be drawn with another control."""
+        others = {control.name: control for control in self._control.others}
+        for name, region in _named(regions):
+            kind = str(region.get("type"))
+            if region.get("from_name") == self._control.name or kind.removesuffix("labels") not in DRAWN:
+                continue
+            labels = _labels_of(region, regions)
+            if labels and not labels & set(self._classes):
+                continue  # something else than what this control is for
+            where = str(others.get(str(region.get("from_name")), f'"{str(region.get("from_name"))[:60]}"'))
+            what = f'"{sorted(labels & set(self._classes))[0][:60]}"' if labels else "something without a label"
+            raise LabelFormatError(
+                f"region {name}: {what} is drawn with {where} here, which kdal does not read: draw it with "
+                f"{self._control}, or nothing tells whether one is missing"
+            )
+
+    def _check_absence(self, annotation: Json, regions: Sequence[Json]) -> None:
+        """Refuse an annotation without our regions that does not say that the image shows none."""
+        if self._control.conditional:
+            raise LabelFormatError(
+                f"it holds no region of {self._control}, which is shown at some times only (visibleWhen, "
+                "whenChoiceValue): nothing tells whether the image shows none"
+            )
+        if regions and "lead_time" in annotation and annotation["lead_time"] is None:
+            raise LabelFormatError(
+                f"it holds no region of {self._control}, only of other controls, and it was imported: nobody has said "
+                "in Label Studio's editor that the image shows none"
+            )
 
     def _drawing(self, name: str, region: Json, points: Floats) -> Drawing:
         meta = region.get("meta")
@@ -184,6 +224,23 @@ class RegionFormat(ABC):
         if labels[0] not in self._classes:
             raise LabelFormatError(f'its label "{str(labels[0])[:60]}" is no <Label> of the labelling config any more')
         return self._classes.index(labels[0])
+
+
+def _named(regions: Sequence[Json]) -> Iterator[tuple[str, Json]]:
+    """Regions with what to call them by."""
+    for number, region in enumerate(regions, start=1):
+        yield str(region["id"])[:60] if isinstance(region.get("id"), str | int) else f"{number}, without an id", region
+
+
+def _labels_of(region: Json, regions: Sequence[Json]) -> set[str]:
+    """What a drawn region is called: by its own tool, or by a ``<Labels>`` under the same id."""
+    found: set[str] = set()
+    for other in regions:
+        if other is region or (other.get("type") == "labels" and other.get("id") == region.get("id")):
+            value = other.get("value")
+            named = value.get(str(other.get("type"))) if isinstance(value, Mapping) else None
+            found |= {label for label in named if isinstance(label, str)} if isinstance(named, list) else set()
+    return found
 
 
 def value_of(region: Json) -> Json:

@@ -1,4 +1,4 @@
-"""``<VectorLabels>`` and ``<Vector>``: a lane is a polyline. The tags that suit lanes best."""
+"""``<VectorLabels>``: a lane is a polyline. The tags that suit lanes best."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class VectorLabelsFormat(LaneFormat):
     counts. A line that forks is refused: nothing says which branch is the lane.
     """
 
+    tag: ClassVar[str] = "VectorLabels"
     region_type: ClassVar[str] = "vectorlabels"
     exact: ClassVar[bool] = True
 
@@ -59,11 +60,7 @@ class VectorLabelsFormat(LaneFormat):
         return [({"id": region}, {"vertices": vertices, "closed": False})]
 
 
-class VectorFormat(VectorLabelsFormat):
-    """``<Vector>``: polylines without labels, all of them of the class "lane"."""
-
-    region_type: ClassVar[str] = "vector"
-    default_classes: ClassVar[tuple[str, ...]] = ("lane",)
+FORMAT = VectorLabelsFormat
 
 
 def _predecessors(vertices: Sequence[Json]) -> list[int | None]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdal.policy import Policy
+
+LANES = Policy(task="lanes")
 TAGS = ("VectorLabels", "Vector", "KeyPointLabels", "PolygonLabels", "BrushLabels")
 
 

@@ -5,14 +5,14 @@ from label_studio_sdk.converter.brush import mask2rle
 from kdal.labelstudio.formats import format_for
 from kdal_core.errors import LabelFormatError
 from kdal_core.tasks.lane import x_at
-from tests.kdal.labelstudio.formats.lanes import config, region, task
+from tests.kdal.labelstudio.formats.lanes import LANES, config, region, task
 
 WIDTH, HEIGHT = 200, 100
 
 
 @pytest.fixture(scope="module")
 def form():
-    return format_for(config("BrushLabels"))
+    return format_for(config("BrushLabels"), LANES)
 
 
 def blank():

@@ -1,11 +1,14 @@
+import re
 import string
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdal.labelstudio.formats import controls, format_for
+from kdal.labelstudio.formats import FORMATS, controls, format_for, format_of, notes
+from kdal.policy import Policy
 from kdal_core.errors import ConfigError
+from kdal_core.tasks import task_kinds
 from tests.kdal.values import outcome
 
 CHOICE = '<Choice value="cat"/><Choice value="dog"/>'
@@ -123,6 +126,228 @@ def test_a_config_that_kdal_cannot_serve_is_refused_by_its_tag(text, message):
         format_for(text)
     assert message in str(caught.value)
     assert str(caught.value).startswith("labelling config: ")
+
+
+BOXES = '<RectangleLabels name="box" toName="image"><Label value="cell"/><Label value="dust"/></RectangleLabels>'
+LINES = '<VectorLabels name="line" toName="image"><Label value="lane"/></VectorLabels>'
+CHOICES = f'<Choices name="quality" toName="image">{CHOICE}</Choices>'
+SHAPES = ("PolygonLabels", "BrushLabels", "KeyPointLabels")
+
+
+def shape(tag):
+    return f'<{tag} name="area" toName="image"><Label value="cell"/></{tag}>'
+
+
+@pytest.mark.parametrize("tag", SHAPES)
+def test_shapes_are_lanes_only_if_the_owner_says_so(tag):
+    for policy in (None, Policy(), Policy(strategy="random")):
+        with pytest.raises(ConfigError) as caught:
+            format_for(config(shape(tag)), policy)
+        assert f'kdal takes <{tag} name="area"> for lanes only if the extra params say so' in str(caught.value)
+        assert '{"task": "lanes"}' in str(caught.value)
+        assert "<RectangleLabels>" in str(caught.value)
+    assert format_for(config(shape(tag)), Policy(task="lanes")).task().kind == "lanes"
+
+
+@pytest.mark.parametrize("tag", ["VectorLabels", "Vector"])
+def test_vectors_are_lanes_unasked(tag):
+    assert format_for(config(shape(tag))).task().kind == "lanes"
+    assert format_for(config(shape(tag)), Policy(task="lanes")).task().kind == "lanes"
+
+
+@pytest.mark.parametrize(
+    ("kind", "control", "needs"),
+    [
+        ("boxes", CHOICES, '"task": "boxes" needs <RectangleLabels> on an <Image>, found <Choices name="quality">'),
+        ("classification", BOXES, 'needs <Choices> on an <Image>, found <RectangleLabels name="box">'),
+        ("lanes", BOXES, "needs <VectorLabels>, <Vector>, <KeyPointLabels>, <PolygonLabels>, <BrushLabels> on an"),
+        ("boxes", shape("PolygonLabels"), 'needs <RectangleLabels> on an <Image>, found <PolygonLabels name="area">'),
+        ("boxes", "", "found no control tag at all"),
+    ],
+)
+def test_a_kind_that_the_config_has_no_control_for_is_refused_with_the_tag_that_it_needs(kind, control, needs):
+    with pytest.raises(ConfigError) as caught:
+        format_for(config(control), Policy(task=kind))
+    assert needs in str(caught.value)
+
+
+BESIDE = [
+    CHOICES,
+    '<Choices name="kind" toName="image" perRegion="true"><Choice value="a"/><Choice value="b"/></Choices>',
+    f'<Choices name="many" toName="image" choice="multiple">{CHOICE}</Choices>',
+    '<Choices name="free" toName="image" value="$options"/>',
+    '<TextArea name="note" toName="image" perRegion="true"/>',
+    '<Rating name="stars" toName="image"/>',
+    '<Number name="count" toName="image"/>',
+    '<DateTime name="when" toName="image"/>',
+    '<Taxonomy name="tree" toName="image"><Choice value="a"><Choice value="b"/></Choice></Taxonomy>',
+    '<Ellipse name="round" toName="image"/>',
+    '<EllipseLabels name="rounds" toName="image"><Label value="a"/></EllipseLabels>',
+    '<Labels name="names" toName="image"><Label value="a"/></Labels>',
+    '<KeyPoint name="clicks" toName="image"/>',
+    '<Relations><Relation value="is part of"/></Relations>',
+]
+
+
+@pytest.mark.parametrize("other", BESIDE)
+@pytest.mark.parametrize(("served", "kind"), [(BOXES, "boxes"), (LINES, "lanes")])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_drawn_is_served_and_other_controls_beside_it_are_left_alone(served, kind, other, first):
+    text = config(other + served if first else served + other)
+    assert format_for(text).task().kind == kind
+    name = re.search(r'<(\w+) name="(\w+)"', other)
+    said = notes(text)
+    if name is None:
+        assert said == ()
+    else:
+        (sentence,) = said
+        assert re.fullmatch(r'kdal serves <\w+ name="\w+"> and leaves <\w+ name="\w+"> alone', sentence)
+        assert f'leaves <{name[1]} name="{name[2]}"> alone' in sentence
+
+
+def test_a_config_with_one_control_needs_no_note():
+    assert notes(config(BOXES)) == notes(config()) == ()
+
+
+def test_all_controls_that_are_left_alone_are_named_the_first_five():
+    ratings = "".join(f'<Rating name="r{i}" toName="image"/>' for i in range(7))
+    (sentence,) = notes(config(ratings + BOXES))
+    assert '<Rating name="r4"> and 2 more alone' in sentence
+    assert "r5" not in sentence
+
+
+def test_choices_beside_boxes_are_served_if_the_owner_says_so():
+    form = format_for(config(BOXES + CHOICES), Policy(task="classification"))
+    assert (form.task().kind, tuple(form.task().classes)) == ("classification", ("cat", "dog"))
+
+
+def test_of_boxes_and_lanes_the_owner_has_to_say_which():
+    with pytest.raises(ConfigError) as caught:
+        format_for(config(BOXES + LINES + CHOICES))
+    assert '<RectangleLabels name="box"> and <VectorLabels name="line">' in str(caught.value)
+    assert '{"task": "boxes"} or {"task": "lanes"}' in str(caught.value)
+    assert format_for(config(BOXES + LINES), Policy(task="boxes")).task().kind == "boxes"
+    assert format_for(config(BOXES + LINES), Policy(task="lanes")).task().kind == "lanes"
+
+
+def test_polygons_beside_boxes_are_left_alone():
+    assert format_for(config(shape("PolygonLabels") + BOXES)).task().kind == "boxes"
+
+
+def test_one_choice_an_image_is_served_beside_several():
+    several = f'<Choices name="many" toName="image" choice="multiple">{CHOICE}</Choices>'
+    assert format_for(config(several + CHOICES)).task().kind == "classification"
+
+
+def test_one_control_for_each_of_two_images_is_refused_and_both_are_named():
+    second = BOXES.replace('"box"', '"right"').replace('toName="image"', 'toName="other"')
+    text = config(BOXES + second, IMAGE + '<Image name="other" value="$other"/>')
+    with pytest.raises(ConfigError, match='"box"> and <RectangleLabels name="right">: keep one of them'):
+        format_for(text)
+
+
+def test_the_image_that_the_control_is_bound_to_counts_and_no_other():
+    images = '<Image name="first" value="$a"/><Image name="image" value="$b"/><Image name="last" valueList="$c"/>'
+    assert format_for(config(BOXES, images)).image_key == "b"
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ("$image", "image"),
+        ("$meta.image", "meta.image"),
+        ("$pages[0].url", "pages[0].url"),
+        ("$photo-url", "photo-url"),
+        ("$photo url", "photo url"),
+        ("$фото", "фото"),
+        ("$_", "_"),
+    ],
+)
+def test_the_image_key_is_the_key_or_the_path_to_it(value, key):
+    assert format_for(config(objects=f'<Image name="image" value="{value}"/>')).image_key == key
+
+
+@pytest.mark.parametrize("control", [CHOICES, BOXES, LINES])
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        ('<Image name="image" valueList="$images"/>', 'shows a list of images (valueList="$images")'),
+        ('<Image name="image" valuelist="$images"/>', 'shows a list of images (valueList="$images")'),
+        ('<Image name="image" value="$image" valueList="$images"/>', "shows a list of images"),
+        ('<Repeater on="$images"><Image name="image" value="$images[{{idx}}].url"/></Repeater>', "in a <Repeater>"),
+        ('<Image name="image" value="https://images.example/$file"/>', 'its value is "https://images.example/$file"'),
+        ('<Image name="image" value="$folder/$file"/>', 'its value is "$folder/$file"'),
+        ('<Image name="image" value="image"/>', 'its value is "image"'),
+        ('<Image name="image" value="$"/>', 'its value is "$"'),
+        ('<Image name="image" value=""/>', 'its value is ""'),
+        ('<Image name="image"/>', 'its value is ""'),
+        ('<Image name="another" value="$image"/>', 'bound to "image", which is no <Image'),
+        ('<Video name="image" value="$image"/>', 'bound to "image", which is no <Image'),
+    ],
+)
+def test_an_image_that_kdal_cannot_take_is_refused_with_the_reason(control, image, why):
+    with pytest.raises(ConfigError) as caught:
+        format_for(config(control, image))
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (config().replace("Choices", "choices"), "write <Choices>"),
+        (config(BOXES.replace("RectangleLabels", "rectanglelabels")), "write <RectangleLabels>"),
+        (config().replace("<View>", '<View xmlns="http://labelstudio.example">'), "write <Choices>, without a name"),
+        (
+            config(
+                '<Rectangle name="r" toName="image"/><Labels name="l" toName="image"><Label value="a"/></Labels>',
+            ),
+            "write <RectangleLabels> in place of <Rectangle>",
+        ),
+        (config('<Taxonomy name="t" toName="image"/>'), 'write <Choices choice="single"> in place of <Taxonomy>'),
+    ],
+)
+def test_a_config_that_is_nearly_served_is_refused_with_what_to_write(text, hint):
+    with pytest.raises(ConfigError) as caught:
+        format_for(text)
+    assert hint in str(caught.value)
+
+
+def test_labels_that_come_from_each_tasks_data_are_refused():
+    for control in (
+        '<RectangleLabels name="box" toName="image" value="$labels"/>',
+        BOXES.replace(">", ' value="$l">', 1),
+    ):
+        with pytest.raises(ConfigError, match="its labels come from each task's data"):
+            format_for(config(control))
+
+
+def test_attributes_are_read_whatever_their_capitals():
+    for attribute in ('perregion="true"', 'PERREGION="True"', 'Choice="multiple"'):
+        with pytest.raises(ConfigError, match=r"is per region|several choices"):
+            format_for(config(f'<Choices name="a" toName="image" {attribute}>{CHOICE}</Choices>'))
+
+
+def test_an_image_beside_its_control_deep_inside_tags_of_layout_is_found():
+    text = f"<View>{'<View>' * 50}{IMAGE}{'</View>' * 50}<View><Style/>{BOXES}</View></View>"
+    assert format_for(text).image_key == "image"
+
+
+def test_hotkeys_colours_and_aliases_of_labels_do_no_harm():
+    labels = '<Label value="Zelle" alias="cell" hotkey="z" background="red"/><Label value="Staub" alias="dust"/>'
+    text = config(f'<RectangleLabels name="box" toName="image">{labels}</RectangleLabels>')
+    assert tuple(classes(text)) == ("cell", "dust")
+
+
+def test_the_format_of_a_kind_is_found_whatever_the_policy_and_else_what_is_served():
+    assert format_of("lanes", config(shape("PolygonLabels"))).task().kind == "lanes"
+    assert format_of("lanes", config(LINES + BOXES)).task().kind == "lanes"
+    assert format_of("lanes", config(BOXES)).task().kind == "boxes"
+
+
+def test_each_format_says_its_tag_and_a_kind_that_exists():
+    found = {form.tag: form.kind for form in FORMATS.values()}
+    assert set(found.values()) == set(task_kinds())
+    assert list(found)[:3] == ["Choices", "RectangleLabels", "VectorLabels"]
 
 
 BOMB = (

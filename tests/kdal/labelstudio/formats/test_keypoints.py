@@ -4,14 +4,14 @@ from hypothesis import strategies as st
 
 from kdal.labelstudio.formats import format_for
 from kdal_core.errors import LabelFormatError
-from tests.kdal.labelstudio.formats.lanes import config, region, task
+from tests.kdal.labelstudio.formats.lanes import LANES, config, region, task
 
 CONFIG = config("KeyPointLabels", ("left", "right"))
 
 
 @pytest.fixture(scope="module")
 def form():
-    return format_for(CONFIG)
+    return format_for(CONFIG, LANES)
 
 
 def point(name, x, y, label="left", **fields):
@@ -29,7 +29,7 @@ def lanes(form, *regions):
 @given(st.permutations([("left", 20, 10), ("left", 25, 50), ("left", 10, 90), ("right", 80, 10), ("right", 90, 90)]))
 def test_the_points_of_a_label_are_a_lane_from_top_to_bottom(order):
     regions = [point(str(i), x, y, label) for i, (label, x, y) in enumerate(order)]
-    found = lanes(format_for(CONFIG), *regions)
+    found = lanes(format_for(CONFIG, LANES), *regions)
     assert sorted(found) == [(0, [[20, 10], [25, 50], [10, 90]]), (1, [[80, 10], [90, 90]])]
 
 

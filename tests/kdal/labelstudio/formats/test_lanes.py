@@ -9,7 +9,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from kdal.labelstudio.formats import format_for
 from kdal_core.errors import LabelFormatError
 from kdal_core.tasks.lane import Lane, row_anchors, x_at
-from tests.kdal.labelstudio.formats.lanes import TAGS, annotation, config, region, task
+from tests.kdal.labelstudio.formats.lanes import LANES, TAGS, annotation, config, region, task
 from tests.kdal.values import json_values, outcome
 
 WRITTEN = tuple(tag for tag in TAGS if tag != "BrushLabels")
@@ -25,7 +25,7 @@ LEFT, RIGHT = line((20, 10), (10, 90), id="left"), line((80, 10), (90, 90), id="
 
 @pytest.fixture(scope="module")
 def form():
-    return format_for(config("VectorLabels"))
+    return format_for(config("VectorLabels"), LANES)
 
 
 def first_x(lanes):
@@ -115,7 +115,7 @@ def test_a_task_without_a_readable_annotation_is_named(form, annotations, messag
 
 
 def test_one_label_in_the_config_needs_no_naming_in_the_regions():
-    form = format_for(config("VectorLabels", ("lane",)))
+    form = format_for(config("VectorLabels", ("lane",)), LANES)
     assert [lane.label for lane in form.target(task(line((1, 10), (1, 90), label=None)))] == [0]
 
 
@@ -130,7 +130,7 @@ def test_an_image_of_another_size_is_harmless_and_one_of_another_shape_is_refuse
 
 @given(json_values)
 def test_any_json_as_annotations_is_read_or_refused_by_its_task(value):
-    form = format_for(config("VectorLabels"))
+    form = format_for(config("VectorLabels"), LANES)
     found = outcome(LabelFormatError, lambda: form.target({"id": 12, "annotations": value}))
     assert isinstance(found, tuple) or str(found).startswith("task 12: ")
 
@@ -155,7 +155,7 @@ values = st.fixed_dictionaries(
 def test_any_json_inside_regions_is_read_or_refused_by_its_task(tag, found, size, meta):
     extra = {"original_width": size, "original_height": size, "meta": meta, "parentID": meta}
     regions = [{"id": str(i), "from_name": "drawn", "value": value} | extra for i, value in enumerate(found)]
-    form = format_for(config(tag))
+    form = format_for(config(tag), LANES)
     read = outcome(LabelFormatError, lambda: form.target(task(*regions)))
     assert isinstance(read, tuple) or str(read).startswith("task 12: ")
 
@@ -179,7 +179,7 @@ def predictions(draw):
 @given(st.sampled_from(WRITTEN), predictions())
 def test_what_kdal_draws_is_valid_in_label_studio_and_reads_back_as_the_prediction(tag, prediction):
     text = config(tag)
-    form = format_for(text)
+    form = format_for(text, LANES)
     regions = form.result(prediction)
     assert LabelInterface(text).validate_prediction({"result": regions, "score": 0.5}, return_errors=True) == []
     assert all(0 <= region["score"] <= 1 for region in regions)
@@ -224,7 +224,7 @@ def test_a_curved_lane_is_drawn_with_a_handful_of_vertices(form):
 def test_what_kdal_draws_says_how_large_its_image_is(tag):
     """Label Studio's editor draws polylines in the upper left corner when it is not told."""
     slot = np.array([[0.5, 0.5, 0.5, 0.9, 0]], dtype=np.float32)
-    regions = format_for(config(tag)).result(slot, (1640, 590))
+    regions = format_for(config(tag), LANES).result(slot, (1640, 590))
     assert {(region["original_width"], region["original_height"]) for region in regions} == {(1640, 590)}
 
 
@@ -237,7 +237,7 @@ def test_a_restless_prediction_is_drawn_with_few_vertices_too(form):
 
 def test_a_brush_writes_nothing_and_an_empty_prediction_neither(form):
     slot = np.array([[0.5, 0.5, 0.5, 0.9, 0]], dtype=np.float32)
-    assert format_for(config("BrushLabels")).result(slot) == []
+    assert format_for(config("BrushLabels"), LANES).result(slot) == []
     assert form.result(np.full((4, 22), np.nan, dtype=np.float32)) == []
     assert form.result(np.zeros((0, 22), dtype=np.float32)) == []
 

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from kdal.labelstudio.formats import format_for
 from kdal_core.errors import LabelFormatError
 from kdal_core.tasks.lane import x_at
-from tests.kdal.labelstudio.formats.lanes import config, region, task
+from tests.kdal.labelstudio.formats.lanes import LANES, config, region, task
 
 
 @pytest.fixture(scope="module")
 def form():
-    return format_for(config("PolygonLabels"))
+    return format_for(config("PolygonLabels"), LANES)
 
 
 def polygon(*points, **fields):
@@ -38,7 +38,7 @@ def test_the_outline_of_a_marking_is_read_as_its_centre_line(borders, turn, cloc
     outline = outline[turn:] + outline[:turn]
     outline = outline if clockwise else outline[::-1]
     outline = [*outline, outline[0]] if repeat else outline
-    (lane,) = format_for(config("PolygonLabels")).target(task(polygon(*outline, closed=True)))
+    (lane,) = format_for(config("PolygonLabels"), LANES).target(task(polygon(*outline, closed=True)))
     wanted = np.linspace(10, 90, 33)
     centre = np.interp(wanted, rows, [x for x, _ in borders])
     np.testing.assert_allclose(x_at(lane, wanted / 100)[1:-1], centre[1:-1] / 100, atol=1.5e-3)

@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
-from kdal.labelstudio.formats import format_for
+from kdal.labelstudio.formats import format_for, notes
 from kdal_core.errors import ConfigError, LabelFormatError
 from kdal_core.tasks.box import boxes_of
 from kdal_core.tasks.boxes import SURE
@@ -186,3 +187,94 @@ def test_a_confirmed_prediction_is_the_label_that_was_predicted(rows):
 def test_a_config_without_labels_is_refused():
     with pytest.raises(ConfigError, match=r'<RectangleLabels name="drawn"> needs at least one <Label'):
         format_for(config(TAG, ()))
+
+
+def beside(*others):
+    """A config of boxes with other controls on the same image."""
+    return CONFIG.replace("</View>", "".join(others) + "</View>")
+
+
+QUALITY = '<Choices name="quality" toName="img"><Choice value="good"/><Choice value="bad"/></Choices>'
+AREAS = '<PolygonLabels name="area" toName="img"><Label value="cell"/><Label value="slide"/></PolygonLabels>'
+GOOD = {"id": "q", "from_name": "quality", "to_name": "img", "type": "choices", "value": {"choices": ["good"]}}
+POINTS = {"points": [[1, 1], [9, 1], [9, 9]], "closed": True}
+
+
+def area(*labels):
+    return region("PolygonLabels", POINTS, *labels, from_name="area", id="p")
+
+
+def test_boxes_are_read_whatever_another_control_says_of_them_or_of_the_image():
+    form = format_for(beside(QUALITY, '<TextArea name="note" toName="img" perRegion="true"/>'))
+    box = rectangle(10, 20, 30, 40, id="a")
+    note = box | {"from_name": "note", "type": "textarea", "value": box["value"] | {"text": ["blurred"]}}
+    assert len(form.target(task(GOOD, box, note, note | {"id": "b"}))) == 1
+
+
+def test_a_choice_without_boxes_that_somebody_submitted_says_that_there_are_none():
+    form = format_for(beside(QUALITY))
+    assert form.target(task(GOOD, lead_time=4.2)) == form.target(task(GOOD)) == ()
+
+
+def test_a_choice_without_boxes_that_was_imported_says_nothing_of_boxes():
+    form = format_for(beside(QUALITY))
+    with pytest.raises(LabelFormatError, match=r'no region of <RectangleLabels name="drawn">.*it was imported'):
+        form.target(task(GOOD, lead_time=None))
+    assert form.target(task(lead_time=None)) == ()  # an empty label says so itself
+    assert len(form.target(task(GOOD, rectangle(10, 20, 30, 40), lead_time=None))) == 1
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        ('<View visibleWhen="choice-selected" whenTagName="quality" whenChoiceValue="good">', "</View>"),
+        ('<View whenchoicevalue="good"><View>', "</View></View>"),
+    ],
+)
+def test_no_box_of_a_control_that_is_shown_at_some_times_only_says_nothing(condition):
+    start, end = condition
+    control = re.search("<RectangleLabels.*</RectangleLabels>", CONFIG)[0]
+    text = beside(QUALITY).replace(control, f"{start}{control}{end}")
+    form = format_for(text)
+    for regions in ((), (GOOD,)):
+        with pytest.raises(LabelFormatError, match="shown at some times only"):
+            form.target(task(*regions, lead_time=4.2))
+    assert len(form.target(task(rectangle(10, 20, 30, 40)))) == 1
+    assert any("shown at some times only" in note for note in notes(text))
+
+
+@pytest.mark.parametrize("boxes", [(), (rectangle(10, 20, 30, 40, id="a"),)])
+def test_one_of_our_classes_drawn_with_another_tool_leaves_the_image_out(boxes):
+    form = format_for(beside(AREAS))
+    with pytest.raises(LabelFormatError, match=r'task 12: region p: "cell" is drawn with <PolygonLabels name="area">'):
+        form.target(task(*boxes, area("cell"), lead_time=4.2))
+    with pytest.raises(LabelFormatError, match="region p: something without a label is drawn"):
+        form.target(task(*boxes, area(), lead_time=4.2))
+    assert len(form.target(task(*boxes, area("slide"), lead_time=4.2))) == len(boxes)
+
+
+def test_a_plain_tool_has_its_label_from_labels_beside_it():
+    plain = '<Ellipse name="area" toName="img"/><Labels name="names" toName="img"><Label value="cell"/></Labels>'
+    form = format_for(beside(plain))
+    drawn = {"id": "e", "from_name": "area", "to_name": "img", "type": "ellipse", "value": {"x": 5, "y": 5}}
+    named = drawn | {"from_name": "names", "type": "labels"}
+    with pytest.raises(LabelFormatError, match='region e: "cell" is drawn with <Ellipse name="area">'):
+        form.target(task(drawn, named | {"value": {"labels": ["cell"]}}))
+    assert form.target(task(drawn, named | {"value": {"labels": ["slide"]}})) == ()
+
+
+def test_objects_of_a_control_that_has_left_the_config_are_not_read_as_absent(form):
+    """A project that once drew polygons: its old labels show cells, though not a single box."""
+    with pytest.raises(LabelFormatError, match='region p: "cell" is drawn with "area" here'):
+        form.target(task(area("cell")))
+    assert form.target(task(area("slide"))) == ()
+
+
+@given(json_values)
+def test_any_json_as_a_region_of_another_control_is_read_or_refused_by_its_task(value):
+    form = format_for(beside(AREAS, QUALITY))
+    other = value if isinstance(value, dict) else {"value": value}
+    for kind in ("polygonlabels", "polygon", "labels", "choices"):
+        regions = [{"from_name": "area", "type": kind} | other, rectangle(10, 20, 30, 40)]
+        found = outcome(LabelFormatError, lambda regions=regions: form.target(task(*regions)))
+        assert isinstance(found, tuple) or str(found).startswith("task 12: ")

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from kdal.labelstudio.formats import format_for
 from kdal_core.errors import LabelFormatError
 from kdal_core.tasks.lane import x_at
-from tests.kdal.labelstudio.formats.lanes import config, region, task
+from tests.kdal.labelstudio.formats.lanes import LANES, config, region, task
 
 
 @pytest.fixture(scope="module")
 def form():
-    return format_for(config("VectorLabels"))
+    return format_for(config("VectorLabels"), LANES)
 
 
 def vertex(name, x, y, before=None, **fields):
@@ -45,7 +45,7 @@ def test_vertices_are_taken_in_the_order_of_the_list_where_nothing_else_is_said(
 
 @given(st.permutations(range(5)))
 def test_links_between_vertices_count_more_than_their_order(order):
-    form = format_for(config("VectorLabels"))
+    form = format_for(config("VectorLabels"), LANES)
     line = [vertex(f"v{i}", 10 * i, 20 * i, f"v{i - 1}" if i else None) for i in range(5)]
     found = drawn(form, *(line[i] for i in order))
     assert min(found, found[::-1]) == [[10 * i, 20 * i] for i in range(5)]
@@ -124,7 +124,7 @@ def test_vertices_that_are_no_numbers_are_dropped(form):
 
 
 def test_a_vector_without_labels_is_a_lane():
-    form = format_for(config("Vector"))
+    form = format_for(config("Vector"), LANES)
     assert form.classes == ("lane",)
     (lane,) = form.target(task(shape(vertex("a", 20, 10), vertex("b", 30, 90, "a"), tag="Vector")))
     assert (lane.label, lane.points.tolist()) == (0, [[0.2, 0.1], [0.3, 0.9]])
