@@ -114,7 +114,7 @@ def scene_of(task: Json, form: str, drawer: RegionFormat, actual: Size | None, d
         on_rows = [at_rows(lane, rows, gap) for lane, gap in zip(lanes, gaps, strict=True)]
         lanes = [np.round(lane, decimals) for lane in on_rows if len(lane)]  # one between two rows cannot be told
     for position, points in meta.undrawn:
-        lanes.insert(position, np.array(points, dtype=np.float64).reshape(-1, 2))
+        lanes.insert(max(0, min(position, len(lanes))), np.array(points, dtype=np.float64).reshape(-1, 2))
     text = f"/{path}" if form == "culane" else ""
     scene = LaneScene(path, tuple(lanes), meta.extra, meta.lists or {DEFAULT_LISTS[form]: (number, text)})
     for name in scene.lists:

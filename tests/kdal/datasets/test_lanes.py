@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kdal.datasets.lanes import scene_of, task_of
@@ -177,6 +177,7 @@ metas = st.fixed_dictionaries(
 
 
 @given(metas | json_values, metas | json_values, st.sampled_from(["tusimple", "culane"]))
+@example({"form": "tusimple", "undrawn": [(2**63, []), (-(2**63) - 1, [])]}, {}, "tusimple")
 def test_any_json_as_meta_is_written_or_refused(of_task, of_region, form):
     drawer = format_for(drawn.config("VectorLabels"))
     lane = hand_drawn((25, 90), (30, 20), meta={"kdal": of_region})
