@@ -268,8 +268,9 @@ class Storage:
     ) -> None:
         """Note the tasks that a round cannot use, with their reasons; those that have become usable are forgotten."""
         with self.session() as session:
-            where = (UnusableTask.project_id == project, UnusableTask.task_id.in_(usable))
-            session.execute(delete(UnusableTask).where(*where))
+            for row in session.scalars(select(UnusableTask).where(UnusableTask.project_id == project)):
+                if row.task_id in usable:
+                    session.delete(row)
             for task, reason in reasons.items():
                 session.merge(UnusableTask(project_id=project, task_id=task, round=number, reason=reason))
 

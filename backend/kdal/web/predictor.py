@@ -12,7 +12,7 @@ from kdal.aliases import Json
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.formats import Format
 from kdal.resources import Resources
-from kdal.rounds.snapshot import Snapshot
+from kdal.rounds.snapshot import SnapshotHeader
 from kdal.rounds.store import RoundStore
 from kdal.storage.tables import Project
 from kdal_core.errors import AssetError
@@ -103,7 +103,7 @@ class ServingModels:
     def _load_model(self, uid: str, number: int) -> ServingModel:
         store = self._store(uid, number)
         network, spec = store.load_model()
-        form = Snapshot.load(store).format
+        form = SnapshotHeader.load(store).format
         return ServingModel(network, form.task(), form, spec.image_size)
 
     def _store(self, uid: str, number: int) -> RoundStore:
