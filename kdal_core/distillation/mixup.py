@@ -37,7 +37,7 @@ class MixupConfig:
         selectivity: share of the pairs looked at in a stage that is turned down, those of which the student is surest;
             in [0, 1]. 1, as published: every pair is looked at, and the least sure of all are taken. The default, a
             fifth of pairs drawn at random, asks about fewer mixes that nobody can tell, and costs a forward for few
-            pairs in place of millions (docs/results.md, "Active Mixup"). With `max_uses` it counts as 1: images that
+            pairs in place of millions (docs/results/mixup.md). With `max_uses` it counts as 1: images that
             are used up need many pairs to choose from.
         candidates: pairs looked at in a stage at most; None: as `selectivity` says.
         lambdas, mode, exact, memory, max_uses, random_share, precision: see `select_pairs`.

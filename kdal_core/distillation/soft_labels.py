@@ -39,7 +39,7 @@ class SoftLabelTask(ClassificationTask):
     0.693147...
     """
 
-    # 500 steps on 2,000 images are far too few, 20 passes over 48,000 a little: see docs/results.md.
+    # 500 steps on 2,000 images are far too few, 20 passes over 48,000 a little: see docs/results/mixup.md.
     training: ClassVar[dict[str, Any]] = {
         "epochs": 40,
         "batch_size": 128,

@@ -37,7 +37,7 @@ class StageConfig:
         train: of every student. Random views are the student's alone: the teacher is asked about plain images.
         real_share: the least share of what a student sees in training that is real images, the few of them again and
             again; 0: everything as often, as published, where what is asked about later drowns them. See
-            docs/results.md.
+            docs/results/mixup.md.
         views: which images the students see random views of: "real", of which there are few, or "all", as published;
             what else the teacher was asked about is then seen as it was. `train.augment` False: none.
         seed: of the students' initial parameters, of their training and of all draws.
