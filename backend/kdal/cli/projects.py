@@ -33,7 +33,7 @@ def connect(
 ) -> None:
     """Make kdal the ML backend of a project: backend, webhook, order of the queue."""
     from kdal.labelstudio.client import LabelStudioClient
-    from kdal.labelstudio.connection import connect_backend
+    from kdal.labelstudio.connection import connect_backend, connection_notes
     from kdal.settings import Settings
 
     log_to_stderr()
@@ -48,6 +48,8 @@ def connect(
         )
     row = connect_backend(settings, client, project, params)
     out.print(f'Project {project} "{row["title"]}" is connected to {settings.url}.')
+    for note in connection_notes(settings, client, row):
+        out.print(f"{note}.", markup=False)
     out.print("A worker (`kdal worker`, or `kdal up`) now orders its queue; `kdal status` shows how it stands.")
 
 

@@ -73,6 +73,8 @@ def _block(project: Json) -> RenderableType:
         say("teacher", f"{teacher['name']}, {_spent(teacher)}")
     if problem := project["problem"] or (last or {}).get("error"):
         say("problem", problem)
+    for note in project["notes"]:
+        say("note", note)
     if unusable := project["unusable"]:
         say("unusable", f"{len(unusable)} tasks")
         for item in unusable[:SHOWN]:

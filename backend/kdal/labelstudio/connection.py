@@ -8,7 +8,7 @@ from typing import Any
 
 from kdal.aliases import Json
 from kdal.labelstudio.client import LabelStudioClient
-from kdal.labelstudio.formats import format_for
+from kdal.labelstudio.formats import format_for, notes
 from kdal.labelstudio.task_order import SAMPLING, VERSION, OrderInForce
 from kdal.policy import Policy
 from kdal.settings import Settings
@@ -55,8 +55,7 @@ def connect_backend(settings: Settings, client: LabelStudioClient, project: int,
     row = client.project(project)
     backends = client.backends(project)
     ours = _ours(settings, backends, None)
-    given = extra_params if extra_params is not None or not ours else ours[0].get("extra_params")
-    policy = Policy.parse(given)
+    policy = _policy(ours, extra_params)
     format_for(row["label_config"], policy)
     fields: Json = {"url": settings.url, "project": project, "title": TITLE, "is_interactive": False}
     if extra_params is not None:
@@ -77,6 +76,16 @@ def connect_backend(settings: Settings, client: LabelStudioClient, project: int,
     else:
         client.create_backend(**fields)
     return row
+
+
+def connection_notes(settings: Settings, client: LabelStudioClient, row: Json) -> tuple[str, ...]:
+    """What the owner of a connected project should know of how kdal reads its labelling config, one sentence each.
+
+    Args:
+        row: the project, as `connect_backend` returns it.
+    """
+    ours = _ours(settings, client.backends(int(row["id"])), None)
+    return notes(row["label_config"], _policy(ours, None))
 
 
 def project_uid(row: Json) -> str:
@@ -196,6 +205,11 @@ def _ours(settings: Settings, backends: list[Json], known: int | None) -> list[J
         for backend in backends
         if backend["id"] == known or backend.get("title") == TITLE or str(backend["url"]).rstrip("/") == settings.url
     ]
+
+
+def _policy(ours: list[Json], extra_params: Any) -> Policy:
+    """The policy that a project gets, or keeps: the one our backend has."""
+    return Policy.parse(extra_params if extra_params is not None or not ours else ours[0].get("extra_params"))
 
 
 def _state(row: Json, titles: set[str]) -> Json:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from kdal.aliases import Json
+from kdal.labelstudio.formats import notes
+from kdal.policy import Policy
 from kdal.storage.database import Storage
 from kdal.storage.tables import Project, Round, account_of
+from kdal_core.errors import ConfigError
 
 
 def status(storage: Storage) -> Json:
@@ -31,6 +34,7 @@ def _project(storage: Storage, project: Project) -> Json:
         "disconnected_at": _time(project.disconnected_at),
         "policy": project.policy,
         "problem": project.refusal or project.problem,
+        "notes": _notes(project),
         "serving": f"kdal-r{project.serving_round}" if project.serving_round is not None else None,
         "version": project.version,
         "counted": counting.counted if counting else None,
@@ -40,6 +44,14 @@ def _project(storage: Storage, project: Project) -> Json:
         "set_aside": unusable,  # its name before 0.2.0
         "rounds": [_round(row) for row in rounds],
     }
+
+
+def _notes(project: Project) -> list[str]:
+    """What its owner should know of how kdal reads its labelling config; nothing where it cannot be served."""
+    try:
+        return list(notes(project.label_config, Policy.stored(project.policy)))
+    except ConfigError:
+        return []  # which is a problem, and said as one
 
 
 def _teacher(storage: Storage, project: Project, rounds: list[Round]) -> Json | None:

@@ -13,6 +13,7 @@ from kdal.labelstudio.connection import (
     SECRET_HEADER,
     DisconnectedError,
     connect_backend,
+    connection_notes,
     disconnect,
     ensure_connected,
     project_uid,
@@ -217,3 +218,55 @@ def test_a_backend_under_another_name_and_address_is_not_taken_for_a_deleted_one
 def test_a_projects_uid_is_what_label_studio_sends(kdal, project):
     assert project_uid(kdal.label_studio.project(3)) == project.uid
     assert connection.TITLE == "kdal"
+
+
+POLYGONS = (
+    '<View><Image name="image" value="$image"/><PolygonLabels name="area" toName="image"><Label value="cell"/>'
+    "</PolygonLabels></View>"
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "params", "why"),
+    [
+        (POLYGONS, None, "only if the extra params say so"),
+        (POLYGONS, {"budget": 5}, '{"task": "lanes"}'),
+        (POLYGONS, {"task": "boxes"}, '"task": "boxes" needs <RectangleLabels>'),
+        (DIGITS_CONFIG, {"task": "boxes"}, '"task": "boxes" needs <RectangleLabels>'),
+        (DIGITS_CONFIG, {"strategy": "entropy", "beta": 1}, '"beta" does nothing with "strategy": "entropy"'),
+        (DIGITS_CONFIG, {"weights": "defualt"}, '"weights": "defualt"'),
+        (DIGITS_CONFIG.replace('value="$image"', 'valueList="$images"'), None, "a list of images"),
+    ],
+)
+def test_a_config_or_policy_that_kdal_cannot_serve_is_refused_before_anything_is_made(
+    kdal, project, config, params, why
+):
+    project.label_config = config
+    with pytest.raises(ConfigError) as caught:
+        connect(kdal, project, params)
+    assert why in str(caught.value)
+    assert (project.backends, project.webhooks) == ({}, {})
+
+
+def test_polygons_that_the_owner_calls_lanes_stay_connected_without_saying_so_again(kdal, project):
+    project.label_config = POLYGONS
+    connect(kdal, project, '{"task": "lanes"}')
+    connect(kdal, project)
+    (backend,) = project.backends.values()
+    assert backend["extra_params"] == {"task": "lanes"}
+
+
+def test_a_project_that_an_older_kdal_took_polygons_for_lanes_in_is_told_what_to_write(kdal, project, label_studio):
+    project.label_config = POLYGONS
+    label_studio.add_backend(project, kdal.settings.url, extra_params={"budget": 5})
+    with pytest.raises(ConfigError, match=r'only if the extra params say so, \{"task": "lanes"\}'):
+        connect(kdal, project)
+    connect(kdal, project, {"budget": 5, "task": "lanes"})
+
+
+def test_what_kdal_leaves_alone_is_said_when_a_project_is_connected(kdal, project):
+    project.label_config = DIGITS_CONFIG.replace("</View>", '<TextArea name="note" toName="image"/></View>')
+    row = connect_backend(kdal.settings, kdal.label_studio, 3, None)
+    assert connection_notes(kdal.settings, kdal.label_studio, row) == (
+        'kdal serves <Choices name="digit"> and leaves <TextArea name="note"> alone',
+    )

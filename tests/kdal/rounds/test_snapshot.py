@@ -11,8 +11,9 @@ from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Snapshot, SnapshotHeader, changed_at, take_snapshot
 from kdal.rounds.store import RoundStore
 from kdal.storage.assets import MissingAssetError
-from kdal_core.errors import AssetError
-from tests.kdal.rounds.conftest import choice
+from kdal_core.errors import AssetError, ConfigError
+from tests.kdal.conftest import DIGITS_CONFIG
+from tests.kdal.rounds.conftest import choice, picture
 
 
 @pytest.fixture
@@ -101,3 +102,50 @@ def test_a_round_without_a_snapshot_has_no_header(store):
 )
 def test_when_a_task_changed_is_read_from_what_label_studio_says(said, read):
     assert changed_at({"updated_at": said}) == read
+
+
+NESTED = DIGITS_CONFIG.replace('"$image"', '"$meta.image"')
+POLYGONS = (
+    '<View><Image name="image" value="$image"/><PolygonLabels name="area" toName="image"><Label value="lane"/>'
+    "</PolygonLabels></View>"
+)
+
+
+def test_the_address_of_an_image_is_read_at_the_end_of_a_path(make_loop):
+    loop = make_loop(config=NESTED)
+    first, second, *_ = loop.project.tasks
+    for row in loop.project.tasks.values():
+        row["data"] = {"meta": {"image": row["data"]["image"]}}
+    literal = loop.project.tasks[second]["data"]["meta.image"] = picture(5)  # spelled like the path, it comes first
+    snapshot = take(loop, RoundStore(loop.resources.assets, loop.row.uid, 0))
+    assert {ref.task_id: ref.uri for ref in snapshot.pool} == {
+        task: literal if task == second else row["data"]["meta"]["image"] for task, row in loop.project.tasks.items()
+    }
+    assert len(loop.resources.images.load(snapshot.pool, (8, 8)).kept) == len(loop.project.tasks)
+    assert first in {ref.task_id for ref in snapshot.pool}
+
+
+def test_polygons_are_refused_with_what_to_write_when_a_round_begins(loop, store):
+    loop.project.label_config = POLYGONS
+    with pytest.raises(ConfigError, match=r'\{"task": "lanes"\}'):
+        take(loop, store)
+
+
+def test_a_snapshot_of_an_older_kdal_took_polygons_for_lanes_and_is_read_so(loop, store):
+    loop.set_up(POLYGONS, task="lanes")
+    loop.project.label_config = POLYGONS
+    snapshot = take(loop, store)
+    for name in ("snapshot.json", "header.json"):
+        value = store.read_json(name)
+        assert value["policy"].pop("task") == "lanes"
+        store.write_json(name, value)
+    assert Snapshot.load(store) == snapshot
+    assert Snapshot.load(store).format.task().kind == SnapshotHeader.load(store).format.task().kind == "lanes"
+
+
+def test_a_policy_of_an_older_kdal_with_a_key_that_does_nothing_is_no_damage(loop, store):
+    loop.resources.storage.update_project(3, policy={"strategy": "entropy", "beta": 1.0})
+    snapshot = take(loop, store)
+    assert (snapshot.policy.strategy, snapshot.policy.beta) == ("entropy", 1.0)
+    assert Snapshot.load(store) == snapshot
+    assert SnapshotHeader.load(store).policy == snapshot.policy

@@ -62,6 +62,25 @@ def test_a_running_round_shows_its_step_and_the_labels_of_the_open_one(storage):
         assert part in text
 
 
+def test_controls_that_kdal_leaves_alone_are_named(storage):
+    config = (
+        '<View><Image name="i" value="$image"/><RectangleLabels name="box" toName="i"><Label value="cell"/>'
+        '</RectangleLabels><Rating name="stars" toName="i"/></View>'
+    )
+    storage.put_project(3, UID, config, {})
+    report = status(storage)
+    assert report["projects"][0]["notes"] == [
+        'kdal serves <RectangleLabels name="box"> and leaves <Rating name="stars"> alone'
+    ]
+    assert 'leaves <Rating name="stars"> alone' in shown(report)
+
+
+@pytest.mark.parametrize(("config", "policy"), [("<View/>", {}), ("", {}), ("<View/>", {"of_a_newer_kdal": 1})])
+def test_a_project_that_cannot_be_served_has_no_notes(storage, config, policy):
+    storage.put_project(3, UID, config, policy)
+    assert status(storage)["projects"][0]["notes"] == []
+
+
 def test_the_status_is_plain_json(storage):
     storage.put_project(3, UID, "<View/>", {"budget": 5})
     storage.begin_round(3, 0, "connect")
