@@ -10,7 +10,15 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 EVERY = 10.0
 """Seconds between two lines about the same work, where there is no terminal."""
@@ -21,6 +29,8 @@ BAR = (
     TimeElapsedColumn(),
     TextColumn("{task.fields[note]}"),
 )
+SPINNER = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+"""For work that has no end that could be counted to."""
 
 out = Console(highlight=False, markup=False)
 """Standard output. Messages hold addresses and other programs' words: nothing in them is taken for markup."""
@@ -62,22 +72,23 @@ class _Lines:
     def __init__(self, console: Console, what: str) -> None:
         self._console, self._what = console, what
         self._began = self._last = time.monotonic()
-        self._so_far = ""
+        self._count = ""
         self._print(f"{what} ...")
 
     def __call__(self, done: float, total: float | None = None, note: str = "") -> None:
-        share = total is not None and total <= 1
-        self._so_far = f"{done:.0%}" if share else f"{done:,.0f}" if total is None else f"{done:,.0f} of {total:,.0f}"
+        share = total is not None and total <= 1  # says nothing once all is done
+        self._count = "" if share else f"{done:,.0f}" if total is None else f"{done:,.0f} of {total:,.0f}"
         if (now := time.monotonic()) - self._last >= EVERY:
             self._last = now
-            self._print(f"{self._what}: {self._so_far}{note and f', {note}'} ({duration(now - self._began)} so far)")
+            facts = [f"{done:.0%}" if share else self._count, note, f"{duration(now - self._began)} so far"]
+            self._print(f"{self._what}: {', '.join(fact for fact in facts if fact)}")
 
     def end(self) -> None:
-        done = f"{self._so_far} " if self._so_far else ""
-        self._print(f"{self._what}: {done}done in {duration(time.monotonic() - self._began)}")
+        took = f"done in {duration(time.monotonic() - self._began)}"
+        self._print(f"{self._what}: {', '.join(fact for fact in (self._count, took) if fact)}")
 
     def _print(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True)
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
         self._console.file.flush()  # a pipe would keep it back until much more has come
 
 

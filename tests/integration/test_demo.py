@@ -38,10 +38,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(1800)
 def test_the_demo_labels_learns_shows_its_curve_and_a_second_start_goes_on(folder: Path, tmp_path: Path) -> None:
     command = [*DEMO, "--folder", str(folder), "--rounds", "2", "--budget", "30"]
+    # Settings of a kdal in earnest have no part in it.
+    (tmp_path / ".env").write_text("KDAL_AUTH_USER=owner\nKDAL_AUTH_PASSWORD=secret\n")
+    earnest = {**os.environ, "KDAL_DATABASE_URL": f"sqlite:///{tmp_path / 'earnest.sqlite'}"}
     first = subprocess.run(
-        [*command, "--autopilot", "--once"], capture_output=True, text=True, timeout=1200, cwd=tmp_path
+        [*command, "--autopilot", "--once"], capture_output=True, text=True, timeout=1200, cwd=tmp_path, env=earnest
     )
     assert first.returncode == 0, first.stdout + first.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+    # There is no terminal: each piece of work says when it begins and how long it took, the end what is kept.
+    for work in ("Starting Label Studio", "Uploading digits: 1,797 of 1,797,", "Round 0: a program labels: 30 of 30,"):
+        assert re.search(rf"^{work}.* done in \d+ ", first.stdout, re.MULTILINE), first.stdout
+    assert re.search(r"^Round 2: kdal trains and puts the queue in order: done in \d+ ", first.stdout, re.MULTILINE)
+    assert f"Saved in {folder}:" in first.stdout
+    assert "digits-curve.png" in first.stdout
     rows = re.findall(r"│\s*(\d+) │\s*([\d.]+)% │\s*([\d.]+)% │\s*([+-][\d.]+) │", first.stdout)
     assert [int(row[0]) for row in rows] == [30, 60]
     # Not a claim about learning, which one run cannot make: only that both have learnt.

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdal.processes.embedded import find_label_studio
+from kdal.processes.embedded import LABEL_STUDIO_VERSION, find_label_studio
 from kdal_core.tasks import get_task
 from kdal_core.training import ModelSpec, save_checkpoint
 from tests.paths import ROOT
@@ -126,7 +126,9 @@ print(json.dumps([kdal.__file__, kdal_core.__file__, version("kdal"), others]))
 def test_the_demo_starts_from_the_wheel(installed: Installed, label_studio_template: Path) -> None:
     missing = installed.run("kdal", "demo", "digits", "--once")
     assert missing.returncode == 1
+    assert f".venv-label-studio/bin/pip install label-studio=={LABEL_STUDIO_VERSION}\n" in missing.stderr
     assert "LABEL_STUDIO_EXECUTABLE" in missing.stderr
+    assert not (installed.folder / ".kdal-demo").exists()
     assert "Traceback" not in missing.stderr
 
     # With a database that is migrated already; the demo's own first start takes a minute for that alone.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +39,24 @@ def env(tmp_path, monkeypatch):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return monkeypatch
+
+
+@pytest.fixture
+def kdal(env, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`kdal("status", "--json", cwd=..., KDAL_HOME=...)`: output as text, without a terminal."""
+
+    def run(*arguments: str, cwd=tmp_path, timeout: float = 120, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kdal", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=cwd,
+            env={**os.environ, **variables},
+            check=False,
+        )
+
+    return run
 
 
 @pytest.fixture

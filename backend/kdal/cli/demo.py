@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kdal.console import log_to_stderr
+from kdal.console import interruptible, log_to_stderr
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,4 +35,5 @@ def demo(
     log_to_stderr()
     shown, policy = example(project), Policy.parse(params).model_dump(exclude_unset=True)
     policy |= {} if budget is None else {"budget": budget}
-    run(shown, folder, autopilot_on=autopilot, once=once, rounds=rounds, params=policy, images=images)
+    with interruptible("Stopped. The same command goes on from here."):
+        run(shown, folder, autopilot_on=autopilot, once=once, rounds=rounds, params=policy, images=images)

@@ -6,9 +6,9 @@ import time
 
 import requests
 from requests.adapters import HTTPAdapter
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from urllib3.util import Retry
 
+from kdal.console import SPINNER, out, progress
 from kdal.demo.example import Example, index_of
 from kdal.labelstudio.client import LabelStudioError
 from kdal.processes.child import ProcessError, Supervisor
@@ -26,36 +26,42 @@ def wait_for_order(resources: Resources, project: int, children: Supervisor, num
         ProcessError: kdal ended, the round failed, or it took too long; says why.
     """
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        last = resources.storage.last_round(project)
-        if last is not None and last.number >= number and last.state == "open":
-            return last
-        if last is not None and last.state == "failed":
-            raise ProcessError(f"round {last.number} failed: {last.error}")
-        if (ended := children.wait(timeout=0.2)) is not None:
-            raise ProcessError(f"{ended.name} ended by itself:\n{ended.tail()}")
+    doing = (
+        "kdal puts the queue in order" if number == 0 else f"Round {number}: kdal trains and puts the queue in order"
+    )
+    with progress(out, doing, SPINNER) as report:
+        while time.monotonic() < deadline:
+            last = resources.storage.last_round(project)
+            if last is not None and last.number >= number:
+                if last.state == "open":
+                    return last
+                if last.state != "computing":
+                    raise ProcessError(f"round {last.number} is {last.state}: {last.error or 'see `kdal status`'}")
+                report(last.progress, 1.0, last.step)
+            if (ended := children.ended()) is not None:
+                raise ProcessError(f"{ended.name} ended by itself:\n{ended.tail()}")
+            time.sleep(0.2)
     raise ProcessError(f"round {number} was not open after {PATIENCE:.0f} s; see `kdal status`")
 
 
 def label(
-    shown: Example, resources: Resources, project: int, *, rounds: int, budget: int, children: Supervisor
+    shown: Example, resources: Resources, project: int, last: Round, *, rounds: int, budget: int, children: Supervisor
 ) -> None:
-    """Label batch by batch until so many rounds were trained; begins where an earlier run stopped."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with requests.Session() as session, Progress(*columns, transient=True) as progress:
+    """Label batch by batch, from the open round `last` on, until this number of rounds was trained."""
+    with requests.Session() as session:
         session.headers.update(resources.label_studio.authorization())
         # As a person presses the button again: on SQLite, Label Studio's writers may time out on each other.
         again = Retry(total=5, backoff_factor=0.5, status_forcelist=(500, 502, 503), allowed_methods=None)
         session.mount("http://", HTTPAdapter(max_retries=again))
-        bar = progress.add_task("")
-        while (last := wait_for_order(resources, project, children)).number < rounds:
+        while last.number < rounds:
             wanted = budget * (last.number + 1)
             done = len(resources.label_studio.labelled_ids(project))
-            for count in range(done, wanted):
-                progress.update(bar, description=f"Round {last.number}: label {count + 1} of {wanted}")
-                _label_next(shown, session, resources, project)
-            progress.update(bar, description=f"Round {last.number + 1}: kdal trains and reorders")
-            wait_for_order(resources, project, children, last.number + 1)
+            with progress(out, f"Round {last.number}: a program labels") as report:
+                for count in range(done, wanted):
+                    report(count, wanted)
+                    _label_next(shown, session, resources, project)
+                report(wanted, wanted)
+            last = wait_for_order(resources, project, children, last.number + 1)
 
 
 def _label_next(shown: Example, session: requests.Session, resources: Resources, project: int) -> None:

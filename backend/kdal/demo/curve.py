@@ -15,9 +15,9 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
+from kdal.console import Report, progress
 from kdal.demo.example import Example, index_of, target
 from kdal.images.loader import ImageRef
 from kdal.labelstudio.formats import format_for
@@ -42,7 +42,8 @@ class Point:
 
 def show(shown: Example, resources: Resources, project: int, *, rounds: int, folder: Path, out: Console) -> list[Point]:
     """Print the curve as a table and write it as a picture."""
-    points = measure(shown, resources, project, rounds)
+    with progress(out, "Training on random labels, to compare") as report:
+        points = measure(shown, resources, project, rounds, report)
     task = format_for(shown.label_config, Policy.parse(shown.policy)).task()
     what = f"{task.metric_name} on images nobody labelled"
     table = Table(title=capital(what))
@@ -54,11 +55,10 @@ def show(shown: Example, resources: Resources, project: int, *, rounds: int, fol
     out.print(table)
     picture = folder / f"{shown.name}-curve.png"
     plot(points, picture, shown.title, what)
-    out.print(f"The same as a picture: {picture}")
     return points
 
 
-def measure(shown: Example, resources: Resources, project: int, rounds: int) -> list[Point]:
+def measure(shown: Example, resources: Resources, project: int, rounds: int, report: Report) -> list[Point]:
     """The curve's points, one a round, averaged over the example's number of random choices."""
     row = resources.storage.project(project)
     if row is None:
@@ -79,7 +79,8 @@ def measure(shown: Example, resources: Resources, project: int, rounds: int) -> 
     ours = [infer(task, store.load_model()[0], images).predictions for store in stores]
     scores = np.zeros((shown.draws, len(snapshots), 2))
     steps = [(draw, s) for draw in range(shown.draws) for s in range(len(snapshots))]
-    for draw, s in track(steps, description="Training on random labels", transient=True):
+    for done, (draw, s) in enumerate(steps):
+        report(done, len(steps))
         order = np.random.default_rng(draw).permutation(len(refs))
         chosen = order[: len(snapshots[s].labelled)]
         final = order[: len(last.labelled)]
@@ -87,6 +88,7 @@ def measure(shown: Example, resources: Resources, project: int, rounds: int) -> 
         random = _random_model(resources, task, last, images, answers, refs, chosen, draw)
         for column, predictions in enumerate((ours[s], random)):
             scores[draw, s, column] = task.score(predictions[unseen], [truth[i] for i in unseen])
+    report(len(steps), len(steps))
     means = scores.mean(axis=0)
     return [Point(len(snapshots[s].labelled), *means[s].tolist()) for s in range(len(snapshots))]
 

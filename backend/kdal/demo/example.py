@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from rich.progress import track
-
 from kdal.aliases import Json
+from kdal.console import out, progress
 from kdal.demo.examples.boxes import Boxes
 from kdal.demo.examples.digits import Digits
 from kdal.demo.examples.lanes import Lanes
@@ -80,10 +79,14 @@ def import_missing(shown: Example, client: LabelStudioClient, project: int, coun
     """Upload those of the first images that the project does not have yet."""
     present = {index_of(task["data"]["image"]) for task in client.tasks(project)}
     missing = [i for i in range(count) if i not in present]
-    chunks = [missing[i : i + FILES] for i in range(0, len(missing), FILES)]
-    for chunk in track(chunks, description=f"Uploading {shown.name}", transient=True, disable=not chunks):
-        files = [(file_name(shown, i), shown.image(i)) for i in chunk]
-        client.import_tasks(project, [{"data": {"image": at}} for at in client.upload_files(project, files)])
+    if not missing:
+        return
+    with progress(out, f"Uploading {shown.name}") as report:
+        for done in range(0, len(missing), FILES):
+            report(done, len(missing))
+            files = [(file_name(shown, i), shown.image(i)) for i in missing[done : done + FILES]]
+            client.import_tasks(project, [{"data": {"image": at}} for at in client.upload_files(project, files)])
+        report(len(missing), len(missing))
 
 
 def target(form: Format, regions: list[Json]) -> Any:

@@ -157,14 +157,14 @@ class EmbeddedLabelStudio(_Embedded):
 
 
 def find_label_studio() -> Path:
-    """The `label-studio` command: $LABEL_STUDIO_EXECUTABLE, or the environment that `make venv` builds.
+    """The `label-studio` command: $LABEL_STUDIO_EXECUTABLE, else `.venv-label-studio`, else the one on the PATH.
 
     Raises:
         ConfigError: there is none; the message says how to get one.
     """
     given = os.environ.get("LABEL_STUDIO_EXECUTABLE")
     if given:
-        if not os.access(given, os.X_OK):
+        if not os.access(given, os.X_OK) or Path(given).is_dir():
             raise ConfigError(f"LABEL_STUDIO_EXECUTABLE is {given}, which is not a program that can be run")
         return Path(given).absolute()
     # It pins numpy, Django and more, so it never shares our environment: look in the working directory, and in the
@@ -173,10 +173,14 @@ def find_label_studio() -> Path:
         candidate = root / ".venv-label-studio" / "bin" / "label-studio"
         if os.access(candidate, os.X_OK):
             return candidate
+    if (found := shutil.which("label-studio")) is not None:
+        return Path(found).absolute()
     raise ConfigError(
-        f"no Label Studio at {Path('.venv-label-studio').absolute()}: run `make venv` in a checkout of kdal, or "
-        f"install label-studio=={LABEL_STUDIO_VERSION} into an environment of its own and name its `label-studio` "
-        "command in LABEL_STUDIO_EXECUTABLE"
+        "there is no Label Studio here. It needs an environment of its own (about 1 GB). Run this, and then the same "
+        "command again:\n"
+        f"  {sys.executable} -m venv .venv-label-studio\n"
+        f"  .venv-label-studio/bin/pip install label-studio=={LABEL_STUDIO_VERSION}\n"
+        "If there is a `label-studio` command elsewhere, name it in LABEL_STUDIO_EXECUTABLE"
     )
 
 
