@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from kdal.cli.main import app
-from kdal.labelstudio.formats import FORMATS
+from kdal.labelstudio.formats import FORMATS, format_for
 from kdal.policy import Policy, usable_strategies
 from kdal.settings import Settings
 from kdal_core.acquisition import PoolScores
@@ -111,6 +112,27 @@ def test_the_contributors_guides_strategy_ranks_a_pool() -> None:
     exec(source, module)
     pool = PoolScores(features=np.array([[0.0, 0.0], [9.0, 0.0], [1.0, 0.0], [-4.0, 0.0]]))
     assert module["STRATEGY"](pool).indices.tolist() == [1, 3, 0, 2]
+
+
+def test_the_contributors_guides_format_reads_and_writes_its_tag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = [code for code in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "FORMAT =" in code]
+    (tmp_path / "guide_rating.py").write_text(source)
+    about = tmp_path / "guide_rating-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: guide-rating\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[kdal.formats]\nrating = guide_rating\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        found = format_for('<View><Image name="image" value="$url"/><Rating name="stars" toName="image"/></View>')
+        region = {"from_name": "stars", "to_name": "image", "type": "rating", "value": {"rating": 4}}
+        assert found.target({"id": 1, "annotations": [{"id": 2, "result": [region]}]}) == 3
+        (written,) = found.result(np.array([0.1, 0.1, 0.1, 0.6, 0.1]))
+        assert written | region == written
+        assert (found.image_key, len(found.task().classes), written["score"]) == ("url", 5, 0.6)
+    finally:
+        sys.modules.pop("guide_rating", None)
 
 
 def test_the_page_of_strategies_says_what_they_say_of_themselves() -> None:
