@@ -29,7 +29,8 @@ class Seen:
 
 
 class Web:
-    """`web.answers["/path"] = Answer(...)`; `web.seen` lists what was asked. Paths are without their query."""
+    """`web.answers["/path"] = Answer(...)`; `web.seen` lists what was asked. Paths are without their query; one
+    of "POST /path" goes before that of "/path"."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer | list[Answer]] = {}
@@ -41,7 +42,8 @@ class Web:
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 web.seen.append(Seen(self.command, self.path, dict(self.headers), body))
-                answer = web.next_answer(self.path.partition("?")[0])
+                path = self.path.partition("?")[0]
+                answer = web.next_answer(f"{self.command} {path}" if f"{self.command} {path}" in web.answers else path)
                 answer.before()
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():

@@ -12,7 +12,10 @@ from tests.kdal.servers import Answer
 def label_studio(web):
     """A Label Studio that knows project 3, as far as a reader of it can see."""
     project = {"id": 3, "title": "Digits", "label_config": DIGITS_CONFIG, "created_at": "2026-11-27T23:17:10Z"}
-    web.answers["/api/projects/3"] = Answer(json.dumps(project).encode(), headers={"Content-Type": "application/json"})
+    project |= {"model_version": "", "sampling": "Sequential sampling"}
+    lists = {"/api/webhooks/": [], "/api/ml": []}
+    for path, value in {"/api/projects/3": project, **lists, **{f"POST {path}": {"id": 1} for path in lists}}.items():
+        web.answers[path] = Answer(json.dumps(value).encode(), headers={"Content-Type": "application/json"})
     return web
 
 
@@ -23,6 +26,14 @@ def test_a_project_is_not_connected_with_a_secret_that_no_server_knows(kdal, tmp
     assert "KDAL_WEBHOOK_SECRET" in done.stderr
     assert {seen.method for seen in label_studio.seen} == {"GET"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_project_is_connected_without_loading_what_training_needs(loaded_by, tmp_path, label_studio):
+    (tmp_path / ".kdal").mkdir()
+    variables = {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": TOKEN}
+    shown, loaded = loaded_by("connect", "--project", "3", **variables)
+    assert 'Project 3 "Digits" is connected' in shown
+    assert loaded == []
 
 
 @pytest.mark.parametrize("command", ["disconnect", "cancel"])
