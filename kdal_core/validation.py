@@ -69,7 +69,7 @@ def _repeats_in_a_row(rows: NDArray[np.int64]) -> bool:
     size, k = rows.shape
     if k > 32 or size > np.iinfo(np.int32).max:  # comparing all pairs of columns would take longer than sorting
         return bool((np.diff(np.sort(rows, axis=1), axis=1) == 0).any())
-    for start in range(0, size, 16_384):  # the columns of so many rows stay in the cache
+    for start in range(0, size, 16_384):  # the columns of this many rows stay in the cache
         columns = rows[start : start + 16_384].T.astype(np.int32, order="C")
         if any((columns[i + 1 :] == columns[i]).any() for i in range(k - 1)):
             return True

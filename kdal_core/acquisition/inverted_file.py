@@ -94,7 +94,7 @@ def search_inverted_file(points: Points, file: InvertedFile, k: int) -> NDArray[
 
 
 def lists_of(size: int) -> int:
-    """The number of lists for so many points: a power of two near 4 √N, with points enough to train each.
+    """The number of lists for this many points: a power of two near 4 √N, with points enough to train each.
 
     >>> lists_of(1_000_000), lists_of(100)
     (4096, 2)

@@ -139,7 +139,7 @@ def _answers(
 
 
 def _paid(teacher: Teacher, images: Tensor, keys: Sequence[str], ledger: QueryLedger, manner: RequestPolicy) -> Answers:
-    """One batch: set aside, asked, checked, written down; again if that is worth it."""
+    """One batch: reserved, asked, checked, written down; again if that is worth it."""
     for attempt in range(1, manner.attempts + 1):
         ledger.spend(len(images))
         try:

@@ -32,7 +32,7 @@ ROUNDS = 6  # at most; the later ones look at few pairs
 FITTED, LEAST_FITTED = 12_000, 500  # pairs to which the sketch is fitted: a 25th of the pool, in these bounds
 LEAST_TOGETHER, TOGETHER = 64, 1024  # pairs whose curves are computed together
 SHARE_KEPT = 0.6  # of the pairs, after the first round
-TIMES_KEPT = 8  # at least so many times k
+TIMES_KEPT = 8  # at least this many times k
 LITTLE = 0.0002  # share of k: when a stretch of k candidates yields no more than that, the round is done
 RARE = 0.005  # share of a stretch: when no more than that of the last one measured is among the lowest, all is done
 SHORTEST = 256  # candidates of a stretch, if k is smaller: of fewer, none that counts may be among them by chance
@@ -208,7 +208,7 @@ class _Search:
         return kept
 
     def refine(self, kept: _Kept, places: NDArray[np.int64], number: int, k: int) -> NDArray[np.int64]:
-        """Go down the candidates at these places of `kept`, best first, and order those gone through anew."""
+        """Go down the candidates at these places of `kept`, best first, and order again those gone through."""
         step = max(k, SHORTEST)
         for start in range(0, len(places), step):
             stretch = places[start : start + step]

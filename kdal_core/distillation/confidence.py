@@ -38,7 +38,7 @@ def pair_confidence(
     Raises:
         InvalidInput: wrong shapes, pairs out of range, lambdas out of [0, 1], a student that gives no finite logits.
 
-    The student sees blocks of one size only (the last is filled up), so what a pair gets does not hang on which others
+    The student sees blocks of one size only (the last is filled up): what a pair gets does not depend on which others
     are asked for with it. Source: Active Mixup paper, equations 1 and 2.
 
     >>> def student(x):  # two classes, told apart by the mean brightness

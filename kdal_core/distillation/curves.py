@@ -1,7 +1,7 @@
 """A student's logits along the mixes of a pair: guessed from its two images, then from mixes that were asked about.
 
-Over the mixes of all pairs, most of what the student says is a sum: a part that hangs on the first image, a part that
-hangs on the second, and products of a few values of each (a shirt and trousers make a dress). These are fitted to a
+Over the mixes of all pairs, most of what the student says is a sum: a part that depends on the first image, a part that
+depends on the second, and products of a few values of each (a shirt and trousers make a dress). These are fitted to a
 few thousand pairs, at three lambdas, and cost no forward for any other pair. What is left is different for each pair,
 and smooth in lambda: a forward at the right lambda tells most of it.
 """

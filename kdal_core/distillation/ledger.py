@@ -33,7 +33,7 @@ Answers = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Account:
-    """What has been set aside for a teacher so far, answered or not."""
+    """What has been reserved for a teacher so far, answered or not."""
 
     images: int
     nanos: int

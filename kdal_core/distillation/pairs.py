@@ -57,7 +57,7 @@ class PairPool:
         return np.stack([i, positions - starts[i] + i + 1], axis=1)
 
     def positions(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The numbers of pairs (m, 2) in either order; -1 for those that are none of the pool's."""
+        """The numbers of pairs (m, 2) in either order; -1 for those that are not the pool's."""
         i, j = pairs.min(axis=1), pairs.max(axis=1)
         if self.mode == "all":
             return np.where(i == j, -1, self._starts(i) + j - i - 1)

@@ -69,7 +69,7 @@ def select_pairs(
         mode: pool of pairs, see `mixup_pairs`.
         max_uses: how many of the chosen pairs may hold the same image; None, as published: any number.
         random_share: share of k that is chosen at random (each at its own lambda), in [0, 1]; 0, as published.
-        candidates: consider only so many pairs, drawn at random; None, as published: all.
+        candidates: number of pairs to consider, drawn at random; None, as published: all.
         seed: of these two draws.
         precision: of the guesses of the fast way; bfloat16 pays for networks with many channels.
         progress: called with the share done, in [0, 1].
@@ -173,7 +173,7 @@ class _Candidates:
                 yield left
 
     def draw(self, count: int, taken: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-        """So many candidates at random that are not among `taken`."""
+        """Random candidates, this many, that are not among `taken`."""
         rng = np.random.default_rng([20200614, seed])
         gone = np.union1d(self.gone, taken)
         if self.few is not None:

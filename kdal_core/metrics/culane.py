@@ -187,7 +187,7 @@ def _curves(vertices: NDArray[np.float32], owners: Ints) -> tuple[NDArray[np.flo
 
 
 def _ious(spans: Spans, preds: int, gts: int, places: int) -> Floats:
-    """(P, G) of the spans of P + G lanes of so many places, from the sizes of each lane and of each pair's union."""
+    """(P, G) of the spans of P + G lanes of this many places, from the sizes of each lane and of each pair's union."""
     lane = spans.first // places
     area = np.bincount(lane, spans.last - spans.first + 1, minlength=preds + gts)
     ours = lane < preds

@@ -49,7 +49,7 @@ def lane_distance(
         Pixels, >= 0.
 
     Raises:
-        InvalidInput: a lane that is not (n, 2) finite numbers, none of `rows` covered by either lane, more
+        InvalidInput: a lane that is not (n, 2) finite numbers, no row of `rows` covered by either lane, more
             than 100,000 rows, or another argument out of range.
 
     Source: the lane paper's Dist(l1, l2), segment-wise Euclidean; rows and cap are our choice (methods.md,
@@ -136,7 +136,7 @@ def _row_means(a: Floats, a_covers: NDArray[np.bool_], b: Floats, b_covers: NDAr
     either = a_covers[:, None] | b_covers[None]
     count = either.sum(axis=2)
     if not count.all():
-        raise InvalidInput("rows: none of them is covered by either lane, so nothing can be compared.")
+        raise InvalidInput("rows: neither lane covers any of them, so nothing can be compared.")
     cost = np.where(both, np.abs(a[:, None] - b[None]), cap)
     mean: Floats = np.where(either, cost, 0.0).sum(axis=2) / count
     return mean

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-SHIFT = 16  # OpenCV computes in fixed point with so many binary places
+SHIFT = 16  # OpenCV computes in fixed point with this many binary places
 ONE, HALF = 1 << SHIFT, 1 << (SHIFT - 1)
 FARTHEST = 20_000  # pixels; coordinates, images and widths up to here overflow neither OpenCV's arithmetic nor ours
 
@@ -96,7 +96,7 @@ def _stroke(dx: int, dy: int, width: int, stride: int) -> Spans:
 
 
 def _across(starts: Ints, ends: Ints, owners: Ints, width: int, image_size: tuple[int, int]) -> Spans:
-    """Spans of lines at the border, where OpenCV cuts their outlines and rounds them anew."""
+    """Spans of lines at the border, where OpenCV cuts their outlines and rounds them again."""
     height, columns = image_size
     bodies = [_body(*step, width) for step in (ends - starts).tolist()]
     line = np.repeat(np.arange(len(bodies)), [body.shape[1] for body in bodies])
@@ -203,7 +203,7 @@ def _thin(starts: Ints, ends: Ints) -> tuple[Ints, Ints, Ints]:
     main = _pixel(starts[line, axis])[of] + along
     side = _pixel(starts[line, 1 - axis][of] + slope[of] * along)
     steep = axis[of] == 1
-    end = _pixel(ends)  # drawn apart, lest the steps fall short of it
+    end = _pixel(ends)  # drawn separately: the steps might fall short of it
     y, x = np.where(steep, main, side), np.where(steep, side, main)
     return np.append(of, line), np.append(y, end[:, 1]), np.append(x, end[:, 0])
 

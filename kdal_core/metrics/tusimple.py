@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from kdal_core.validation import InvalidInput, as_nonnegative, as_vector
 
-PIXELS = 20.0  # a point is found within so many pixels, measured across the lane
-MATCHED = 0.85  # a lane is found when so many of its points are
+PIXELS = 20.0  # a point is found within this many pixels, measured across the lane
+MATCHED = 0.85  # a lane is found when at least this share of its points is
 ABSENT = -100.0  # where a lane without a point is taken to be
 SLOWEST = 200.0  # ms
 MOST_LANES = 4  # of a label that count: where there are more, its worst is forgiven

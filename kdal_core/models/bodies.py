@@ -60,7 +60,7 @@ class TorchvisionBody(nn.Module):
     Its layers have torchvision's own names, so that files of torchvision's weights fit.
 
     Raises:
-        ConfigError: a network that is none of `BACKBONES`.
+        ConfigError: a network that is not among `BACKBONES`.
     """
 
     def __init__(self, name: str, image_size: tuple[int, int], *, pretrained: bool) -> None:

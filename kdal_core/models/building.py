@@ -39,7 +39,7 @@ class Family:
     heads: tuple[str, ...] = ("head.",)
 
     def check(self, name: str) -> None:
-        """Refuse a name that is none of the family's, and a size that is no size.
+        """Refuse a name that is not the family's, and a size that makes no sense.
 
         Raises:
             ConfigError: says which names are near.

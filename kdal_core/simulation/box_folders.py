@@ -2,7 +2,7 @@
 
 A split is decided by the names of the files that list the images, or of YOLO's splits: those whose names begin with
 "test" are for testing (`ImageSets/Main/test.txt`, `test.json`); where there are none, those that begin with "val"
-(`instances_val2017.json`); where there are none of these either, a fixed fifth of the images is.
+(`instances_val2017.json`); where these are missing too, a fixed fifth of the images is.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class BoxFiles:
         return BoxFiles(self.folder, chosen, self.size, self.classes)
 
     def resized(self, side: int | None) -> LabelledImages:
-        """The images with a longer side of so many pixels, decoded one after the other, and their boxes as `Box`."""
+        """The images with a longer side of this many pixels, decoded one after the other, and their boxes as `Box`."""
         size = self.size if side is None else fitted(self.size, side)
         images = torch.empty((len(self), 3, *size), dtype=torch.uint8)
         labels = np.empty(len(self), dtype=object)

@@ -41,7 +41,7 @@ class DataSettings(Part):
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Pixels of the longer side that the networks see; null: the images' own."""
     pool: Count | None = None
-    """Images of the pool, drawn anew for each seed; null: all training images but the validation ones."""
+    """Images of the pool, drawn for each seed; null: all training images but the validation ones."""
     validation: Annotated[int, Field(ge=0)] = 0
     """Training images kept out of the pool, to choose settings on."""
     test: Count | None = None
@@ -188,7 +188,7 @@ class Campaign(Part):
         if len(set(names)) != len(names) or not names:
             raise ConfigError(f"strategies must be at least one, with distinct labels, not {names}.")
         if self.baseline not in names:
-            raise ConfigError(f"The baseline {self.baseline!r} is none of the strategies: {', '.join(names)}.")
+            raise ConfigError(f"The baseline {self.baseline!r} is not among the strategies: {', '.join(names)}.")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ConfigError(f"seeds must be at least one, all different, not {list(self.seeds)}.")
         if self.score_on == "validation" and self.data.validation == 0:

@@ -46,7 +46,7 @@ class Split:
 def load_split(campaign: Campaign, seed: int, root: Path | None = None) -> Split:
     """A seed's pool and held-out images.
 
-    The validation images are the same for all seeds and never in a pool; pools are drawn anew for each seed.
+    The validation images are the same for all seeds and never in a pool; each seed draws a pool of its own.
 
     Raises:
         ConfigError: no such data set, data that is not there, or fewer images than the campaign needs.

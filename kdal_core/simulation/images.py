@@ -32,7 +32,7 @@ class Images(Protocol):
         """The images at these positions."""
 
     def resized(self, side: int | None, /) -> LabelledImages:
-        """The images, with a longer side of so many pixels, or None: as they are."""
+        """The images, with a longer side of this many pixels, or None: as they are."""
 
 
 Part = TypeVar("Part", bound=Images)
@@ -67,7 +67,7 @@ class LabelledImages:
         )
 
     def resized(self, side: int | None, /) -> LabelledImages:
-        """The images with a longer side of so many pixels."""
+        """The images with a longer side of this many pixels."""
         height, width = self.images.shape[2:]
         size = fitted((height, width), side) if side is not None else (height, width)
         if size == (height, width):

@@ -57,7 +57,7 @@ class LaneFiles:
         return LaneFiles(self.folder, tuple(self.scenes[index] for index in indices.tolist()), self.size)
 
     def resized(self, side: int | None) -> LabelledImages:
-        """The images with a longer side of so many pixels, decoded one after the other, and their lanes as `Lane`."""
+        """The images with a longer side of this many pixels, decoded one after the other, and their lanes as `Lane`."""
         size = self.size if side is None else fitted(self.size, side)
         images = torch.empty((len(self), 3, *size), dtype=torch.uint8)
         labels = np.empty(len(self), dtype=object)

@@ -110,6 +110,6 @@ def _room(shape: tuple[int, ...]) -> NDArray[np.floating]:
 
 
 def _filled(batch: Tensor, size: int) -> Tensor:
-    """A batch (B, 3, H, W) filled up to so many images with its last one."""
+    """A batch (B, 3, H, W) filled up to this many images with its last one."""
     missing = size - len(batch)
     return batch if missing == 0 else torch.cat([batch, batch[-1:].expand(missing, -1, -1, -1)])

@@ -17,7 +17,7 @@ from kdal_core.training.data import ImageSource
 from kdal_core.training.inference import infer
 from kdal_core.validation import as_count
 
-ROWS = 128  # images the head sees at a time: always as many, so that an image's result never hangs on the others
+ROWS = 128  # images the head sees at a time: always as many, so that an image's result never depends on the others
 
 
 def dropout_samples(

@@ -2,7 +2,7 @@
 
 What Label Studio has no place for goes along in a task's ``meta`` (what else the data set says of the image, boxes that
 cannot be drawn because they have no size) and in a region's ``meta`` (what the file says of the box, to its last
-digit). A box that somebody moved or named anew loses what no longer holds of it.
+digit). A box that somebody moved or renamed loses what no longer holds of it.
 """
 
 from __future__ import annotations

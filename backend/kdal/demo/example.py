@@ -71,7 +71,7 @@ def index_of(address: str) -> int:
     """The number of an uploaded image."""
     found = re.search(r"-(\d{4,})\.\w+$", address)
     if found is None:
-        raise ConfigError(f"{address} is none of the demo's images")
+        raise ConfigError(f"{address} is not one of the demo's images")
     return int(found[1])
 
 

@@ -21,14 +21,14 @@ Export = Literal["onnx", "torch_export", "torchscript"]
 
 
 class DataSettings(Part):
-    """The images to mix, none of whose labels are looked at; and labelled ones for the report, where there are any."""
+    """The images to mix, whose labels are never looked at; and labelled ones for the report, where there are any."""
 
     name: str
     """A data set of `kdal simulate`, whose test images are scored on; or "images": a folder of image files."""
     root: Path | None = None
     """Folder that holds them, in the folder named by --data or KDAL_DATA, else in `data`; null: that one itself."""
     count: Annotated[int, Field(ge=2)] | None = None
-    """So many of them, drawn by the seed; null: all."""
+    """How many of them, drawn by the seed; null: all."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Pixels of the longer side; null: their own size. It is what the teacher sees, too."""
     test: Annotated[int, Field(ge=0)] | None = None
@@ -80,7 +80,7 @@ class Distillation(TeacherBudget):
 
     @property
     def fingerprint(self) -> str:
-        """Of all that the result hangs on."""
+        """Of all that the result depends on."""
         told = self.model_dump(
             mode="json", exclude={"teacher", "description", "currency", "exports", "teacher_accuracy"}
         )

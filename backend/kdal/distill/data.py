@@ -28,7 +28,7 @@ FILES = ("*.png", "*.jpg", "*.jpeg", "*.bmp", "*.webp", "*.tif", "*.tiff")
 
 @dataclass(frozen=True)
 class Tests:
-    """Labelled images that no choice hangs on."""
+    """Labelled images that no choice depends on."""
 
     images: Tensor
     """uint8 (N, 3, H, W)."""
@@ -90,7 +90,7 @@ def _pool(images: Tensor, plan: Distillation) -> Tensor:
 
 
 def _positions(count: int, plan: Distillation) -> NDArray[np.int64]:
-    """Which of so many images, in a fixed order."""
+    """Which of this many images, in a fixed order."""
     wanted = count if plan.data.count is None else plan.data.count
     if wanted > count:
         raise ConfigError(f"data.count asks for {wanted:,} images, {plan.data.name} has {count:,}.")

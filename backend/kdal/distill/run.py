@@ -1,4 +1,4 @@
-"""A whole distillation, taken up where it was interrupted: images, teacher, stages, exports, report.
+"""A whole distillation, resumed where it was interrupted: images, teacher, stages, exports, report.
 
 Two things make it resumable. Answers are in the ledger, in the project's store: nothing is asked twice, whatever
 happens to the run's folder. Stages are in the journal, in the run's folder: what was chosen is not chosen again.
@@ -80,7 +80,7 @@ def run_distillation(
 
     Args:
         plan: what to do.
-        folder: of the run; what is found there is taken up.
+        folder: of the run; what is found there is used.
         settings: where store and assets are, and on which device to train.
         data: folder of the data sets.
         fresh: forget the stages that are found; answers stay in the ledger.

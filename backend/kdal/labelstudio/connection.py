@@ -42,7 +42,7 @@ class DisconnectedError(KdalError):
 def connect_backend(settings: Settings, client: LabelStudioClient, project: int, extra_params: Any = None) -> Json:
     """Make kdal a project's ML backend, as the button in Label Studio does; returns the project.
 
-    The webhook is registered first: Label Studio then adds none of its own, which would be for all actions
+    The webhook is registered first: Label Studio then does not add one of its own, which would be for all actions
     and without the secret.
 
     Args:

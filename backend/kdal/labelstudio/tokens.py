@@ -74,7 +74,7 @@ def _claims(token: str) -> dict[str, Any] | None:
     """What a JWT says; None for anything else."""
     if token.count(".") != 2:
         return None
-    import jwt  # a legacy token needs none of it
+    import jwt  # a legacy token does not need it
 
     try:
         return dict(jwt.decode(token, options={"verify_signature": False}))

@@ -106,7 +106,7 @@ def training_set(
     """Images and targets to train on; labels whose images cannot be read are reported as unusable, with the reason.
 
     Raises:
-        AssetError: there are labels, and none of their images can be read.
+        AssetError: there are labels, and not one of their images can be read.
     """
     items: list[Labelled] = snapshot.training
     loaded = resources.images.load([item.ref for item in items], snapshot.image_size)

@@ -28,7 +28,7 @@ def known_revisions() -> list[str]:
 
 
 def revision(connection: Connection) -> str | None:
-    """The revision that the tables are at; None where there are none of kdal's."""
+    """The revision that the tables are at; None where kdal has no tables."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -27,7 +27,7 @@ def now() -> datetime:
 class AnyText(TypeDecorator[str]):
     """Text that any database takes: what JSON can hold and they cannot (half characters, NUL) becomes a "?".
 
-    Task addresses and choices come from outside and end up in messages; none of them may stop a round.
+    Task addresses and choices come from outside and end up in messages; they must never stop a round.
     """
 
     impl = Text
@@ -145,7 +145,7 @@ class TeacherAccount(Base):
     """Who answers: answers of another teacher are not mixed with its own."""
     classes: Mapped[list[str]] = mapped_column(JSON)
     images: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Images set aside: answered, under way, or lost in a crash."""
+    """Images reserved: answered, under way, or lost in a crash."""
     nanos: Mapped[int] = mapped_column(BigInteger, default=0)
     """Money for them, in billionths of its unit."""
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -83,7 +83,7 @@ class TransportSettings(Part):
     charged, and counts in the budget each time."""
     patience: Annotated[float, Field(ge=0, le=3600)] = 60.0
     """The longest pause, in seconds, before a request is sent again; a teacher that asks for a longer one ends the run,
-    which can be taken up later."""
+    which can be resumed later."""
     pause: Annotated[float, Field(ge=0, le=3600)] = 1.0
     """Seconds before the second attempt; doubles with each one."""
     idempotency_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None = None

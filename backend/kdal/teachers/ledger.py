@@ -1,6 +1,6 @@
 """A teacher's ledger in the project's store: true for all processes that share it, whatever is killed.
 
-A batch is set aside by one UPDATE that the database refuses when it would exceed the budget, before the teacher is
+A batch is reserved by one UPDATE that the database refuses when it would exceed the budget, before the teacher is
 asked; its answers are written by one transaction after. A process that dies in between leaves images that are
 counted and have no answer. They stay counted for good: nobody can know whether the teacher charged for them. A later
 run asks about them again, and pays again, if the budget allows it. So at most `batch_size * workers` images are lost
@@ -40,13 +40,13 @@ class StoredLedger:
         self._mine = TeacherAccount.name == name
 
     def account(self) -> Account:
-        """What is set aside so far, by all processes."""
+        """What is reserved so far, by all processes."""
         with self._storage.session() as session:
             row = session.execute(select(TeacherAccount.images, TeacherAccount.nanos).where(self._mine)).one()
         return Account(row.images, row.nanos)
 
     def answered(self) -> int:
-        """Images whose answers are there; what is set aside beyond them is under way, or was lost."""
+        """Images whose answers are there; what is reserved beyond them is under way, or was lost."""
         with self._storage.session() as session:
             query = select(func.count()).select_from(TeacherAnswer).where(TeacherAnswer.account == self._name)
             return session.scalar(query) or 0
@@ -59,7 +59,7 @@ class StoredLedger:
         return self._add(images, nanos, within)
 
     def release(self, images: int, nanos: int) -> None:
-        """Take back what was set aside."""
+        """Take back what was reserved."""
         self._add(-images, -nanos, [self._mine])
 
     def read(self, keys: Sequence[str]) -> Answers:
@@ -115,7 +115,7 @@ def open_ledger(storage: Storage, name: str, teacher: Teacher, identity: str) ->
 
 
 def _insert(storage: Storage, table: type[Any]) -> Any:
-    """INSERT of the database's own kind: ON CONFLICT is none of SQL's."""
+    """INSERT of the database's own kind: ON CONFLICT is not standard SQL."""
     return (postgresql if storage.engine.dialect.name == "postgresql" else sqlite).insert(table)
 
 

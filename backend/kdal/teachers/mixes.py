@@ -59,7 +59,7 @@ class Mixes:
 
     @classmethod
     def none(cls, classes: int) -> Mixes:
-        """No mix, of so many classes."""
+        """No mix, of this many classes."""
         empty = np.empty(0)
         pairs, numbers = np.empty((0, 2), np.int64), np.empty(0, np.int64)
         return cls(pairs, empty, empty, numbers, np.empty((0, classes), np.float32))

@@ -47,7 +47,7 @@ class Columns:
         ours = self._names.get(str(name), str(name))
         if ours not in self._place:
             raise TeacherError(
-                f"The teacher answers with a class {_short(name)}, which is none of {', '.join(self._classes)}. Give "
+                f"The teacher answers with a class {_short(name)}, which is not among {', '.join(self._classes)}. Give "
                 "its meaning under names, or ask a teacher for these classes alone."
             )
         return self._place[ours]

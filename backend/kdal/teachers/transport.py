@@ -40,7 +40,7 @@ class NoAnswerError(TeacherError):
 
 
 class RateLimiter:
-    """Never more than so many images a second, and nothing while the teacher asked to be left alone; for all threads.
+    """Never more than this many images a second, and nothing while the teacher asked to be left alone; for all threads.
 
     Args:
         images_per_second: None: as fast as it goes.
@@ -51,7 +51,7 @@ class RateLimiter:
         self._lock, self._free = threading.Lock(), 0.0
 
     def wait(self, images: int) -> None:
-        """Wait for the turn of a request with so many images."""
+        """Wait for the turn of a request with this many images."""
         with self._lock:
             turn = max(self._free, time.monotonic())
             self._free = turn + images * self._seconds
@@ -204,7 +204,7 @@ class Transport:
 
 
 def _content(response: requests.Response, deadline: float) -> bytes:
-    """The body, as long as it comes in time: requests' own timeout begins anew with each packet."""
+    """The body, as long as it comes in time: requests' own timeout starts again with each packet."""
     data = bytearray()
     while chunk := response.raw.read1(1 << 16, decode_content=True):
         data += chunk

@@ -54,7 +54,7 @@ def grid_points(pool: PoolScores) -> Points:
 
 
 def grid_step(largest: float, digits: int) -> float:
-    """The step at which the largest number has so many digits; 1 where all numbers are 0.
+    """The step at which the largest number has this many digits; 1 where all numbers are 0.
 
     >>> grid_step(123.4, digits=4)
     0.1

@@ -71,7 +71,7 @@ def pure_radius(points: Points, alpha: float, classes: int, generator: np.random
     labels = clusters(rows, classes, generator)
     drawn = generator.permutation(len(rows))[:SAMPLE]
     gap = np.sort(squared_to_other_labels(rows, labels, drawn))
-    impure = int(np.floor((1 - alpha) * len(gap) + 1e-9))  # so many balls may hold another label
+    impure = int(np.floor((1 - alpha) * len(gap) + 1e-9))  # this many balls may hold another label
     bound = gap[min(impure, len(gap) - 1)]
     if np.isinf(bound):  # one cluster: no ball is impure
         return DIAMETER

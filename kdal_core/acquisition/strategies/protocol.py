@@ -46,7 +46,7 @@ class PoolScores:
         objects: (N, C) how many objects of each class S-KD sees in an image (`Task.objects`).
         labelled_features: (L, D) features of the images labelled so far, from the same network.
         seed: of the generator of strategies that draw. Same pool and seed: same order.
-        budget: images that the batch will take; a strategy whose picks cost time makes so many of them and
+        budget: images that the batch will take; a strategy whose picks cost time makes that many of them and
             ranks the rest behind. None: every image is picked.
     """
 
@@ -209,7 +209,7 @@ def rounded(values: NDArray[np.float64], digits: int = FEATURE_DIGITS) -> NDArra
     """Values on a grid of 10^-digits of the power of ten above the largest of them.
 
     The same image may come out of a network with other last bits when it sits in another batch; what a strategy
-    reads is rounded first, so that the order does not hang on how the pool was cut into shards.
+    reads is rounded first, so that the order does not depend on how the pool was cut into shards.
 
     >>> rounded(np.array([0.123456, 0.5])).tolist()
     [0.1235, 0.5]

@@ -85,7 +85,7 @@ def typical_rounds(
         rows: (N, D) pool.
         labels: (N,) cluster of each image of the pool.
         labelled: (L,) cluster of each labelled image.
-        picks: picks after each of which the typicality of the images left in its cluster is found anew.
+        picks: picks after each of which the typicality of the images left in its cluster is found again.
         k: as `typiclust` has it.
         min_size: as `typiclust` has it.
 
@@ -155,6 +155,6 @@ def typicality(rows: NDArray[np.float64], k: int) -> NDArray[np.float64]:
     else:
         found = nearest_neighbors(rows, k)
         nearest = np.stack([squared_lengths(rows - rows[column]) for column in found.T], axis=1)
-    # by rising distance, so that the sum does not hang on the order of the rows
+    # by rising distance, so that the sum does not depend on the order of the rows
     mean: NDArray[np.float64] = np.sqrt(np.maximum(nearest, 0.0)).mean(axis=1)
     return 1 / np.maximum(mean, COPIES)

@@ -24,8 +24,8 @@ SCALES = (1.0, 0.1)
 STEPS = 50
 LEARNING_RATE = 0.1
 START_CELLS, START_SPREAD = 5, 6.0
-"""Impressions begin as grey blobs: normal noise of so many cells a side, in logits. From noise of single pixels, as its
-authors begin, a LeNet-5 takes dust for digits (docs/results/mixup.md)."""
+"""Impressions begin as grey blobs: normal noise with this many cells a side, in logits. From noise of single pixels, as
+its authors begin, a LeNet-5 takes dust for digits (docs/results/mixup.md)."""
 BATCH = 128
 
 

@@ -103,7 +103,7 @@ def test_an_ml_backend_is_asked_at_predict_as_label_studio_does(endpoint):
         ("too_many", {}, "too many classes: 4 where 3"),
         ("one_short", {}, "asked about 8 images and answered about 7"),
         ("words", {}, 'holds "a" where a probability'),
-        ("other_classes", {"response": NAMED}, 'class "ape", which is none of cat, dog, hen'),
+        ("other_classes", {"response": NAMED}, 'class "ape", which is not among cat, dog, hen'),
         ("other_order", {"response": {"classes": "names"}}, 'holds nothing at "names"'),
         ("nothing", {}, 'holds nothing at "probabilities".*model is loading'),
         ("plain", {"kind": "ml_backend"}, 'holds no "results"'),

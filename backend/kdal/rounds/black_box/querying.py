@@ -138,7 +138,7 @@ def _pool(
 ) -> _Pool | None:
     """The images that were asked about before, and new ones; None when there are not two.
 
-    Everything here is a function of the snapshot and of what earlier rounds asked, so that a round that is taken up
+    Everything here is a function of the snapshot and of what earlier rounds asked, so that a round that is resumed
     asks about the same. At most half of the budget goes to real images, as the rest is for their mixes.
     """
     policy = snapshot.policy

@@ -31,7 +31,7 @@ class TrainingSet:
     Attributes:
         images: uint8 (n, 3, H, W).
         targets: (n, C) float32, probabilities of the project's classes, in the order of its labelling config.
-        by_people: the first so many targets come from people's labels alone.
+        by_people: number of targets, the first ones, that come from people's labels alone.
         real: for each image whether it is one of the project's, and no mix.
     """
 
