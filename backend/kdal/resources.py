@@ -26,7 +26,7 @@ class Resources:
     @classmethod
     def open(cls, settings: Settings) -> Resources:
         """Open everything that the settings name."""
-        label_studio = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+        label_studio = LabelStudioClient.of(settings)
         return cls(
             settings=settings,
             storage=Storage(settings.sqlalchemy_url),

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -46,6 +46,11 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:8080",
         validation_alias="LABEL_STUDIO_URL",
         description="Where kdal reaches Label Studio.",
+    )
+    label_studio_public_url: str = Field(
+        default="",
+        validation_alias="LABEL_STUDIO_PUBLIC_URL",
+        description="Where people reach Label Studio (its LABEL_STUDIO_HOST), if that differs from LABEL_STUDIO_URL.",
     )
     label_studio_api_key: str = Field(
         default="",
@@ -106,13 +111,18 @@ class Settings(BaseSettings):
         description="A worker's name; it finds its interrupted work again under the same name.",
     )
 
-    @field_validator("label_studio_url", "url")
+    @field_validator("label_studio_url", "label_studio_public_url", "url")
     @classmethod
-    def _web_address(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
+    def _web_address(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.field_name == "label_studio_public_url":
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https"):
             raise ValueError("must start with http:// or https://")
-        if not urlsplit(value).hostname:
+        if not parts.hostname or parts.port == 0:  # a port that is no number raises by itself
             raise ValueError("names no host: expected something like http://127.0.0.1:8080")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("must be an address alone, without a user, a password, a query or a fragment")
         return value.rstrip("/")
 
     @field_validator("label_studio_api_key", "webhook_secret")

@@ -16,6 +16,7 @@ SECRETS = {
 }
 VALUES = {
     "LABEL_STUDIO_URL": ("label_studio_url", "https://ls.example.com", "https://ls.example.com"),
+    "LABEL_STUDIO_PUBLIC_URL": ("label_studio_public_url", "https://host/ls/", "https://host/ls"),
     "LABEL_STUDIO_API_KEY": ("label_studio_api_key", "abc", "abc"),
     "KDAL_URL": ("url", "http://kdal:9090", "http://kdal:9090"),
     "KDAL_HOME": ("home", "/srv/kdal", Path("/srv/kdal")),
@@ -70,6 +71,7 @@ def test_the_defaults_work_without_any_variable(env, tmp_path):
     assert settings.dbos_url == f"sqlite:///{tmp_path}/.kdal/kdal-workflows.sqlite"
     assert settings.assets_root == str(tmp_path / ".kdal" / "assets")
     assert settings.label_studio_url == "http://127.0.0.1:8080"
+    assert settings.label_studio_public_url == ""
     assert settings.url == "http://127.0.0.1:9090"
     assert settings.torch_threads >= 1
     assert settings.local_files_root is None
@@ -101,6 +103,12 @@ def test_an_empty_variable_counts_as_not_set(env):
         ("LABEL_STUDIO_URL", "127.0.0.1:8080"),
         ("LABEL_STUDIO_URL", "https://"),
         ("LABEL_STUDIO_URL", "http://["),
+        ("LABEL_STUDIO_URL", "http://host:99999"),
+        ("LABEL_STUDIO_URL", "http://host:0"),
+        ("LABEL_STUDIO_URL", "http://me:secret@host"),
+        ("LABEL_STUDIO_URL", "http://host/?next=/"),
+        ("LABEL_STUDIO_PUBLIC_URL", "localhost:8080"),
+        ("LABEL_STUDIO_PUBLIC_URL", "http://me@host"),
         ("LABEL_STUDIO_API_KEY", "two words"),
         ("LABEL_STUDIO_API_KEY", "ключ"),
         ("KDAL_URL", "ftp://kdal"),

@@ -79,7 +79,7 @@ def run_import(
     adapter_of(chosen)  # before Label Studio is asked
     if labels not in list(Labels):
         raise ConfigError(f"labels can become {', '.join(Labels)}, not {labels!r}")
-    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    client = LabelStudioClient.of(settings)
     with progress(console, "Importing") as report:
         done = import_folder(
             client,
@@ -104,7 +104,7 @@ def run_export(settings: Settings, project: int, folder: Path, form: str, consol
     from kdal.labelstudio.client import LabelStudioClient
 
     adapter_of(form)  # before Label Studio is asked
-    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    client = LabelStudioClient.of(settings)
     with progress(console, "Exporting") as report:
         done = export_folder(client, ImageLoader(settings, client), project, folder, form, progress=report, **options)
     console.print(f"{done.written:,} labelled images of project {project} are in {folder} now.")

@@ -38,7 +38,7 @@ def connect(
 
     log_to_stderr()
     settings = Settings.load()
-    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    client = LabelStudioClient.of(settings)
     client.project(project)  # what is wrong with Label Studio is said first
     if not settings.webhook_secret and not settings.home_path.exists():
         raise ConfigError(
@@ -67,7 +67,7 @@ def disconnect_project(
 
     log_to_stderr()
     settings = Settings.load()
-    client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    client = LabelStudioClient.of(settings)
     storage = Storage.of_running_kdal(settings)
     left = disconnect(settings, client, storage, project, remove_predictions=predictions is Predictions.remove)
     out.print(f"kdal is out of project {project}. Its queue is served by {left['sampling'].lower()}, as before kdal.")

@@ -117,7 +117,7 @@ def run(
         children = running.enter_context(Supervisor())
         with progress(out, "Starting kdal", SPINNER):
             _start_kdal(children, settings, folder)
-        client = LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+        client = LabelStudioClient.of(settings)
         project = _project(shown, client, state, folder)
         import_missing(shown, client, project, min(images or len(shown), len(shown)))
         connect_backend(settings, client, project, policy.model_dump(exclude_unset=True))

@@ -10,11 +10,15 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from kdal.aliases import Json
+from kdal.labelstudio.addresses import Addresses
 from kdal.labelstudio.errors import LabelStudioError
 from kdal.labelstudio.transport import Transport
+
+if TYPE_CHECKING:
+    from kdal.settings import Settings
 
 __all__ = ["FILES", "FILE_BYTES", "PAGE", "LabelStudioClient", "LabelStudioError"]
 
@@ -31,16 +35,24 @@ class LabelStudioClient:
         url: base URL, for example ``http://127.0.0.1:8080``.
         api_key: legacy token or personal access token.
         timeout: seconds that Label Studio may be silent during one request.
+        public_url: where people reach Label Studio, if that differs from `url`.
 
     Raises:
         LabelStudioError: the token is missing, damaged or has expired. Each method raises it, too: see there.
     """
 
-    def __init__(self, url: str, api_key: str, timeout: float = 120.0) -> None:
-        self.url = url
+    def __init__(self, url: str, api_key: str, timeout: float = 120.0, public_url: str = "") -> None:
+        self.url, self._public_url = url, public_url
         self._transport = Transport(url, api_key, timeout)
         self.auth = self._transport.auth
         """Signs requests of other sessions to the same Label Studio."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The Label Studio that the settings name."""
+        return cls(
+            settings.label_studio_url, settings.label_studio_api_key, public_url=settings.label_studio_public_url
+        )
 
     def version(self) -> str:
         """The version of Label Studio, for example ``1.23.2``."""
@@ -171,7 +183,8 @@ class LabelStudioClient:
         names = {upload.get("id"): upload.get("file") for upload in uploads}
         if len(numbers) != len(files) or not all(isinstance(names.get(number), str) for number in numbers):
             raise self._transport.unexpected("an upload")
-        return [f"/data/{names[number]}" for number in numbers]
+        addresses = Addresses(self.url, self._public_url)
+        return [addresses.stored(f"/data/{names[number]}") for number in numbers]
 
     def import_tasks(self, project: int, tasks: Sequence[Json]) -> int:
         """Make tasks, with annotations or predictions where they bring some; returns how many.

@@ -348,6 +348,16 @@ def test_files_go_up_each_in_a_field_of_its_own_and_become_addresses_in_their_or
     assert "ids=%5B8%2C+5%5D" in listing.path
 
 
+@pytest.mark.parametrize(
+    ("prefix", "public", "stored"), [("/ls", "", "/ls"), ("", "https://host/ls", "/ls"), ("/ls", "http://host", "")]
+)
+def test_uploaded_files_are_addressed_as_people_reach_them(web, prefix, public, stored):
+    web.answers[f"{prefix}/api/projects/3/import"] = answer({"file_upload_ids": [8]}, 201)
+    web.answers[f"{prefix}/api/projects/3/file-uploads"] = answer([{"id": 8, "file": "upload/3/8a-a.jpg"}])
+    client = LabelStudioClient(web.url + prefix, TOKEN, public_url=public)
+    assert client.upload_files(3, [("a.jpg", b"x")]) == [f"{stored}/data/upload/3/8a-a.jpg"]
+
+
 @pytest.mark.parametrize("uploads", [[], [{"id": 8}], [{"id": 8, "file": 5}], [{"file": "x"}]])
 def test_an_upload_that_label_studio_does_not_know_of_is_a_label_studio_error(client, web, uploads):
     web.answers["/api/projects/3/import"] = answer({"file_upload_ids": [8]}, 201)
