@@ -138,7 +138,7 @@ def _prepare(host: str, port: int) -> Settings:
     missing = [name for name in ("flask", "gunicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"the server needs {' and '.join(missing)}: pip install 'kdal[server]'")
-    LabelStudioClient(settings.label_studio_url, settings.label_studio_api_key)
+    LabelStudioClient.of(settings)
     check_port(port, host)
     Storage(settings.sqlalchemy_url).close()
     _ = settings.secret  # made by whoever comes first: `kdal connect` is told to come after us

@@ -12,7 +12,8 @@ from PIL import Image
 from kdal.aliases import Json
 from kdal.datasets.adapter import Exporting, adapter_of, kind_of
 from kdal.datasets.tasks import Size, path_of
-from kdal.images.loader import ImageLoader, ImageRef
+from kdal.images.loader import ImageLoader
+from kdal.images.refs import ImageRef
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import format_of
 from kdal.labelstudio.task_data import image_address

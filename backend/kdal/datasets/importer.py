@@ -11,7 +11,8 @@ from PIL import Image
 
 from kdal.datasets.adapter import Adapter, Importing, adapter_of, kind_of
 from kdal.datasets.tasks import PATH, Labels, Size
-from kdal.images.loader import ImageLoader, ImageRef
+from kdal.images.loader import ImageLoader
+from kdal.images.refs import ImageRef
 from kdal.labelstudio.client import FILE_BYTES, FILES, LabelStudioClient
 from kdal.labelstudio.formats import Format, format_of
 from kdal_core.datasets import Scene

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from kdal.console import Report, progress
 from kdal.demo.example import Example, index_of, target
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.labelstudio.formats import format_for
 from kdal.policy import Policy
 from kdal.resources import Resources

@@ -7,7 +7,7 @@ from itertools import count
 
 import numpy as np
 
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.rounds.store import RoundStore
 from kdal.storage.assets import MissingAssetError
 from kdal.teachers.mixes import Mixes

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from kdal.aliases import Json
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.labelstudio.formats import Format, format_for
 from kdal.labelstudio.task_data import image_address
 from kdal.policy import Policy

@@ -5,71 +5,107 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
-import boto3
 import numpy as np
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from numpy.typing import NDArray
 
-from kdal_core.errors import AssetError, ConfigError
-
-FAULTS = (OSError, BotoCoreError, ClientError, ValueError)
-"""What folders and S3 raise."""
+from kdal_core.errors import AssetError
 
 
 class MissingAssetError(AssetError):
-    """There is nothing under a key, as opposed to a store that is out of reach."""
+    """There is nothing under a key, as opposed to a store that is out of reach, or that does not let us read it."""
+
+
+class AssetStore(Protocol):
+    """Where bytes are kept, by key. A key is a relative path such as ``projects/3/rounds/2/order.json``."""
+
+    root: str
+    """What the store is called: a folder, or ``s3://bucket/prefix``."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Store bytes, whole or not at all.
+
+        Raises:
+            AssetError: they cannot be stored; names the key.
+        """
+
+    def read(self, key: str) -> bytes:
+        """Bytes stored under a key.
+
+        Raises:
+            MissingAssetError: there are none.
+            AssetError: whether there are any cannot be told; names the key.
+        """
+
+
+class FolderStore:
+    """Assets as files below a folder."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def write(self, key: str, data: bytes) -> None:
+        """See `AssetStore`."""
+        path = Path(self.root, key)
+        # A name of its own: two workers may write the same key at once.
+        draft = path.with_name(f"{path.name}.{uuid4().hex}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                draft.write_bytes(data)
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
+        except (OSError, ValueError) as error:
+            raise AssetError(f"cannot write {self.root}/{key}: {error}") from error
+
+    def read(self, key: str) -> bytes:
+        """See `AssetStore`."""
+        try:
+            return Path(self.root, key).read_bytes()
+        except FileNotFoundError as error:
+            raise MissingAssetError(f"cannot read {self.root}/{key}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise AssetError(f"cannot read {self.root}/{key}: {error}") from error
+
+
+def open_store(root: str) -> AssetStore:
+    """The store for a folder or for ``s3://bucket/prefix``.
+
+    Raises:
+        ConfigError: S3 cannot be used by the AWS_* variables as they are set.
+    """
+    if root.startswith("s3://"):
+        from kdal.storage.s3 import S3Store  # boto3 is slow to import, and a folder needs none
+
+        return S3Store(root)
+    return FolderStore(root)
 
 
 class Assets:
-    """A key-value store of bytes. Keys are relative paths such as ``projects/3/rounds/2/order.json``.
+    """Checkpoints, scores, orders and other bytes by key, in a folder or an S3 store.
 
     Args:
-        root: a folder or ``s3://bucket/prefix``. S3's credentials, region and endpoint are the standard
-            ``AWS_*`` variables and ``AWS_ENDPOINT_URL``.
+        root: a folder or ``s3://bucket/prefix``; see `kdal.storage.s3` for how S3 is reached.
 
     Raises:
-        ConfigError: those variables make no client.
+        ConfigError: S3 cannot be used by the AWS_* variables as they are set.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/")
-        self._s3: Any = None
-        if root.startswith("s3://"):
-            try:
-                self._s3 = s3_client()
-            except FAULTS as error:
-                raise ConfigError(
-                    f"KDAL_ASSETS is {root}: S3 cannot be used by AWS_* as they are set: {error}"
-                ) from error
+        self._store = open_store(self.root)
 
     def write(self, key: str, data: bytes) -> str:
-        """Store bytes, whole or not at all; returns the key."""
-        try:
-            if self._s3 is not None:
-                self._s3.put_object(**self._place(key), Body=data)
-            else:
-                _write_file(Path(self.root, key), data)
-        except FAULTS as error:
-            raise AssetError(f"cannot write {self.root}/{key}: {error}") from error
+        """Store bytes, whole or not at all; returns the key. Raises as `AssetStore.write`."""
+        self._store.write(key, data)
         return key
 
     def read(self, key: str) -> bytes:
-        """Bytes stored under a key; `MissingAssetError` when there are none."""
-        try:
-            if self._s3 is not None:
-                return bytes(self._s3.get_object(**self._place(key))["Body"].read())
-            return Path(self.root, key).read_bytes()
-        except FAULTS as error:
-            kind = MissingAssetError if _is_missing(error) else AssetError
-            raise kind(f"cannot read {self.root}/{key}: {error}") from error
-
-    def _place(self, key: str) -> dict[str, str]:
-        bucket, _, prefix = self.root.removeprefix("s3://").partition("/")
-        return {"Bucket": bucket, "Key": f"{prefix}/{key}".lstrip("/")}
+        """Bytes stored under a key; `MissingAssetError` when there are none. Raises as `AssetStore.read`."""
+        return self._store.read(key)
 
     def write_json(self, key: str, value: Any) -> str:
         """Store a JSON value."""
@@ -99,26 +135,3 @@ class Assets:
                 return dict(arrays)
         except Exception as error:  # on damaged bytes numpy raises whatever its parsers trip over
             raise AssetError(f"{self.root}/{key} is damaged, it holds no plain arrays: {error}") from error
-
-
-def _is_missing(error: Exception) -> bool:
-    code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
-    return isinstance(error, FileNotFoundError) or code in ("NoSuchKey", "404")
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: two workers may write the same key at once.
-    draft = path.with_name(f"{path.name}.{uuid4().hex}.part")
-    try:
-        draft.write_bytes(data)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def s3_client() -> Any:
-    """A boto3 client by the standard variables as they are now; gives up in seconds rather than minutes."""
-    # A session of its own: the default one belongs to the process, and is not made to be shared by threads.
-    config = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 3})
-    return boto3.Session().client("s3", config=config)

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from kdal.aliases import Json
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.labelstudio.formats import Format
 from kdal.resources import Resources
 from kdal.rounds.snapshot import SnapshotHeader

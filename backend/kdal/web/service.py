@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdal.aliases import Json
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER
 from kdal.labelstudio.formats import format_for
 from kdal.labelstudio.task_data import image_address, why_no_address

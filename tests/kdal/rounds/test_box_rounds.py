@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdal.demo.examples.blood_cells import SIZE, render
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.policy import Policy, usable_strategies
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, RoundStore

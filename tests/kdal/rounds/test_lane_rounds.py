@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kdal.demo.examples.road_scenes import render
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.policy import Policy, usable_strategies
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot

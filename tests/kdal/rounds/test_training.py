@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.policy import Policy
 from kdal.rounds import scoring
 from kdal.rounds.progress import StepReport

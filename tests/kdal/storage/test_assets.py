@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdal.processes.child import free_port
-from kdal.storage.assets import Assets, s3_client
+from kdal.storage.assets import Assets
+from kdal.storage.s3 import s3_client
 from kdal_core.errors import AssetError, ConfigError
 from tests.kdal.values import outcome
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.labelstudio.connection import SECRET_HEADER
 from kdal.policy import Policy
 from kdal.rounds.snapshot import Snapshot

@@ -13,7 +13,7 @@ import structlog
 from torch import Tensor
 
 from kdal.aliases import Json, Progress
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from kdal.images.loader import ImageRef
+from kdal.images.refs import ImageRef
 from kdal.policy import Policy
 from kdal.rounds.black_box import querying, training_set
 from kdal.rounds.progress import StepReport
