@@ -59,6 +59,8 @@ def test_services_reach_each_other_by_the_names_they_have() -> None:
     kdal, label_studio, postgres = (SERVICES[name]["environment"] for name in ("kdal", "label-studio", "postgres"))
     assert kdal["LABEL_STUDIO_URL"] == "http://label-studio:8080"
     assert kdal["KDAL_URL"] == "http://kdal:9090"
+    # People and the containers reach Label Studio by two names; it writes the one, and kdal must know it.
+    assert kdal["LABEL_STUDIO_PUBLIC_URL"] == label_studio["LABEL_STUDIO_HOST"]
     assert label_studio["USE_DEFAULT_BANNED_SUBNETS"] == "false"
     assert label_studio["DJANGO_DB"] == "default"
     assert label_studio["POSTGRE_HOST"] == "postgres"
