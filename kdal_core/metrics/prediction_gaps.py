@@ -40,7 +40,7 @@ def class_gap(a: ArrayLike, b: ArrayLike, kind: ClassGap = "disagreement") -> Fl
         InvalidInput: NaN, shapes that differ or are not (N, C), or another kind.
 
     Source: our choice for the lane paper's prediction gap (methods.md, section 2). Disagreement told more of
-    S-KD's errors, and orders by it taught more, see docs/results.md.
+    S-KD's errors, and orders by it taught more, see docs/results/classes.md.
 
     >>> a, b = [[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]
     >>> class_gap(a, b).tolist(), class_gap(a, b, "total_variation").tolist()
@@ -155,7 +155,7 @@ def box_gap(a: Sequence[Boxes], b: Sequence[Boxes], *, score: float = 0.5, least
     overlaps nothing, itself included.
 
     With `least` below `score`, two scores just above and just below it are no disagreement. Young networks have many
-    such boxes: one of them makes an image's gap 1, and the gap tells little any more (docs/results.md).
+    such boxes: one of them makes an image's gap 1, and the gap tells little any more (docs/results/boxes.md).
 
     Args:
         a: N images, each as torchvision's detectors give it: "boxes" (n, 4) as x1, y1, x2, y2 in pixels,

@@ -69,7 +69,7 @@ class BoxTask:
     # Rare and small objects are learnt last: many small steps teach them more than few large ones, and an optimiser
     # that forgets the frequent objects' first gradients is in time for them. A teacher's word on every place says more
     # than a few boxes do, so that it counts three times, and is heard on unlabelled images, too. Chosen on BCCD's
-    # validation images (docs/results.md).
+    # validation images (docs/results/boxes.md).
     training: ClassVar[dict[str, Any]] = {
         "lr": 2e-3,
         "batch_size": 4,

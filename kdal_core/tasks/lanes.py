@@ -54,7 +54,7 @@ class LaneTask:
     metric_name = "lane F1"
     # Where lanes are is learnt slowly: after 400 steps a network knows of 1,000 labels little more than of 300. And the
     # labels of rows are soft as they are: at a temperature of 4, S-KD falls behind S; with the teacher's word on
-    # unlabelled images it comes out ahead (docs/results.md).
+    # unlabelled images it comes out ahead (docs/results/lanes.md).
     training: ClassVar[dict[str, Any]] = {
         "lr": 4e-3,
         "batch_size": 16,
