@@ -242,6 +242,12 @@ class Settings(BaseSettings):
         """CPU threads that one training process takes."""
         return self.threads or max(1, (os.cpu_count() or 2) - 1)
 
+    def use_threads(self) -> None:
+        """Let torch take as many CPU threads in this process as these settings say."""
+        import torch
+
+        torch.set_num_threads(self.torch_threads)
+
 
 def _absolute(path: Path, variable: str) -> Path:
     try:

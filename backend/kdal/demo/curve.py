@@ -75,7 +75,7 @@ def measure(shown: Example, resources: Resources, project: int, rounds: int, rep
     truth = [target(last.format, shown.truth(number)) for number in numbers]
     answers = [target(last.format, shown.answer(number)) for number in numbers]
     asked = {item.ref.task_id for item in last.labelled}
-    torch.set_num_threads(resources.settings.torch_threads)
+    resources.settings.use_threads()
     ours = [infer(task, store.load_model()[0], images).predictions for store in stores]
     scores = np.zeros((shown.draws, len(snapshots), 2))
     steps = [(draw, s) for draw in range(shown.draws) for s in range(len(snapshots))]

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from kdal.distill import export
 from kdal.distill.config import Distillation
 from kdal.distill.data import Material, Tests, load_material
@@ -91,7 +89,7 @@ def run_distillation(
         BudgetExceeded: a budget below the number of real images: before any query.
         TeacherError: no usable answer; the same call later goes on from there.
     """
-    torch.set_num_threads(settings.torch_threads)
+    settings.use_threads()
     kinds = export.available() if plan.exports is None else plan.exports
     export.check_available(kinds)
     teacher = open_teacher(plan.teacher, device=settings.device)

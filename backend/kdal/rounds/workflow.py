@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Literal, NamedTuple
 
 import structlog
-import torch
 from dbos import DBOS, DBOSConfiguredInstance, StepOptions
 
 from kdal.aliases import Json
@@ -197,7 +196,7 @@ class Rounds(DBOSConfiguredInstance):
             if row is None:
                 raise LabelStudioError(f"project {at.project} is not connected to kdal any more", 404)
             try:
-                torch.set_num_threads(self._resources.settings.torch_threads)
+                self._resources.settings.use_threads()
                 store = RoundStore(self._resources.assets, row.uid, at.number, fence=current)
                 with step(storage, at.project, at.number, name, at.restarts) as report:
                     facts = work(row, store, *rest, report)

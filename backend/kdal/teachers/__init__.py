@@ -13,7 +13,7 @@ from kdal.teachers.config import (
 )
 from kdal.teachers.endpoints import HttpTeacher, MLBackendTeacher
 from kdal.teachers.ledger import StoredLedger, open_ledger
-from kdal_core.distillation import RecordedTeacher, Teacher, TorchTeacher
+from kdal_core.distillation import RecordedTeacher, SoftLabelTask, Teacher, TorchTeacher
 from kdal_core.errors import AssetError, ConfigError
 from kdal_core.training import load_checkpoint
 
@@ -49,7 +49,7 @@ def _checkpoint(settings: CheckpointTeacherSettings, device: str) -> Teacher:
         model, spec = load_checkpoint(settings.path.read_bytes())
     except OSError as error:
         raise AssetError(f"The teacher {str(settings.path)!r} cannot be read: {error.strerror}") from error
-    if spec.kind != "classification":
+    if spec.kind != SoftLabelTask.kind:
         raise ConfigError(f"The teacher {str(settings.path)!r} is for task: {spec.kind}; it must classify images.")
     return TorchTeacher(model, spec.classes, device=device)
 

@@ -16,6 +16,7 @@ from kdal.policy import Policy
 from kdal.teachers import classes_of
 from kdal.teachers.config import problems
 from kdal.teachers.terms import TeacherBudget, read_yaml
+from kdal_core.distillation import SoftLabelTask
 from kdal_core.errors import ConfigError, KdalError
 from kdal_core.models import check_model
 from kdal_core.tasks import Task
@@ -66,7 +67,7 @@ class Catalogue:
         if policy.black_box is None:
             return
         self.terms(policy.black_box)
-        if task.kind != "classification":
+        if task.kind != SoftLabelTask.kind:
             raise ConfigError('extra params: "black_box": such a teacher names classes: it needs <Choices>')
         known = self._classes[policy.black_box]
         if set(known) != set(task.classes):
