@@ -113,6 +113,23 @@ def test_a_key_that_does_something_or_says_the_default_is_taken(params):
     assert {key: getattr(policy, key) for key in params} == params
 
 
+@pytest.mark.parametrize(
+    ("params", "why"),
+    [
+        ({"parameters": {"delta": 1}}, '"parameters": "kd_gap" takes no "delta" (it takes none)'),
+        ({"strategy": "margin", "parameters": {"x": 1}}, '"parameters": "margin" takes no "x"'),
+        ({"parameters": {"k": 5}}, '"parameters": "k" has a key of its own'),
+        ({"parameters": {"a": [1]}}, '"parameters'),
+        ({"parameters": [1]}, '"parameters"'),
+        ({"parameters": None}, '"parameters"'),
+    ],
+)
+def test_parameters_that_the_strategy_does_not_take_are_refused(params, why):
+    with pytest.raises(ConfigError) as caught:
+        Policy.parse(params)
+    assert why in str(caught.value)
+
+
 def test_a_policy_of_an_older_kdal_that_holds_keys_without_effect_is_read_as_it_is():
     stored = {"strategy": "entropy", "beta": 1.0, "kd_weight": 0.0, "temperature": 2.0}
     policy = Policy.stored(stored)

@@ -21,9 +21,6 @@ from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, p
 from kdal_core.tasks import FirstLook, Task
 from kdal_core.training import infer
 
-SCORED = frozenset({"d_ss", "d_st", "features", "probabilities", "objects"})
-"""What a round knows of each task of the pool: the policy's strategies need no more."""
-
 THUMBNAIL = 32
 """Pixels of an image's longer side while no model can look at it."""
 

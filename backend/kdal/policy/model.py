@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from kdal.policy.rules import OF_STRATEGY, OF_TRAINING, short, useless
 from kdal_core.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: reading a policy does not need it
@@ -16,17 +16,6 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: reading a policy d
     from kdal_core.tasks import Task
     from kdal_core.training import TrainConfig, TrioSpec
 
-SCORED = frozenset({"d_ss", "d_st", "features", "probabilities", "objects"})
-"""What a round computes of each task of the pool: a policy's strategy can need no more."""
-OF_THREE_NETWORKS = frozenset({"d_ss", "d_st"})
-"""What of it there is only with three networks, and not with the one student of a black-box teacher."""
-
-OF_STRATEGY = ("k", "beta", "eps", "mode", "formula", "rarity")
-"""Keys that are parameters of the strategy, where it has one of that name."""
-OF_TRAINING = ("epochs", "batch_size", "lr", "temperature", "kd_weight", "unlabelled")
-"""Keys that are settings of `kdal_core.training.TrainConfig`."""
-OF_TEACHING = ("teacher", "weights", "temperature", "kd_weight", "unlabelled")
-"""Keys that say how the trio is trained, and nothing about the student of a black-box teacher."""
 STORED = "stored"
 """Context of the validation of what was accepted before: `Policy.stored`."""
 
@@ -68,6 +57,8 @@ class Policy(BaseModel):
     labels are often wrong; null: kdal's default."""
     rarity: Annotated[float, Field(ge=0, le=1000)] | None = None
     """How much rare classes draw the queue beside uncertainty; null: kdal's default, for boxes 1, else 0."""
+    parameters: dict[str, bool | int | float | str | None] = {}
+    """Parameters of the strategy that have no key of their own: strategies of other packages bring theirs."""
 
     student: str | None = None
     """Network of the student and of the distilled student; null: by image size."""
@@ -101,64 +92,9 @@ class Policy(BaseModel):
 
     @model_validator(mode="after")
     def _every_key_counts(self, info: ValidationInfo) -> Policy:
-        if info.context != STORED and (reasons := list(self._useless())):
+        if info.context != STORED and (reasons := list(useless(self))):
             raise ValueError("; ".join(reasons))
         return self
-
-    def _useless(self) -> Iterator[str]:
-        """Why keys cannot be used, or would do nothing, one sentence each."""
-        if self.task is not None:
-            yield from _unknown_task(self.task)
-        yield from _unfit_weights(self.weights)
-        yield from self._unfit_strategy()
-        if self.black_box is None and self.queries is not None:
-            yield '"queries" are those to a black-box teacher: name one under "black_box"'
-        if self.black_box is not None:
-            for key in self._set(OF_TEACHING):
-                yield f'"{key}" is about training three networks, and with "black_box" there is one'
-        if self.kd_weight == 0:
-            for key in self._set(("temperature", "unlabelled")):
-                yield f'"{key}" is about distillation, which has no weight with "kd_weight": 0'
-
-    def _unfit_strategy(self) -> Iterator[str]:
-        """Why the strategy cannot be used, or does not use a key."""
-        keys = self._set(OF_STRATEGY)
-        if "strategy" not in self.model_fields_set and not keys:
-            return  # nothing was chosen: strategies need not be imported
-        from kdal_core.acquisition import strategy, strategy_names
-
-        if self.strategy not in strategy_names():
-            yield f'"strategy": there is no "{_short(self.strategy)}"; {_may_name()}'
-            return
-        try:
-            chosen = strategy(self.strategy)
-        except ConfigError as error:  # of another package, and broken
-            yield f'"strategy": {error}'
-            return
-        if self.black_box is not None and chosen.needs & OF_THREE_NETWORKS:
-            yield (
-                f'"strategy": "{self.strategy}" compares three networks, and with "black_box" there is one: '
-                "leave it out, or choose one such as least_confidence, margin, entropy or random"
-            )
-        if unknown := sorted(chosen.needs - SCORED):
-            yield (
-                f'"strategy": "{self.strategy}" needs what a round does not compute '
-                f"({', '.join(unknown)}); {_may_name()}"
-            )
-        for key in keys:
-            if key not in chosen.accepts:
-                yield (
-                    f'"{key}" does nothing with "strategy": "{self.strategy}", which takes '
-                    f"{', '.join(chosen.accepts) or 'no parameters'}"
-                )
-        if self.formula == "four_case" and self.eps is not None:
-            yield '"eps" does nothing with "formula": "four_case"'
-        if self.beta == 0 and self.mode is not None:
-            yield '"mode" is about diversity, which has no weight with "beta": 0'
-
-    def _set(self, keys: tuple[str, ...]) -> list[str]:
-        """Those of these keys that do not have their default value."""
-        return [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
 
     @property
     def served(self) -> int:
@@ -193,7 +129,7 @@ class Policy(BaseModel):
 
         accepted = strategy(self.strategy).accepts
         of_task = task.acquisition if self.strategy == "kd_gap" else {}
-        named = {**of_task, **self._named(OF_STRATEGY)}
+        named = {**of_task, **self._named(OF_STRATEGY), **self.parameters}
         return strategy(self.strategy, **{key: value for key, value in named.items() if key in accepted})
 
     def check(self, task: Task) -> None:
@@ -202,19 +138,34 @@ class Policy(BaseModel):
         Raises:
             ConfigError: names the key, or the network.
         """
-        if self.eps is not None and task.acquisition.get("formula") == "four_case" and self.formula is None:
+        chosen = self.chosen_strategy(task)
+        if self.eps is not None and self.formula is None and chosen.parameters.get("formula") == "four_case":
             raise ConfigError(
                 f'extra params: "eps" does nothing with the formula that {task.kind} have by default: say '
                 '"formula": "published" too'
             )
+        if self.parameters:
+            self._try(chosen)
         if self.weights not in ("none", "default") and not _is_file(self.weights):
             raise ConfigError(
-                f'extra params: "weights": there is no file "{_short(self.weights)}" on the machine where kdal runs'
+                f'extra params: "weights": there is no file "{short(self.weights)}" on the machine where kdal runs'
             )
         if self.black_box is None and (self.student or self.teacher):
             side = self.image_size or task.longest_side
             spec = self.trio(task, (side, side))
             task.check_pair(spec.student, spec.teacher, spec.image_size)
+
+    def _try(self, chosen: Strategy) -> None:
+        """Let a strategy order four images, to see whether it takes its parameters."""
+        import numpy as np
+
+        from kdal_core.acquisition import PoolScores
+
+        shapes = {"d_ss": (4,), "d_st": (4,), "features": (4, 2), "probabilities": (4, 2), "objects": (4, 2)}
+        try:
+            chosen(PoolScores(**{name: np.full(shapes[name], 0.5) for name in chosen.needs | {"features"}}))
+        except Exception as error:  # of another package, perhaps: whatever it raises, the owner has to know now
+            raise ConfigError(f'extra params: "parameters": "{self.strategy}" does not take them: {error}') from error
 
     def _named(self, keys: tuple[str, ...]) -> dict[str, Any]:
         """Those of these keys that are not null."""
@@ -260,21 +211,6 @@ class Policy(BaseModel):
             raise ConfigError("extra params: " + "; ".join(_explain(e) for e in wrong)) from error
 
 
-def _unknown_task(kind: str) -> Iterator[str]:
-    from kdal_core.tasks import task_kinds
-
-    if kind not in task_kinds():
-        yield f'"task": there is no kind "{_short(kind)}"; known: {", ".join(task_kinds())}'
-
-
-def _unfit_weights(weights: str) -> Iterator[str]:
-    if weights not in ("none", "default") and ("://" in weights or not weights.endswith(".safetensors")):
-        yield (
-            f'"weights": "{_short(weights)}" is not "none", "default" or a .safetensors file on the machine where kdal '
-            "runs"
-        )
-
-
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
@@ -282,36 +218,10 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def usable_strategies() -> list[str]:
-    """Names of the strategies that need no more than a round computes: those that a policy may name."""
-    from kdal_core.acquisition import strategy, strategy_names
-
-    def usable(name: str) -> bool:
-        try:
-            return strategy(name).needs <= SCORED
-        except ConfigError:  # of another package, and broken: it is told of when somebody names it
-            return False
-
-    return [name for name in strategy_names() if usable(name)]
-
-
-def _may_name() -> str:
-    return f"a policy may name {', '.join(usable_strategies())}"
-
-
 def _explain(error: Any) -> str:
     if error["type"] == "value_error":  # a rule of ours about several keys, which it names
         return str(error["ctx"]["error"])
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f'unknown key "{_short(key)}" (known: {", ".join(sorted(Policy.model_fields))})'
-    return f'"{_short(key)}": {error["msg"]}, got {_short(error["input"])}'
-
-
-def _short(value: Any) -> str:
-    try:
-        text = value if isinstance(value, str) else json.dumps(value)
-    except (ValueError, TypeError, RecursionError):  # a number of a million digits, say
-        text = type(value).__name__
-    text = text.encode(errors="backslashreplace").decode()  # half of a surrogate pair is no text that can be sent
-    return text if len(text) <= 60 else text[:57] + "..."
+        return f'unknown key "{short(key)}" (known: {", ".join(sorted(Policy.model_fields))})'
+    return f'"{short(key)}": {error["msg"]}, got {short(error["input"])}'
