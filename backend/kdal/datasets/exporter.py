@@ -16,7 +16,6 @@ from kdal.images.loader import ImageLoader
 from kdal.images.refs import ImageRef
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import format_of
-from kdal.labelstudio.task_data import image_address
 from kdal_core.datasets import Scene
 from kdal_core.datasets.images import upright_size
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
@@ -98,7 +97,7 @@ def export_folder(
 def _image(images: ImageLoader, task: Json, image_key: str, done: Exported) -> bytes | None:
     """The image's file as it is stored; none, and a sentence more in `done`, when it cannot be read."""
     try:
-        return images.file(ImageRef(int(task["id"]), image_address(task, image_key) or ""))
+        return images.file(ImageRef.of(task, image_key))
     except AssetError as error:
         done.without_image.append(str(error))
         return None

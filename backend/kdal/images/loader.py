@@ -103,6 +103,8 @@ class ImageLoader:
         return LoadedImages(images, kept, sizes, dict(sorted(reasons.items())))
 
     def _read(self, ref: ImageRef) -> tuple[bytes, Image.Image]:
+        if ref.missing:
+            raise AssetError(f"task {ref.task_id}: {ref.missing}")
         try:
             if not ref.uri:
                 raise AssetError("the task has no image address")

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from kdal.aliases import Json
 from kdal.images.errors import NoReadableImageError
+from kdal.labelstudio.task_data import image_address, why_no_address
 
 if TYPE_CHECKING:  # torch is slow to import, and a name needs none
     import torch
@@ -18,6 +20,25 @@ class ImageRef:
 
     task_id: int
     uri: str
+    """Empty where the data holds none."""
+    missing: str = ""
+    """Why there is no address."""
+
+    @classmethod
+    def of(cls, task: Json, key: str) -> Self:
+        """The image of a task as Label Studio's API shows it.
+
+        Args:
+            task: ``{"id": 7, "data": {...}}``.
+            key: `kdal.labelstudio.formats.Format.image_key`.
+        """
+        address = image_address(task, key)
+        return cls(int(task["id"]), address or "", "" if address else why_no_address(task, key))
+
+    def as_json(self) -> Json:
+        """What its constructor takes, without what says nothing: a project has many of them."""
+        found: Json = {"task_id": self.task_id, "uri": self.uri}
+        return found | {"missing": self.missing} if self.missing else found
 
 
 @dataclass(frozen=True, eq=False)

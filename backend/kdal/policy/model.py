@@ -163,7 +163,8 @@ class Policy(BaseModel):
 
         shapes = {"d_ss": (4,), "d_st": (4,), "features": (4, 2), "probabilities": (4, 2), "objects": (4, 2)}
         try:
-            chosen(PoolScores(**{name: np.full(shapes[name], 0.5) for name in chosen.needs | {"features"}}))
+            arrays: dict[str, Any] = {name: np.full(shapes[name], 0.5) for name in chosen.needs | {"features"}}
+            chosen(PoolScores(**arrays))
         except Exception as error:  # of another package, perhaps: whatever it raises, the owner has to know now
             raise ConfigError(f'extra params: "parameters": "{self.strategy}" does not take them: {error}') from error
 

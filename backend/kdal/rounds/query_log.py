@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -39,7 +39,7 @@ class QueryLog:
             "teacher": self.teacher,
             "classes": self.classes,
             "image_size": self.image_size,
-            "images": [asdict(ref) for ref in self.images],
+            "images": [ref.as_json() for ref in self.images],
         }
         store.write_json("asked.json", value)
 

@@ -11,7 +11,6 @@ from typing import Any
 from kdal.aliases import Json
 from kdal.images.refs import ImageRef
 from kdal.labelstudio.formats import Format, format_for
-from kdal.labelstudio.task_data import image_address
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
@@ -127,13 +126,13 @@ class Snapshot:
             "policy": self.policy.model_dump(),
             "labelled": [
                 {
-                    "ref": asdict(item.ref),
+                    "ref": item.ref.as_json(),
                     "target": None if item.target is None else task.as_json(item.target),
                     "held_out": item.held_out,
                 }
                 for item in self.labelled
             ],
-            "pool": [asdict(ref) for ref in self.pool],
+            "pool": [ref.as_json() for ref in self.pool],
         }
         store.write_json("snapshot.json", value)
 
@@ -178,7 +177,7 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
     labelled = []
     moments: list[datetime] = []
     for row in resources.label_studio.tasks(project.id, labelled=True, full=True):
-        ref = _reference(row, form.image_key)
+        ref = ImageRef.of(row, form.image_key)
         target = None
         try:
             target = form.target(row)
@@ -187,7 +186,7 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
         labelled.append(Labelled(ref, target, held_out(policy, ref.task_id)))
         moments += changed_at(row)
 
-    unlabelled = [_reference(row, form.image_key) for row in resources.label_studio.tasks(project.id, labelled=False)]
+    unlabelled = [ImageRef.of(row, form.image_key) for row in resources.label_studio.tasks(project.id, labelled=False)]
     known = {item.ref.task_id for item in labelled}
     unlabelled = [ref for ref in unlabelled if ref.task_id not in known]  # labelled between the two readings
     skipped = resources.label_studio.skipped_ids(project.id)
@@ -216,10 +215,6 @@ def changed_at(row: Json) -> list[datetime]:
     except ValueError:
         return []
     return [moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)]
-
-
-def _reference(row: Json, image_key: str) -> ImageRef:
-    return ImageRef(task_id=int(row["id"]), uri=image_address(row, image_key) or "")
 
 
 def _policy(value: Json) -> Policy:

@@ -149,3 +149,17 @@ def test_a_policy_of_an_older_kdal_with_a_key_that_does_nothing_is_no_damage(loo
     assert (snapshot.policy.strategy, snapshot.policy.beta) == ("entropy", 1.0)
     assert Snapshot.load(store) == snapshot
     assert SnapshotHeader.load(store).policy == snapshot.policy
+
+
+def test_a_list_of_images_is_named_where_the_images_are_read(loop, store):
+    first, second, *_ = loop.project.tasks
+    loop.project.tasks[first]["data"]["image"] = [picture(0), picture(1)]
+    loop.project.tasks[second]["data"] = {"photo": picture(1)}
+    snapshot = take(loop, store)
+    loaded = loop.resources.images.load(Snapshot.load(store).pool, (8, 8))
+    told = {snapshot.pool[position].task_id: why for position, why in loaded.reasons.items()}
+    assert told == {
+        first: f'task {first}: its data holds a list of 2 images under "image", and kdal takes one image a task: '
+        "import each image as a task of its own",
+        second: f'task {second}: its data holds no image address under "image"',
+    }
