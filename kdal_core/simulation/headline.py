@@ -118,7 +118,12 @@ def _without_comparison(results: Results, summary: Summary) -> str:
 
 
 def _goal(results: Results) -> str:
-    return f"{HEADLINE_LEVEL:.0%} of what all {results.full_labels:,} labels give"
+    return f"{HEADLINE_LEVEL:.0%} of what {all_labels(results)} give"
+
+
+def all_labels(results: Results) -> str:
+    """The pool's labels in words; how many there are is not known until the run with all of them is finished."""
+    return f"all {results.full_labels:,} labels" if results.full_labels else "all labels"
 
 
 def names_of(summary: Summary) -> tuple[str, str]:

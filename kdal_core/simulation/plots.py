@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kdal_core.simulation.curves import HEADLINE_LEVEL, KDAL, Interval, Summary
+from kdal_core.simulation.headline import all_labels
 from kdal_core.simulation.results import Results
 
 INK = "#010203"
@@ -76,13 +77,13 @@ def draw(results: Results, summary: Summary) -> Figure:
     differences = {arm.arm: arm.differences for arm in summary.arms}
     _draw_curves(left, scores, style)
     _draw_levels(left, results, summary)
-    compared = [scores[name] for name in (summary.kdal, summary.baseline) if name in scores]
-    shown = [100 * point.mean for curve in compared for point in curve.values()]
+    strong = [name for name, look in style.items() if look.strong]
+    shown = _means(scores, strong)
     _frame(left, scores, shown if summary.full is None else [*shown, 100 * summary.full.mean])
     _draw_curves(right, differences, style)
     if any(differences.values()):
         right.axhline(0, **{**style[results.baseline].line, "marker": ""})
-    _frame(right, differences, (0,))
+    _frame(right, differences, [0, *_means(differences, strong)])
     _words(left, f"{results.metric} on test images, %", _seeds(summary))
     _words(right, "percentage points", f"Difference to {results.baseline}, paired by seed")
     for axes in (left, right):
@@ -138,6 +139,11 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Mapping[int, Interval]], style
         axes.errorbar(places, means, yerr=widths, fmt="none", ecolor=look.colour, elinewidth=0.8, alpha=0.45, zorder=1)
 
 
+def _means(curves: Mapping[str, Mapping[int, Interval]], names: Sequence[str]) -> list[float]:
+    """The heights of all points of these arms, in per cent."""
+    return [100 * point.mean for name in names for point in curves.get(name, {}).values()]
+
+
 def _frame(axes: Axes, curves: Mapping[str, Mapping[int, Interval]], always: Sequence[float]) -> None:
     """Heights that show `always` and every mean but far outliers: these, and the huge interval of two seeds, must not
     flatten all other curves."""
@@ -157,7 +163,7 @@ def _draw_levels(axes: Axes, results: Results, summary: Summary) -> None:
     if summary.full is None or not summary.budgets:
         return
     full = 100 * summary.full.mean
-    lines = ((full, f"all {results.full_labels:,} labels"), (HEADLINE_LEVEL * full, f"{HEADLINE_LEVEL:.0%} of that"))
+    lines = ((full, all_labels(results)), (HEADLINE_LEVEL * full, f"{HEADLINE_LEVEL:.0%} of that"))
     for height, words in lines:
         axes.axhline(height, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), alpha=0.7, zorder=0)
         axes.annotate(

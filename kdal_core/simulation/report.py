@@ -13,7 +13,7 @@ from markupsafe import Markup
 from kdal_core.simulation import plots
 from kdal_core.simulation.claims import Claims, claims, correlation_rows, pick_rows
 from kdal_core.simulation.curves import HEADLINE_LEVEL, KDAL, LEVELS, ArmSummary, Comparison, Summary, summarise
-from kdal_core.simulation.headline import at_least_fewer, certainty, headline, names_of
+from kdal_core.simulation.headline import all_labels, at_least_fewer, certainty, headline, names_of
 from kdal_core.simulation.results import Results
 from kdal_core.simulation.words import (
     NOTHING,
@@ -72,7 +72,7 @@ def markdown(results: Results, summary: Summary) -> str:
         "mean ± half-width of the 95% t-interval over seeds:",
         _markdown_table(["order", *(f"{labels:,}" for labels in summary.budgets)], score_rows(summary)),
         f"AULC is the area under the curve by the range of labels, in per cent; {HEADLINE_LEVEL:.0%} stands for "
-        f"{HEADLINE_LEVEL:.0%} of the score with all {results.full_labels:,} labels. Labels to reach a level are "
+        f"{HEADLINE_LEVEL:.0%} of the score with {all_labels(results)}. Labels to reach a level are "
         f"medians over seeds; differences to {results.baseline} and savings are paired by seed:",
         _markdown_table(head, [_markdown_row(arm, summary) for arm in summary.arms]),
         *_markdown_claims(claims(results, summary)),
@@ -192,6 +192,7 @@ def page(results: Results, summary: Summary, picture: str) -> str:
             protocol=_protocol(results, summary),
             settings=_settings(results),
             level=f"{HEADLINE_LEVEL:.0%}",
+            all_labels=all_labels(results),
             metric=capital(results.metric),
             claims=found,
             claim_heads=claim_heads(found),
@@ -290,7 +291,9 @@ def _protocol(results: Results, summary: Summary) -> dict[str, str]:
     rounds = {point.round for run in results.runs for point in run.points}
     seeds = sorted({run.seed for run in results.runs})
     baseline = summary.arm(summary.baseline)
-    facts = {"Pool": f"{results.full_labels:,} images with known labels, from which an order chooses what to buy"}
+    facts = {}
+    if results.full_labels:
+        facts["Pool"] = f"{results.full_labels:,} images with known labels, from which an order chooses what to buy"
     if summary.budgets:
         facts["Labels bought"] = f"{summary.budgets[0]:,} to {summary.budgets[-1]:,}, scored {len(rounds)} times"
     facts["Orders"] = f"{len(summary.arms)}, with networks trained alike"

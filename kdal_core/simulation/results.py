@@ -95,7 +95,7 @@ class Results:
         metric: name of the score, for example "accuracy".
         baseline: the arm that all others are compared with.
         full: {seed: score in [0, 1] with every label of the pool}; seeds may be missing while it is under way.
-        full_labels: number of labels of the pool.
+        full_labels: number of labels of the pool; 0 until the run with all of them is finished.
         runs: at most one for each arm and seed.
         environment: date, machine, command, versions.
         settings: the campaign file as read.

@@ -359,6 +359,40 @@ def test_the_picture_shows_all_of_kdal_and_the_baseline_and_cuts_curves_far_belo
     assert bottom > max(scores["probcover"])
 
 
+def test_the_right_side_shows_every_point_of_kdals_curves_however_far_they_lie():
+    """Rivals crowd about the baseline; kdal is far ahead at first, and one of its arms far behind."""
+    budgets = [100, 200, 300, 400]
+    random = [0.50, 0.60, 0.70, 0.80]
+    curves = {"random": random, "kd_gap": [0.90, 0.905, 0.91, 0.92], "kd_gap (paper)": [0.05, 0.10, 0.6, 0.7]}
+    curves |= {f"rival {n}": [score + 0.001 * n for score in random] for n in range(12)}
+    runs = [
+        Run(
+            arm, seed, tuple(Point(n, x, y, 0, 36.0 * x, 1.0) for n, (x, y) in enumerate(zip(budgets, ys, strict=True)))
+        )
+        for arm, ys in curves.items()
+        for seed in range(2)
+    ]
+    results = Results("c", "", "accuracy", "random", {0: 1.0, 1: 1.0}, 1000, tuple(runs), {}, {})
+    left, right = plots.draw(results, summarise(results)).axes
+    for axes, below in ((left, [0, 0, 0, 0]), (right, random)):
+        bottom, top = axes.get_ylim()
+        for arm in ("kd_gap", "kd_gap (paper)"):
+            heights = [100 * (y - b) for y, b in zip(curves[arm], below, strict=True)]
+            assert bottom < min(heights)
+            assert max(heights) < top
+
+
+def test_a_campaign_without_the_run_of_all_labels_speaks_of_no_number_of_them(tmp_path):
+    results = replace(synthetic(seeds=2), full={}, full_labels=0)
+    report.write_report(results, tmp_path)
+    for path in tmp_path.iterdir():
+        if path.suffix in {".html", ".md", ".json", ".svg"}:
+            text = path.read_text()
+            assert "all 0 labels" not in text, path.name
+            assert "0 images" not in text, path.name
+    assert "with all labels" in (tmp_path / "index.html").read_text()
+
+
 def test_the_noise_score_is_the_last_one_measured():
     clean = exact([200, 200], [400, 400])
     runs = [
