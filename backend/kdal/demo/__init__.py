@@ -26,7 +26,14 @@ from kdal_core.errors import ConfigError
 
 EMAIL = "demo@example.com"
 STATE = "demo.json"
-NOT_FOR_THE_DEMO = ("KDAL_DATABASE_URL", "KDAL_ASSETS", "KDAL_WEBHOOK_SECRET", "KDAL_AUTH_USER", "KDAL_AUTH_PASSWORD")
+NOT_FOR_THE_DEMO = (
+    "LABEL_STUDIO_PUBLIC_URL",
+    "KDAL_DATABASE_URL",
+    "KDAL_ASSETS",
+    "KDAL_WEBHOOK_SECRET",
+    "KDAL_AUTH_USER",
+    "KDAL_AUTH_PASSWORD",
+)
 """Variables that would mix the demo with a kdal that works for people."""
 
 
@@ -140,6 +147,7 @@ def _settings(state: State, folder: Path) -> Settings:
     """The demo's own: whatever is set for a kdal in earnest, its database above all, has no part in it."""
     return Settings(
         label_studio_url=f"http://127.0.0.1:{state.label_studio_port}",
+        label_studio_public_url="",
         label_studio_api_key=state.token,
         url=f"http://127.0.0.1:{state.kdal_port}",
         home=folder / "kdal",

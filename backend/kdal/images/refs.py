@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from kdal.aliases import Json
 from kdal.images.errors import NoReadableImageError
 from kdal.labelstudio.task_data import image_address, why_no_address
+from kdal_core.errors import AssetError
 
 if TYPE_CHECKING:  # torch is slow to import, and a name needs none
     import torch
@@ -65,6 +66,18 @@ class LoadedImages:
         """
         if self.reasons and not self.kept:
             raise NoReadableImageError(nothing_readable(what, len(self.reasons), next(iter(self.reasons.values()))))
+        return self
+
+    def complete(self) -> Self:
+        """The same, for a step that has read these images before and goes by their positions.
+
+        Raises:
+            AssetError: one of them cannot be read any more.
+        """
+        if self.reasons:
+            raise AssetError(
+                f"an image that could be read cannot be read any more: {next(iter(self.reasons.values()))}"
+            )
         return self
 
 

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from kdal.aliases import Json
+from kdal.images.errors import NoReadableImageError
+from kdal.images.refs import nothing_readable
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
@@ -53,6 +55,8 @@ def score_shard(
     images, kept, reasons = loaded.images, loaded.kept, loaded.reasons
     report.unusable({refs[i].task_id: why for i, why in reasons.items()})
     arrays: dict[str, NDArray[Any]] = {"tasks": np.array([refs[i].task_id for i in kept], dtype=np.int64)}
+    if reasons:
+        arrays["reason"] = np.array(next(iter(reasons.values())))  # for `select`, should it find no image at all
     if kept and not trained:
         arrays["thumbnails"] = torch.stack([images[i] for i in range(len(kept))]).numpy()
     elif kept:
@@ -79,7 +83,7 @@ def score_shard(
         if serving is not None and serving != store.number:  # the new model was not promoted: the old one pre-annotates
             model, spec = store.of_round(serving).load_model()
             if spec.image_size != snapshot.image_size:
-                images = resources.images.load([refs[i] for i in kept], spec.image_size).images
+                images = resources.images.load([refs[i] for i in kept], spec.image_size).complete().images
             arrays["predictions"] = infer(task, model, images, device=device).predictions
     store.write_shard(shard, **arrays)
     return {"scored": len(kept), "unreadable": len(reasons)}
@@ -89,13 +93,20 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool) -> Json:
     """Order the whole pool and write the round's manifest, `Order`.
 
     Behind the ordered pool come the tasks that people skipped, then those whose image cannot be read.
+
+    Raises:
+        NoReadableImageError: tasks wait for a label, and not one of their images can be used. The order in force is
+            better than one by nothing at all.
     """
     policy = snapshot.policy
     task = snapshot.format.task()
     chosen = policy.chosen_strategy(task)
-    wanted = {"tasks", *(chosen.needs | {"features"} if trained else {"thumbnails"})}
+    wanted = {"tasks", "reason", *(chosen.needs | {"features"} if trained else {"thumbnails"})}
     shards = [_read_shard(store, shard, task, wanted) for shard in range(shard_count(snapshot))]
     tasks = np.concatenate([s["tasks"] for s in shards]) if shards else np.zeros(0, dtype=np.int64)
+    if snapshot.pool and not len(tasks):
+        example = next((str(s["reason"]) for s in shards if "reason" in s), "see the list of unusable tasks")
+        raise NoReadableImageError(nothing_readable("images that wait for a label", len(snapshot.pool), example))
     scored = [s for s in shards if len(s["tasks"])]
     scores = np.zeros(0)
     order = tasks

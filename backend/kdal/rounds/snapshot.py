@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from kdal.aliases import Json
+from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef
 from kdal.labelstudio.formats import Format, format_for
 from kdal.policy import Policy
@@ -244,13 +245,12 @@ def _asked_size(store: RoundStore, policy: Policy) -> tuple[int, int] | None:
 
 def _image_size(resources: Resources, policy: Policy, task: Task, refs: list[ImageRef]) -> tuple[int, int]:
     """(H, W): the median size of the first images, with the longer side as the policy says."""
-    sizes = []
-    for ref in sorted(refs, key=lambda r: r.task_id)[:SAMPLE]:
-        try:
-            sizes.append(resources.images.image(ref).size)
-        except AssetError:
-            continue  # counted and named where the image is used
-    if not sizes:
+    ordered = sorted(refs, key=lambda r: r.task_id)
+    try:
+        sizes = resources.images.load(ordered[:SAMPLE], (8, 8)).sizes
+    except UnreachableError:  # one server of several is away, or else a round now would train at a wrong size
+        sizes = resources.images.load(ordered[:: -(-len(ordered) // SAMPLE)], (8, 8)).sizes
+    if not sizes:  # they are named with their reasons where they are used
         return (task.longest_side, task.longest_side)
     width, height = median(w for w, _ in sizes), median(h for _, h in sizes)
     longest = policy.image_size or min(task.longest_side, max(width, height))

@@ -14,7 +14,6 @@ from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, DamagedModelError, RoundStore
 from kdal.storage.assets import MissingAssetError
-from kdal_core.errors import AssetError
 from kdal_core.models import Network
 from kdal_core.tasks import Task, get_task
 from kdal_core.training import (
@@ -36,7 +35,7 @@ def train_student_and_teacher(resources: Resources, store: RoundStore, snapshot:
         What was trained; ``{"trains": False, "why_untrained": ...}`` when too few of the images can be read.
 
     Raises:
-        AssetError: not one labelled image can be read. Something is wrong with the storage or its keys, and
+        NoReadableImageError: not one labelled image can be used. Something is wrong with the storage or its keys, and
             the order in force is better than one made without a model.
     """
     task, spec, config = _plan(resources, snapshot)
@@ -87,7 +86,7 @@ def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving
     if spec.classes != tuple(task.classes) or spec.kind != task.kind:
         return facts
     if spec.image_size != snapshot.image_size:
-        images = resources.images.load([snapshot.held_out[i].ref for i in kept], spec.image_size).images
+        images = resources.images.load([snapshot.held_out[i].ref for i in kept], spec.image_size).complete().images
     own = get_task(spec.kind, spec.classes, **spec.options)  # an older kdal may have trained it for other rows
     facts["serving_score"] = _score(resources, own, old, images, targets)
     facts["promoted"] = facts["held_out_score"] >= facts["serving_score"]
@@ -106,13 +105,12 @@ def training_set(
     """Images and targets to train on; labels whose images cannot be read are reported as unusable, with the reason.
 
     Raises:
-        AssetError: there are labels, and not one of their images can be read.
+        NoReadableImageError: there are labels, and not one of their images can be used.
     """
     items: list[Labelled] = snapshot.training
     loaded = resources.images.load([item.ref for item in items], snapshot.image_size)
     report.unusable({items[i].ref.task_id: why for i, why in loaded.reasons.items()})
-    if items and not loaded.kept:
-        raise AssetError(f"none of the {len(items)} labelled images can be read, for example {loaded.reasons[0]}")
+    loaded.required("labelled images")
     return loaded.images, [items[i].target for i in loaded.kept]
 
 

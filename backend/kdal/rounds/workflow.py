@@ -15,6 +15,7 @@ import structlog
 from dbos import DBOS, DBOSConfiguredInstance, StepOptions
 
 from kdal.aliases import Json
+from kdal.images.errors import NoReadableImageError
 from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.task_order import OrderInForce
 from kdal.resources import Resources
@@ -249,7 +250,7 @@ def kind_of(error: BaseException) -> Failure:
 def _may_pass(error: BaseException) -> bool:
     """Whether the same step may succeed a little later: Label Studio or a store is away."""
     if isinstance(error, AssetError):
-        return not isinstance(error, MissingAssetError | DamagedModelError)
+        return not isinstance(error, MissingAssetError | DamagedModelError | NoReadableImageError)
     return isinstance(error, LabelStudioError) and error.transient
 
 

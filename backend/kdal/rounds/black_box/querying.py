@@ -149,7 +149,7 @@ def _pool(
         drawn = np.random.default_rng([policy.seed, number]).permutation(len(new))[: max(0, room)]
         new = [new[place] for place in np.sort(drawn)]
     refs = [*before.images, *new]
-    loaded = resources.images.load(refs, snapshot.image_size)
+    loaded = resources.images.load(refs, snapshot.image_size).required("images to ask about")
     if len(loaded.kept) < 2:
         return None
     images = pool_of_images(loaded.images, mixed_colours=context.config.mixed_colours)
