@@ -263,3 +263,6 @@ class BoxTask:
                     raise InvalidInput(
                         f"A box's label must be a class number below {len(self.classes)}, not {box.label}."
                     )
+
+
+TASK = BoxTask

@@ -144,3 +144,6 @@ class ClassificationTask:
                 raise InvalidInput(f"A target must be a class number, not {target!r}.")
             if not 0 <= target < len(self.classes):
                 raise InvalidInput(f"A target must be a class number below {len(self.classes)}, not {target}.")
+
+
+TASK = ClassificationTask

@@ -213,3 +213,6 @@ class LaneTask:
                     raise InvalidInput(
                         f"A lane's label must be a class number below {len(self.classes)}, not {lane.label}."
                     )
+
+
+TASK = LaneTask

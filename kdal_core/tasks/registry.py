@@ -7,20 +7,23 @@ from dataclasses import fields
 from typing import Any
 
 from kdal_core.errors import ConfigError
-from kdal_core.tasks.boxes import BoxTask
-from kdal_core.tasks.classification import ClassificationTask
-from kdal_core.tasks.lanes import LaneTask
+from kdal_core.plugins import Plugins
 from kdal_core.tasks.task import Task
 
-TASKS: dict[str, type[ClassificationTask] | type[LaneTask] | type[BoxTask]] = {
-    "classification": ClassificationTask,
-    "lanes": LaneTask,
-    "boxes": BoxTask,
-}
+TASKS: Plugins[type] = Plugins(
+    sort="task kind",
+    package="kdal_core.tasks",
+    attribute="TASK",
+    group="kdal.tasks",
+    part=type,
+    first=("classification", "lanes", "boxes"),
+)
+"""Kinds of task by name: each file of this folder that assigns a dataclass of the shape of `Task` to TASK, and those
+that other packages add."""
 
 
 def task_kinds() -> list[str]:
-    """Names of the kinds of task that `get_task` knows.
+    """Names of the kinds of task that `get_task` knows. Nothing is imported for it.
 
     >>> task_kinds()
     ['classification', 'lanes', 'boxes']
@@ -44,10 +47,12 @@ def get_task(kind: str, classes: Sequence[str], **options: Any) -> Task:
     >>> dict(get_task("lanes", ["lane"], slots=4).options)
     {'slots': 4, 'rows': 36, 'columns': 64}
     """
-    if kind not in TASKS:
+    if kind not in TASKS.names():
         raise ConfigError(f"There is no task kind {kind!r}; known kinds: {', '.join(TASKS)}.")
-    known = [field.name for field in fields(TASKS[kind]) if field.name != "classes"]
+    made = TASKS[kind]
+    known = [field.name for field in fields(made) if field.name != "classes"]
     if unknown := [name for name in options if name not in known]:
         takes = f"known: {', '.join(known)}" if known else "it takes none"
         raise ConfigError(f"A task of kind {kind!r} has no option {unknown[0]!r}; {takes}.")
-    return TASKS[kind](tuple(classes), **options)
+    task: Task = made(tuple(classes), **options)
+    return task

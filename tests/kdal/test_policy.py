@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import example, given
@@ -8,6 +10,7 @@ from kdal.policy import OF_STRATEGY, SCORED, Policy, usable_strategies
 from kdal_core.acquisition import strategy, strategy_names
 from kdal_core.errors import ConfigError
 from kdal_core.tasks import BoxTask, ClassificationTask, LaneTask
+from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.values import json_values, outcome, scalars
 
 
@@ -355,3 +358,18 @@ def test_a_policy_survives_the_way_through_the_tables():
     stored = json.loads(json.dumps(policy.model_dump(mode="json", exclude_unset=True)))
     assert stored == {"budget": 7, "lr": 0.01}
     assert Policy.model_validate(stored) == policy
+
+
+def test_reading_a_policy_and_a_labelling_config_imports_nothing_heavy():
+    """`kdal connect` does no more than that before it calls Label Studio."""
+    read = f"""
+import sys
+from kdal.labelstudio.formats import format_for, notes
+from kdal.policy import Policy
+policy = Policy.parse({{"budget": 20, "task": "classification", "weights": "default"}})
+format_for({DIGITS_CONFIG!r}, policy), notes({DIGITS_CONFIG!r}, policy)
+heavy = {{"torch", "torchvision", "sklearn", "scipy", "matplotlib", "label_studio_sdk", "boto3"}}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
