@@ -63,6 +63,41 @@ def test_a_set_up_that_cannot_be_served_is_a_400_that_says_why_and_notes_nothing
     assert resources.storage.waiting_events() == []
 
 
+POLYGONS = DIGITS_CONFIG.replace("Choices", "PolygonLabels").replace("Choice ", "Label ")
+
+
+@pytest.mark.parametrize(
+    ("schema", "params", "message"),
+    [
+        (POLYGONS, {}, 'only if the extra params say so, {"task": "lanes"}'),
+        (DIGITS_CONFIG, {"task": "boxes"}, '"task": "boxes" needs <RectangleLabels>'),
+        (DIGITS_CONFIG, {"strategy": "entropy", "beta": 1}, '"beta" does nothing with "strategy": "entropy"'),
+        (DIGITS_CONFIG, {"weights": "defualt"}, '"weights": "defualt" is not "none", "default" or a .safetensors file'),
+        (DIGITS_CONFIG, {"weights": "/gone.safetensors"}, '"weights": there is no file "/gone.safetensors"'),
+        (POLYGONS, {"task": "lanes", "eps": 1}, '"eps" does nothing with the formula that lanes have'),
+        (DIGITS_CONFIG.replace('"$image"', '"$a/$b"'), {}, 'its value is "$a/$b"'),
+    ],
+)
+def test_what_would_be_read_wrongly_or_do_nothing_is_a_400_that_says_what_to_write(
+    app, resources, schema, params, message
+):
+    assert message in error_of(app.post("/setup", json=SETUP | {"schema": schema, "extra_params": params}), 400)
+    assert resources.storage.projects() == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "params"),
+    [
+        (POLYGONS, {"task": "lanes"}),
+        (DIGITS_CONFIG.replace('"$image"', '"$meta.image"'), {}),
+        (DIGITS_CONFIG.replace("</View>", '<Rating name="stars" toName="image"/></View>'), {"task": "classification"}),
+    ],
+)
+def test_what_kdal_can_read_is_set_up(app, resources, schema, params):
+    assert app.post("/setup", json=SETUP | {"schema": schema, "extra_params": params}).status_code == 200
+    assert resources.storage.project(3).policy == params
+
+
 @pytest.mark.parametrize("missing", ["project", "schema"])
 def test_a_set_up_without_a_key_that_it_needs_is_a_400_that_names_it(app, missing):
     body = {key: value for key, value in SETUP.items() if key != missing}
