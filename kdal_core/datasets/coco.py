@@ -3,230 +3,274 @@
     annotations/instances_train2017.json    train2017/000000000009.jpg
 
 Source: Lin et al. 2014, https://cocodataset.org/#format-data. A box is [left, top, width, height] in pixels from 0.
-Crowds (iscrowd: 1) are no single objects: they are kept, and are no boxes.
+Crowds (iscrowd: 1) are no single objects: they are kept, and are no boxes. Files of other tools are read too:
+Roboflow's `train/_annotations.coco.json`, Label Studio's `result.json` with paths of another computer.
+
+An image without annotations shows no object, unless its file has no annotations at all (an image list), or something is
+known to be on it that is not known well enough: then its label is unknown, and a note says why.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
-from kdal_core.datasets.box_scene import BoxScene, Corners, Json, Mark, same_box, shortest
-from kdal_core.datasets.images import image_size
+from kdal_core.datasets.box_scene import BoxScene, Json, Mark
+from kdal_core.datasets.coco_files import (
+    LabelFile,
+    coco_files,
+    is_coco,
+    key_of,
+    label_files,
+    labels_of,
+    open_label_file,
+)
+from kdal_core.datasets.coco_writing import DECIMALS, LABEL_FILE, corners_of, record_of, write_coco
+from kdal_core.datasets.finding import Finder, elsewhere, first_file
+from kdal_core.datasets.notes import Note, Tally, warn
 from kdal_core.datasets.scene import safe_path
+from kdal_core.datasets.sizes import as_size, size_of
 from kdal_core.errors import ConfigError, LabelFormatError
 
-LABEL_FILE = "annotations/instances.json"
-"""Where scenes are written that no file of a COCO folder named."""
-DECIMALS = 4
-"""Digits behind the point of a pixel that is written; those of boxes that nobody changed stay as they were."""
 
+def read_coco(folder: Path, lists: Sequence[str] = (), note: Note = warn) -> list[BoxScene]:
+    """The images of a COCO folder with their boxes, in the order of its files.
 
-def coco_files(folder: Path) -> list[str]:
-    """Names of the files of a folder that hold COCO labels: JSON objects with images and annotations."""
-    found = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
-    return sorted(path.relative_to(folder).as_posix() for path in found if _is_label_file(path))
-
-
-def read_coco(folder: Path, lists: Sequence[str] = ()) -> list[BoxScene]:
-    """The images of a COCO folder with their boxes, in the order of its files. One without annotations shows no object.
+    What cannot be used is left out, and `note` says so by name: an image whose file cannot be told, an annotation of an
+    image that is not listed. An image with an object that cannot be read has no label (None).
 
     Args:
-        folder: holds the label files, or a folder annotations with them, and the images.
+        folder: holds the label files, or folders with them, and the images.
         lists: names of the label files to read; all of them by default.
+        note: takes what could not be used, a sentence each; logged as warnings by default.
 
     Raises:
         ConfigError: no label files, or one of `lists` is not there.
-        LabelFormatError: a damaged file, or an image that two files label; names file and record.
+        LabelFormatError: a damaged file, two images with one id, two files with different labels for one image, or
+            nothing that can be used at all; names file and record.
     """
-    names = list(lists) or coco_files(folder)
-    if not names:
-        raise ConfigError(f"{folder}: no COCO labels here (a .json file with images and annotations)")
+    finder, tally = Finder(folder), Tally(note)
+    files = [open_label_file(folder, name) for name in lists] or _all(folder, note)
+    entries = [entry for file in files for entry in _entries(file, note)]
+    placed = _placed(entries, finder, note)
     scenes: dict[str, BoxScene] = {}
-    for name in names:
-        for scene in _scenes(folder, name):
-            if scene.path in scenes:
-                (other,) = scenes[scene.path].lists
-                raise LabelFormatError(f"{folder / name}: {scene.path} has a label in {other} too")
-            scenes[scene.path] = scene
-    return list(scenes.values())
+    for file in files:
+        labels = labels_of(file, note)
+        for entry, twins in placed.get(file.name, []):
+            scene = _scene(entry, twins, labels, finder, note)
+            scenes[scene.path] = _one_of(scenes.get(scene.path), scene, folder, tally)
+        _note_orphans(file, note)
+    tally.say()
+    if not scenes:
+        raise LabelFormatError(f"{folder / files[0].name}: none of its {len(entries):,} images can be used")
+    return _with_heads(list(scenes.values()), files)
 
 
-def write_coco(scenes: Iterable[BoxScene], folder: Path) -> None:
-    """Write labels that `read_coco` reads back: the same values and order; new boxes get numbers behind the others'.
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """An image's record."""
+
+    file: LabelFile
+    number: int
+    """Among the file's images, from 0."""
+    record: Json
+    path: str = ""
+    """Of the image within the folder, once it is found."""
+
+    @property
+    def said(self) -> str:
+        return str(self.record["file_name"])
+
+    @property
+    def where(self) -> str:
+        return f"{self.file.where}: {self.said[:200]}"
+
+
+@dataclass
+class _Reading:
+    """What becomes of an image's annotations."""
+
+    marks: list[Mark] = field(default_factory=list)
+    hidden: list[tuple[int, Json]] = field(default_factory=list)
+    """Crowds, with their place among the file's annotations."""
+
+
+def _all(folder: Path, note: Note) -> list[LabelFile]:
+    """The label files of a folder.
 
     Raises:
-        LabelFormatError: a scene without a size.
+        ConfigError: there are none.
+        LabelFormatError: there are damaged ones only.
     """
-    files: dict[str, list[tuple[int, BoxScene]]] = {}
-    for scene in scenes:
-        for name, (number, _) in (scene.lists or {LABEL_FILE: (len(files.get(LABEL_FILE, [])), "")}).items():
-            files.setdefault(safe_path(name, scene.path), []).append((number, scene))
-    for name, numbered in files.items():
-        ordered = [scene for _, scene in sorted(numbered, key=lambda item: item[0])]
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record_of(ordered), ensure_ascii=False), encoding="utf-8")
+    problems: list[str] = []
+    files = list(label_files(folder, problems.append))
+    if not files and problems:
+        raise LabelFormatError(problems[0].removesuffix(": left out"))
+    if not files:
+        raise ConfigError(f"{folder}: no COCO labels here (a .json file with images and annotations)")
+    for problem in problems:
+        note(problem)
+    return files
 
 
-def record_of(scenes: Sequence[BoxScene]) -> Json:
-    """The content of a label file."""
-    head: Json = next((scene.extra["head"] for scene in scenes if "head" in scene.extra), {})
-    categories, numbers = _categories(head.get("categories", []), scenes)
-    images: list[Json] = []
-    kept: list[tuple[int, Json]] = []
-    fresh: list[Json] = []
-    used_images = {scene.extra["image"]["id"] for scene in scenes if "image" in scene.extra}
-    next_image = _next(used_images)
-    for scene in scenes:
-        if scene.size is None:
-            raise LabelFormatError(f"{scene.path}: a COCO label says how large its image is, and nobody knows")
-        image = scene.extra.get("image")
-        if image is None:
-            image = {"id": next_image, "file_name": scene.path, "width": scene.size[0], "height": scene.size[1]}
-            next_image += 1
-        images.append(image)
-        kept += [(at, record) for at, record in scene.extra.get("hidden", [])]
-        for mark in scene.marks or ():
-            record = _annotation(mark, scene.size, numbers[mark.label], image["id"])
-            if "at" in mark.extra:
-                kept.append((mark.extra["at"], record))
-            else:
-                fresh.append(record)
-    annotations = [record for _, record in sorted(kept, key=lambda item: item[0])]
-    next_annotation = _next({record["id"] for record in annotations if "id" in record})
-    for record in fresh:
-        annotations.append({"id": next_annotation, **record})
-        next_annotation += 1
-    parts: Json = {"images": images, "annotations": annotations, "categories": categories}
-    return {**{key: parts.get(key) if key in parts else value for key, value in head.items()}, **parts}
+def _entries(file: LabelFile, note: Note) -> list[_Entry]:
+    """The images of a file that can be told apart.
+
+    Raises:
+        LabelFormatError: two of them have one id.
+    """
+    found: dict[str, _Entry] = {}
+    entries: list[_Entry] = []
+    for number, record in enumerate(file.images):
+        key = key_of(record.get("id"))
+        if key is None or not isinstance(record.get("file_name"), str):
+            note(f"{file.where}: image {number + 1} has no id and file_name: it is left out")
+            continue
+        entry = _Entry(file, number, record)
+        other = found.setdefault(key, entry)
+        if file.annotations is not None and other.said != entry.said:
+            raise LabelFormatError(
+                f"{file.where}: {other.said[:200]} and {entry.said[:200]} have the same id, {record['id']!r}: nobody "
+                "can tell whose its annotations are. Give each image an id of its own, and each annotation its image's"
+            )
+        entries.append(entry)
+    return entries
 
 
-def _scenes(folder: Path, name: str) -> list[BoxScene]:
-    where = str(folder / name)
+def _placed(
+    entries: Sequence[_Entry], finder: Finder, note: Note
+) -> dict[str, list[tuple[_Entry, tuple[_Entry, ...]]]]:
+    """For each file its images where they lie, each with other records of the same image in that file."""
+    paths = {id(entry): path for entry in entries if (path := _direct(entry, finder)) is not None}
+    taken = set(paths.values())
+    moved: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        if id(entry) not in paths and (path := finder.moved(entry.said)) is not None and path not in taken:
+            moved.setdefault(path, []).append(entry)
+    for path, claims in moved.items():
+        if len({entry.said for entry in claims}) == 1:  # else they are different images, of which one is here
+            paths |= {id(entry): path for entry in claims}
+    found: dict[str, dict[str, list[_Entry]]] = {}
+    for entry in entries:
+        try:
+            path = paths.get(id(entry)) or safe_path(entry.said, entry.file.where)
+        except LabelFormatError as error:
+            same = finder.named(parts[-1]) if (parts := elsewhere(entry.said)) else []
+            several = f"; {len(same)} images below the folder have its name" if len(same) > 1 else ""
+            note(f"{error}{several}: it is left out")
+            continue
+        found.setdefault(entry.file.name, {}).setdefault(path, []).append(replace(entry, path=path))
+    return {name: [(first, tuple(rest)) for first, *rest in of.values()] for name, of in found.items()}
+
+
+def _direct(entry: _Entry, finder: Finder) -> str | None:
+    """Where an image lies: beside the label file, in a folder images, or in the one that the split is called after."""
+    said = entry.said.replace("\\", "/")
     try:
-        data = json.loads((folder / name).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{where}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        raise LabelFormatError(f"{where}: it is no JSON ({error})") from error
-    parts = {key: _records(data, key, where) for key in ("images", "annotations", "categories")}
-    labels: dict[int | str, str] = {}
-    for category in parts["categories"]:
-        if not isinstance(category.get("name"), str) or category["name"] in labels.values():
-            raise LabelFormatError(f"{where}: categories must have distinct names, found {category.get('name')!r}")
-        labels[_number(category, "id", f"{where}: category {category['name']!r}")] = category["name"]
-    of_image: dict[int | str, list[tuple[int, Json]]] = {}
-    for at, annotation in enumerate(parts["annotations"]):
-        image_id = _number(annotation, "image_id", f"{where}: annotation {annotation.get('id', at + 1)}")
-        of_image.setdefault(image_id, []).append((at, annotation))
-    head = {key: (value if key not in ("images", "annotations") else None) for key, value in data.items()}
-    scenes: list[BoxScene] = []
-    for number, image in enumerate(parts["images"]):
-        if not isinstance(image.get("file_name"), str) or not isinstance(image.get("id"), int | str):
-            raise LabelFormatError(f"{where}: image {number + 1} has no id and file_name")
-        path = _image_of(folder, name, safe_path(image["file_name"], where))
-        size = _size(image) or image_size(folder / path)
-        marks, hidden = [], []
-        for at, annotation in of_image.pop(image["id"], []):
-            if annotation.get("iscrowd") or "bbox" not in annotation:
-                hidden.append([at, annotation])
-            else:
-                marks.append(_mark(annotation, at, labels, size, f"{where}: annotation {annotation.get('id')}"))
-        extra: Json = {"image": image} | ({"hidden": hidden} if hidden else {}) | ({"head": head} if not scenes else {})
-        scenes.append(BoxScene(path, tuple(marks), extra, {name: (number, "")}, size))
-    if of_image:
-        ((at, annotation), *_) = next(iter(of_image.values()))
+        said = safe_path(said, "")
+    except LabelFormatError:
+        return None
+    split = PurePosixPath(entry.file.name).stem.removeprefix("instances_")
+    here = PurePosixPath(entry.file.name).parent
+    above = here.parent  # of Roboflow's and others' train/annotations/x.json
+    places = (said, f"{here}/{said}", f"images/{said}", f"{split}/{said}", f"images/{split}/{said}")
+    more = (f"{here}/images/{said}", f"{above}/{said}", f"{above}/images/{said}", f"data/{said}", f"{here}/data/{said}")
+    found = first_file(finder, places + more)
+    return None if found is None else str(PurePosixPath(found))
+
+
+def _scene(entry: _Entry, twins: Sequence[_Entry], labels: dict[str, str], finder: Finder, note: Note) -> BoxScene:
+    """An image with its boxes; with no label when one of its objects cannot be read."""
+    file = entry.file
+    extra: Json = {"image": entry.record}
+    if twins:
+        extra["twins"] = [[twin.number, twin.record] for twin in twins]
+    lists = {file.name: (entry.number, "")}
+    said = as_size(entry.record.get("width"), entry.record.get("height"))
+    annotations = dict(found for each in (entry, *twins) for found in file.of_image(each.record))
+    if file.annotations is None:
+        return BoxScene(entry.path, None, extra, lists, said)
+    try:
+        size = size_of(finder, entry.path, said)
+        if any(other != said for other in (as_size(t.record.get("width"), t.record.get("height")) for t in twins)):
+            raise LabelFormatError("it is listed twice, with two sizes")
+        found = _read(sorted(annotations.items()), labels, size)
+    except LabelFormatError as error:
+        note(f"{entry.where}: {error}; the image's label is unknown")
+        return BoxScene(entry.path, None, extra, lists, said)
+    if found.hidden:
+        extra["hidden"] = [[at, annotation] for at, annotation in found.hidden]
+        if not found.marks:
+            note(f"{entry.where}: it shows crowds only, and no single object; the image's label is unknown")
+            return BoxScene(entry.path, None, extra, lists, size)
+    return BoxScene(entry.path, tuple(found.marks), extra, lists, size)
+
+
+def _read(annotations: Sequence[tuple[int, Json]], labels: dict[str, str], size: tuple[int, int]) -> _Reading:
+    """Raises `LabelFormatError`, by the annotation's id, for one that is no box."""
+    found = _Reading()
+    for at, annotation in annotations:
+        if annotation.get("iscrowd") in (1, "1"):
+            found.hidden.append((at, annotation))
+            continue
+        name = f"annotation {annotation.get('id', at + 1)}"
+        label = labels.get(key_of(annotation.get("category_id")) or "")
+        if label is None:
+            raise LabelFormatError(f"{name}: its category {annotation.get('category_id')!r} is none")
+        try:
+            corners = corners_of(annotation, size)
+        except LabelFormatError as error:
+            raise LabelFormatError(f"{name}: {error}") from error
+        found.marks.append(Mark(label, corners, {"annotation": annotation, "at": at, "label": label}))
+    return found
+
+
+def _one_of(known: BoxScene | None, scene: BoxScene, folder: Path, tally: Tally) -> BoxScene:
+    """The one of two records of an image in two files that has a label.
+
+    Raises:
+        LabelFormatError: they have different ones.
+    """
+    if known is None:
+        return scene
+    if known.marks is None or scene.marks is None:
+        return known if scene.marks is None else scene
+    (first,), (second,) = known.lists, scene.lists
+    if sorted((m.label, m.corners) for m in known.marks) != sorted((m.label, m.corners) for m in scene.marks):
         raise LabelFormatError(
-            f"{where}: annotation {annotation.get('id', at + 1)} is of image {annotation.get('image_id')!r}, "
-            "which is none"
+            f"{folder / second}: {scene.path} has a label in {first} too, and another one: say with --list which file "
+            "to read"
         )
+    tally.add(f"it has the same label in {first}, which is read", f"{folder / second}: {scene.path}")
+    return known
+
+
+def _note_orphans(file: LabelFile, note: Note) -> None:
+    """Say which annotations are of no listed image.
+
+    Raises:
+        LabelFormatError: all of them are.
+    """
+    orphans = file.orphans()
+    if not orphans:
+        return
+    at, annotation = orphans[0]
+    what = f"annotation {annotation.get('id', at + 1)} is of image {annotation.get('image_id')!r}, which is none"
+    if len(orphans) == len(file.annotations or ()):
+        raise LabelFormatError(f"{file.where}: {what}, and so are all others: whose they are cannot be told")
+    more = f", and {len(orphans) - 1:,} more of such images" if len(orphans) > 1 else ""
+    note(f"{file.where}: {what}{more}: left out")
+
+
+def _with_heads(scenes: list[BoxScene], files: Sequence[LabelFile]) -> list[BoxScene]:
+    """Let the first image of each file keep what the file says beside images and annotations."""
+    heads = {file.name: file.head for file in files}
+    for place, scene in enumerate(scenes):
+        (name,) = scene.lists
+        if (head := heads.pop(name, None)) is not None:
+            scenes[place] = replace(scene, extra=scene.extra | {"head": head})
     return scenes
 
 
-def _mark(annotation: Json, at: int, labels: dict[int | str, str], size: tuple[int, int], where: str) -> Mark:
-    label = labels.get(_number(annotation, "category_id", where))
-    if label is None:
-        raise LabelFormatError(f"{where}: its category {annotation.get('category_id')!r} is none")
-    return Mark(label, _corners(annotation["bbox"], size, where), {"annotation": annotation, "at": at, "label": label})
-
-
-def _corners(box: Any, size: tuple[int, int], where: str) -> Corners:
-    numbers = isinstance(box, list) and len(box) == 4
-    if not numbers or any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in box):
-        raise LabelFormatError(f"{where}: its bbox is no list of four numbers")
-    left, top, wide, high = box
-    width, height = size
-    return left / width, top / height, (left + wide) / width, (top + high) / height
-
-
-def _annotation(mark: Mark, size: tuple[int, int], category: Any, image: Any) -> Json:
-    """A box's record: as it was where nobody changed it; a moved one has lost its old outline."""
-    record: Json = dict(mark.extra.get("annotation", {}))
-    if record and same_box(_corners(record["bbox"], size, "an annotation"), mark.corners):
-        return record if mark.extra.get("label") == mark.label else record | {"category_id": category}
-    left, top, right, bottom = (share * side for share, side in zip(mark.corners, (*size, *size), strict=True))
-    box = [shortest(value, DECIMALS) for value in (left, top, right - left, bottom - top)]
-    area = shortest((right - left) * (bottom - top), DECIMALS)
-    changed: Json = {"image_id": image, "category_id": category, "bbox": box, "area": area, "iscrowd": 0}
-    record.pop("segmentation", None)
-    return record | changed
-
-
-def _categories(known: Any, scenes: Sequence[BoxScene]) -> tuple[list[Json], dict[str, Any]]:
-    """Categories with those added that are new, and the number of each name."""
-    categories: list[Json] = list(known)
-    numbers = {category["name"]: category["id"] for category in categories}
-    free = _next(set(numbers.values()))
-    for label in sorted({mark.label for scene in scenes for mark in scene.marks or ()} - set(numbers)):
-        categories.append({"id": free, "name": label})
-        numbers[label] = free
-        free += 1
-    return categories, numbers
-
-
-def _next(used: set[Any]) -> int:
-    return max((number for number in used if isinstance(number, int)), default=0) + 1
-
-
-def _records(data: Any, key: str, where: str) -> list[Json]:
-    found = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
-        raise LabelFormatError(f"{where}: it has no list of {key}")
-    return found
-
-
-def _number(record: Json, key: str, where: str) -> int | str:
-    """What a record is called by, or calls another by; some tools write text."""
-    found = record.get(key)
-    if isinstance(found, bool) or not isinstance(found, int | str):
-        raise LabelFormatError(f"{where}: its {key} is no number")
-    return found
-
-
-def _size(image: Json) -> tuple[int, int] | None:
-    width, height = image.get("width"), image.get("height")
-    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
-        return width, height
-    return None
-
-
-def _image_of(folder: Path, name: str, said: str) -> str:
-    """Where an image lies: beside the label file, in a folder images, or in the one that the split is called after."""
-    split = Path(name).stem.removeprefix("instances_")
-    here = Path(name).parent.as_posix()
-    for place in (said, f"{here}/{said}", f"images/{said}", f"{split}/{said}", f"images/{split}/{said}"):
-        if (folder / place).is_file():
-            return safe_path(place, name)
-    return said
-
-
-def _is_label_file(path: Path) -> bool:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys()
+__all__ = ["DECIMALS", "LABEL_FILE", "coco_files", "is_coco", "read_coco", "record_of", "write_coco"]

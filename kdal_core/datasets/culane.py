@@ -9,13 +9,17 @@ Source: Pan et al. 2018, "Spatial As Deep: Spatial CNN for Traffic Scene Underst
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdal_core.datasets.scene import LaneScene, read_lines, safe_path
+from kdal_core.datasets.finding import Finder, first_file
+from kdal_core.datasets.notes import Note, warn
+from kdal_core.datasets.scene import LaneScene, raw_lines, safe_path
+from kdal_core.datasets.texts import BOM, lines_of, read_text, write_text
 from kdal_core.errors import ConfigError, LabelFormatError
 
 Floats = NDArray[np.float64]
@@ -23,7 +27,9 @@ Floats = NDArray[np.float64]
 LISTS = "list"
 """Folder of the files that name the images of a split."""
 LABEL_SUFFIX = ".lines.txt"
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+SAME = 1e-6
+"""Pixels by which nobody has moved a point: what its file said of it still holds, to its last digit."""
 
 
 def list_files(folder: Path) -> list[str]:
@@ -31,7 +37,7 @@ def list_files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in (folder / LISTS).rglob("*.txt"))
 
 
-def read_culane(folder: Path, lists: Sequence[str] = ()) -> list[LaneScene]:
+def read_culane(folder: Path, lists: Sequence[str] = (), note: Note = warn) -> list[LaneScene]:
     """The images of a CULane folder with their lanes: those that are listed, then those that only have a label.
 
     Lanes come as they are written, most of them from the bottom up, and may leave the image. A listed image without
@@ -40,37 +46,53 @@ def read_culane(folder: Path, lists: Sequence[str] = ()) -> list[LaneScene]:
     Args:
         folder: holds ``list`` and, below it, the images, each with its label file.
         lists: names of the list files to read; by default all, and whatever they leave out.
+        note: takes what could not be used, a sentence each; logged as warnings by default. The image of a damaged
+            label has none (None).
 
     Raises:
         ConfigError: no labels at all, or one of `lists` is not there.
-        LabelFormatError: a damaged line; names file and line.
+        LabelFormatError: nothing that can be used at all; names file and line.
     """
+    problems: list[str] = []
     named: dict[str, dict[str, tuple[int, str]]] = {}
     for name in lists or list_files(folder):
-        for number, line in enumerate(read_lines(folder, name)):
-            if words := line.split():
-                path = safe_path(words[0], f"{folder / name}:{number + 1}")
-                named.setdefault(path, {})[name] = (number, line)
+        for number, line in enumerate(raw_lines(folder, name)):
+            if not (words := line.removeprefix(BOM).split()):
+                continue
+            try:
+                path = safe_path(words[0].replace("\\", "/"), f"{folder / name}:{number + 1}")
+            except LabelFormatError as error:
+                problems.append(f"{error}: it is left out")
+                continue
+            named.setdefault(path, {})[name] = (number, line)
     if not lists:
-        for file in sorted(folder.rglob(f"*{LABEL_SUFFIX}")):
-            image = _image_of(file).relative_to(folder).as_posix()
-            named.setdefault(image, {})
+        finder = Finder(folder)
+        for label in sorted(path for path in finder.walk() if path.endswith(LABEL_SUFFIX)):
+            named.setdefault(_image_of(finder, label), {})
+    if not named and problems:
+        raise LabelFormatError(problems[0])
     if not named:
         raise ConfigError(f"{folder}: no CULane labels here (list/*.txt, or *{LABEL_SUFFIX} beside images)")
-    return [LaneScene(path, _read_lanes(folder, path), lists=where) for path, where in named.items()]
+    scenes = [_scene(folder, path, where, problems.append) for path, where in named.items()]
+    for problem in problems:
+        note(problem)
+    return scenes
 
 
 def write_culane(scenes: Iterable[LaneScene], folder: Path) -> None:
-    """Write labels that `read_culane` reads back: the same values, list files and order of lines."""
+    """Write labels that `read_culane` reads back: the same values, list files and order of lines.
+
+    The label of an image whose lanes nobody changed is written as it was.
+    """
     files: dict[str, list[tuple[int, str]]] = {}
     for scene in scenes:
         path = safe_path(scene.path, "a scene's path")
         for name, place in scene.lists.items():
             files.setdefault(safe_path(name, path), []).append(place)
         if scene.lanes is not None:
-            _write(folder / label_file(path), [_line(lane) for lane in scene.lanes])
+            write_text(folder / label_file(path), _text(scene.lanes, scene.extra))
     for name, lines in files.items():
-        _write(folder / name, [line for _, line in sorted(lines, key=lambda item: item[0])])
+        write_text(folder / name, "".join(f"{line}\n" for _, line in sorted(lines, key=lambda item: item[0])))
 
 
 def label_file(image: str) -> str:
@@ -82,29 +104,51 @@ def label_file(image: str) -> str:
     return str(PurePosixPath(image).with_suffix(LABEL_SUFFIX))
 
 
-def _image_of(label: Path) -> Path:
-    stem = label.name.removesuffix(LABEL_SUFFIX)
-    there = (path for suffix in IMAGE_SUFFIXES if (path := label.with_name(stem + suffix)).exists())
-    return next(there, label.with_name(stem + IMAGE_SUFFIXES[0]))
+def _image_of(finder: Finder, label: str) -> str:
+    stem = label.removesuffix(LABEL_SUFFIX)
+    return first_file(finder, [stem + suffix for suffix in IMAGE_SUFFIXES]) or stem + IMAGE_SUFFIXES[0]
 
 
-def _read_lanes(folder: Path, image: str) -> tuple[Floats, ...] | None:
-    name = label_file(image)
+def _scene(folder: Path, path: str, where: dict[str, tuple[int, str]], note: Note) -> LaneScene:
+    name = label_file(path)
     if not (folder / name).exists():
-        return None
+        return LaneScene(path, None, lists=where)
+    try:
+        text, encoding = read_text(folder / name)
+        lanes = _lanes(text, str(folder / name))
+    except (ConfigError, LabelFormatError) as error:
+        note(f"{error}; the label of {path} is unknown")
+        return LaneScene(path, None, lists=where)
+    as_it_was = encoding == "utf-8" and text != "".join(f"{_line(lane)}\n" for lane in lanes)
+    return LaneScene(path, lanes, {"text": text} if as_it_was else {}, where)
+
+
+def _lanes(text: str, where: str) -> tuple[Floats, ...]:
     lanes = []
-    for number, line in enumerate(read_lines(folder, name)):
+    for number, line in enumerate(lines_of(text), start=1):
         words = line.split()
-        where = f"{folder / name}:{number + 1}"
         try:
             numbers = np.array([float(word) for word in words], dtype=np.float64)
         except ValueError as error:
-            raise LabelFormatError(f"{where}: it is no line of numbers ({error})") from error
+            raise LabelFormatError(f"{where}:{number}: it is no line of numbers ({error})") from error
         if len(numbers) % 2 or not np.isfinite(numbers).all():
-            raise LabelFormatError(f"{where}: it is no line of finite pairs x y ({len(numbers)} numbers)")
+            raise LabelFormatError(f"{where}:{number}: it is no line of finite pairs x y ({len(numbers)} numbers)")
         if len(numbers):
             lanes.append(numbers.reshape(-1, 2))
     return tuple(lanes)
+
+
+def _text(lanes: Sequence[Floats], extra: Mapping[str, Any]) -> str:
+    """A label's text: as it was read where nobody changed a lane, else in CULane's own writing."""
+    before = extra.get("text")
+    if isinstance(before, str):
+        was = _lanes(before, "its meta")
+        same = len(was) == len(lanes) and all(
+            a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= SAME) for a, b in zip(was, lanes, strict=True)
+        )
+        if same:
+            return before
+    return "".join(f"{_line(lane)}\n" for lane in lanes)
 
 
 def _line(lane: Floats) -> str:
@@ -114,8 +158,3 @@ def _line(lane: Floats) -> str:
 
 def _shortest(value: float) -> str:
     return repr(value).removesuffix(".0")
-
-
-def _write(path: Path, lines: Sequence[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -9,9 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kdal_core.errors import ConfigError, LabelFormatError
+from kdal_core.datasets.texts import lines_of, read_text
+from kdal_core.errors import LabelFormatError
 
 Floats = NDArray[np.float64]
+
+LONGEST_NAME = 255
+"""Bytes of a file's name that file systems take."""
 
 
 class Scene(Protocol):
@@ -61,27 +65,40 @@ def safe_path(name: str, where: str) -> str:
         where: what says it, for the error.
 
     Raises:
-        LabelFormatError: it is empty or leads out of the folder.
+        LabelFormatError: it is empty, leads out of the folder, or cannot be a file's name.
 
     >>> safe_path("/driver_23/00000.jpg", "list/train.txt:1")
     'driver_23/00000.jpg'
     """
     path = PurePosixPath(name.lstrip("/"))
-    if not path.name or ".." in path.parts or "\0" in name or "\\" in name:
+    if not path.name or ".." in path.parts or not set(name).isdisjoint("\0\n\\") or not _fits(path):
         raise LabelFormatError(f"{where}: {name[:200]!r} is no file of the data set's folder")
     return str(path)
 
 
+def _fits(path: PurePosixPath) -> bool:
+    """Whether file systems take a path: its names are text, and not too long."""
+    try:
+        return all(len(part.encode()) <= LONGEST_NAME for part in path.parts)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
+def raw_lines(folder: Path, name: str) -> list[str]:
+    """The lines of a file that lists images, with what is needed to write them back: a byte-order mark, ``\\r``.
+
+    Raises:
+        ConfigError, LabelFormatError: as `read_lines`.
+    """
+    lines = read_text(folder / name)[0].split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def read_lines(folder: Path, name: str) -> list[str]:
-    """The lines of a text file of a data set.
+    """The lines of a text file of a data set, without its byte-order mark.
 
     Raises:
         ConfigError: there is no such file, or it cannot be read.
         LabelFormatError: it is no text.
     """
-    try:
-        return (folder / name).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"{folder / name}: cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        raise LabelFormatError(f"{folder / name}: it is no text ({error})") from error
+    return lines_of(read_text(folder / name)[0])

@@ -4,20 +4,27 @@
 
 Source: TuSimple benchmark, lane detection challenge. Any negative x means that the lane is absent at its row, as the
 benchmark reads it; it is written as -2.
+
+A file without a single lane lists images to be labelled, as the published test_tasks_0627.json does: its empty lanes do
+not say that an image shows none. (A file called label_data* does say so.) Where a label file names the same images, its
+lanes count.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kdal_core.datasets.notes import Note, Tally, warn
 from kdal_core.datasets.scene import LaneScene, read_lines, safe_path
+from kdal_core.datasets.texts import parse_json, write_text
 from kdal_core.errors import ConfigError, LabelFormatError
 from kdal_core.metrics.lane_distance import as_lane, mean_crossings
 from kdal_core.validation import InvalidInput, as_vector
@@ -27,6 +34,10 @@ Floats = NDArray[np.float64]
 ABSENT = -2
 LABEL_FILE = "label_data.json"
 """Where scenes are written that no file of a TuSimple folder named."""
+LABELLED = "label_data"
+"""What files are called in which an image without lanes shows none, even if no image has any."""
+FIRST_LINES, LONGEST_LINE = 5, 4 * 1024**2
+"""Lines, and their letters, by which a label file is known."""
 STEP, FIRST = 10 / 720, 160 / 720
 """TuSimple's own rows, from 160 to 710 in steps of 10, as shares of its images' height."""
 
@@ -37,7 +48,7 @@ def label_files(folder: Path) -> list[str]:
     return sorted(path.name for path in found if _is_label_file(path))
 
 
-def read_tusimple(folder: Path, lists: Sequence[str] = ()) -> list[LaneScene]:
+def read_tusimple(folder: Path, lists: Sequence[str] = (), note: Note = warn) -> list[LaneScene]:
     """The images of a TuSimple folder with their lanes, in the order of its files.
 
     A lane is its points (x, y) at the rows where it is present; rows that are missing between them are a gap, and
@@ -46,25 +57,30 @@ def read_tusimple(folder: Path, lists: Sequence[str] = ()) -> list[LaneScene]:
     Args:
         folder: holds the label files and, below it, the images.
         lists: names of the label files to read; all of them by default.
+        note: takes what could not be used, a sentence each; logged as warnings by default. The image of a damaged
+            record has no label (None).
 
     Raises:
         ConfigError: no label files, or one of `lists` is not there.
-        LabelFormatError: a damaged record, or an image that two records label; names file and line.
+        LabelFormatError: an image that two records label, or nothing that can be used at all; names file and line.
     """
     names = list(lists) or (label_files(folder) if folder.is_dir() else [])
     if not names:
         raise ConfigError(f"{folder}: no TuSimple labels here (a .json or .jsonl file of lines with a raw_file)")
+    problems: list[str] = []
     scenes: dict[str, LaneScene] = {}
     for name in names:
-        for number, line in enumerate(read_lines(folder, name)):
-            if not line.strip():
-                continue
-            where = f"{folder / name}:{number + 1}"
-            scene = _scene(line, where, {name: (number, "")})
-            if scene.path in scenes:
-                ((other, (first, _)),) = scenes[scene.path].lists.items()
-                raise LabelFormatError(f"{where}: {scene.path} has a label in {other}:{first + 1} too")
-            scenes[scene.path] = scene
+        for scene in _file(folder, name, problems.append):
+            scenes[scene.path] = _one_of(scenes.get(scene.path), scene, folder)
+    if not scenes and problems:
+        raise LabelFormatError(problems[0])
+    tally = Tally(note)
+    for scene in scenes.values():
+        if not scene.labelled and "lanes" in scene.extra:
+            tally.add("no image of this file has a lane: this one is read as not labelled yet", _place(scene, folder))
+    tally.say()
+    for problem in problems:
+        note(problem)
     return list(scenes.values())
 
 
@@ -79,10 +95,7 @@ def write_tusimple(scenes: Iterable[LaneScene], folder: Path) -> None:
         for name, (number, _) in (scene.lists or {LABEL_FILE: (0, "")}).items():
             files.setdefault(safe_path(name, scene.path), []).append((number, record_of(scene)))
     for name, lines in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(f"{line}\n" for _, line in sorted(lines, key=lambda item: item[0]))
-        path.write_text(text, encoding="utf-8")
+        write_text(folder / name, "".join(f"{line}\n" for _, line in sorted(lines, key=lambda item: item[0])))
 
 
 def record_of(scene: LaneScene) -> str:
@@ -92,6 +105,8 @@ def record_of(scene: LaneScene) -> str:
     if rows is None and scene.lanes is not None:
         raise InvalidInput(f"{scene.path}: extra must say the rows of its lanes (h_samples).")
     record: dict[str, Any] = {} if scene.lanes is None else {"lanes": _columns(scene.lanes, rows, scene.path)}
+    if scene.lanes is None and extra.get("lanes") == []:  # of a list of images to be labelled
+        record["lanes"] = []
     record |= ({} if rows is None else {"h_samples": rows}) | {"raw_file": scene.path}
     return json.dumps(record | {key: value for key, value in extra.items() if key not in record})
 
@@ -143,24 +158,80 @@ def gaps_of(lane: ArrayLike, h_samples: ArrayLike) -> list[list[float]]:
 
 def _is_label_file(path: Path) -> bool:
     try:
-        with path.open(encoding="utf-8") as file:
-            first = json.loads(next((line for line in file if line.strip()), "null"))
-    except (OSError, ValueError, RecursionError):
+        with path.open(encoding="utf-8-sig") as file:
+            lines = [file.readline(LONGEST_LINE) for _ in range(FIRST_LINES)]
+    except (OSError, ValueError):
         return False
-    return isinstance(first, dict) and "raw_file" in first
+    return any('"raw_file"' in line and _has_image(line) for line in lines)
 
 
-def _scene(line: str, where: str, lists: dict[str, tuple[int, str]]) -> LaneScene:
+def _has_image(line: str) -> bool:
     try:
         record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and "raw_file" in record
+
+
+def _file(folder: Path, name: str, note: Note) -> list[LaneScene]:
+    """The images of a label file, or of a list of images to be labelled."""
+    found: dict[str, LaneScene] = {}
+    for number, line in enumerate(read_lines(folder, name)):
+        if not line.strip():
+            continue
+        try:
+            scene = _scene(line, f"{folder / name}:{number + 1}", {name: (number, "")}, note)
+        except LabelFormatError as error:
+            note(f"{error}: it is left out")
+            continue
+        found[scene.path] = _one_of(found.get(scene.path), scene, folder)
+    scenes = list(found.values())
+    if any(scene.lanes for scene in scenes) or PurePosixPath(name).name.startswith(LABELLED):
+        return scenes
+    return [replace(s, lanes=None, extra=s.extra | {"lanes": []}) if s.labelled else s for s in scenes]
+
+
+def _place(scene: LaneScene, folder: Path) -> str:
+    ((name, (number, _)),) = scene.lists.items()
+    return f"{folder / name}:{number + 1}: {scene.path}"
+
+
+def _one_of(known: LaneScene | None, scene: LaneScene, folder: Path) -> LaneScene:
+    """The labelled one of two records of an image.
+
+    Raises:
+        LabelFormatError: both are.
+    """
+    if known is None or known.lanes is None:
+        return scene
+    if scene.lanes is None:
+        return known
+    ((other, (first, _)),) = known.lists.items()
+    raise LabelFormatError(
+        f"{_place(scene, folder)} has a label in {other}:{first + 1} too; say with --list which "
+        "file to read, or remove one of the records"
+    )
+
+
+def _scene(line: str, where: str, lists: dict[str, tuple[int, str]], note: Note) -> LaneScene:
+    try:
+        record = parse_json(line)
     except (ValueError, RecursionError) as error:
         raise LabelFormatError(f"{where}: it is no JSON ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get("raw_file"), str):
         raise LabelFormatError(f"{where}: it has no raw_file")
     extra = {key: value for key, value in record.items() if key not in ("raw_file", "lanes")}
     path = safe_path(record["raw_file"], where)
-    if "lanes" not in record:
+    if record.get("lanes") is None:
         return LaneScene(path, None, extra, lists)
+    try:
+        return LaneScene(path, _lanes(record, where), extra, lists)
+    except LabelFormatError as error:
+        note(f"{error}; the label of {path} is unknown")
+        return LaneScene(path, None, {}, lists)
+
+
+def _lanes(record: dict[str, Any], where: str) -> tuple[Floats, ...]:
     rows = _numbers(record.get("h_samples"), f"{where}: h_samples")
     if (np.diff(rows) <= 0).any():
         raise LabelFormatError(f"{where}: h_samples must rise from each row to the next")
@@ -172,7 +243,7 @@ def _scene(line: str, where: str, lists: dict[str, tuple[int, str]]) -> LaneScen
         if len(x) != len(rows):
             raise LabelFormatError(f"{where}: lane {number + 1} has {len(x)} numbers for {len(rows)} rows")
         lanes.append(np.stack([x, rows], axis=1)[x >= 0])
-    return LaneScene(path, tuple(lanes), extra, lists)
+    return tuple(lanes)
 
 
 def _numbers(value: Any, where: str) -> Floats:

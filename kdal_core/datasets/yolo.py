@@ -4,86 +4,113 @@
     images/train/1.jpg          labels/train/1.txt: 0 0.5 0.5 0.25 0.1
 
 Source: Ultralytics' documentation of detection data sets; darknet's lists of images (train: train.txt) and its files of
-names (classes.txt, obj.names) are read too. An image without a text file has no label; an empty file: no object.
+names (classes.txt, obj.names) are read too, and paths of another computer. An image without a text file has no label;
+an empty file says that it shows no object. A line that tells an outline is the box around it; a confidence is ignored.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
-from kdal_core.datasets.box_scene import BoxScene, Corners, Mark, same_box
-from kdal_core.datasets.images import IMAGE_SUFFIXES
+from kdal_core.datasets.box_scene import BoxScene, Mark
+from kdal_core.datasets.finding import Finder, first_file
+from kdal_core.datasets.notes import Note, Tally, warn
 from kdal_core.datasets.scene import read_lines, safe_path
+from kdal_core.datasets.texts import lines_of, read_text, write_text
+from kdal_core.datasets.yolo_lines import as_text, number_said, parse, text_of, told
+from kdal_core.datasets.yolo_settings import (
+    IMAGES,
+    NAME_FILES,
+    SETTINGS,
+    SPLITS,
+    Head,
+    is_yolo,
+    names_of,
+    place_of,
+    read_head,
+)
 from kdal_core.errors import ConfigError, LabelFormatError
 
-SETTINGS = "data.yaml"
-NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
-SPLITS = ("train", "val", "test")
-IMAGES, LABELS = "images", "labels"
-DECIMALS = 6
-"""Digits behind the point of a share that is written; those of boxes that nobody changed stay as they were."""
+LABELS = "labels"
+IMAGE_FOLDERS = (IMAGES, "JPEGImages")
+"""Folders of images that one called `LABELS` mirrors."""
 
 
-def is_yolo(folder: Path) -> bool:
-    """Whether a folder says which classes its text files mean."""
-    return any((folder / name).is_file() for name in (SETTINGS, *NAME_FILES))
-
-
-def read_yolo(folder: Path, lists: Sequence[str] = ()) -> list[BoxScene]:
+def read_yolo(folder: Path, lists: Sequence[str] = (), note: Note = warn) -> list[BoxScene]:
     """The images of a YOLO folder with their boxes, split by split, in the order of their names or of the split's list.
+
+    An image with a line that cannot be read has no label (None), and `note` says why, by file and line.
 
     Args:
         folder: of the data set.
-        lists: splits to read, out of train, val and test; all of them by default.
+        lists: splits to read, out of train, val and test; all of them by default, that are there.
+        note: takes what could not be used, a sentence each; logged as warnings by default.
 
     Raises:
         ConfigError: no names of classes, no images, or one of `lists` is not there.
-        LabelFormatError: a damaged line; names file and line.
+        LabelFormatError: what names the classes is damaged.
     """
-    settings, names, files = _head(folder)
-    splits = {split: settings[split] for split in SPLITS if settings.get(split)}
-    if unknown := [name for name in lists if name not in splits]:
-        raise ConfigError(f"{folder}: there is no split {unknown[0]!r}, only {', '.join(splits) or 'one'}")
+    head, finder, tally = read_head(folder), Finder(folder), Tally(note)
+    if unknown := [name for name in lists if name not in head.splits]:
+        raise ConfigError(f"{folder}: there is no split {unknown[0]!r}, only {', '.join(head.splits) or 'one'}")
     found: dict[str, dict[str, tuple[int, str]]] = {}
-    for split in lists or splits:
-        for number, path in enumerate(_images(folder, splits[split], split)):
+    missing: list[str] = []
+    for split in lists or head.splits:
+        paths = _images(finder, head, split, missing, note)
+        if lists and missing:
+            raise ConfigError(missing[0])
+        for number, path in enumerate(paths):
             found.setdefault(path, {})[split] = (number, "")
-    if not splits:
-        found = {path: {} for path in _images(folder, ".", str(folder))}
+    if not head.splits:
+        found = {path: {} for path in finder.images()}
     if not found:
-        raise ConfigError(f"{folder}: there are no images here")
+        raise ConfigError(missing[0] if missing else f"{folder}: there are no images here")
+    for sentence in missing:
+        note(f"{sentence}: left out")
+    labels = {path: _label_of(finder, path) for path in found}
+    images_of: dict[str, list[str]] = {}
+    for path, label in labels.items():
+        images_of.setdefault(label, []).append(path)
     scenes: list[BoxScene] = []
     for path, where in found.items():
-        extra = {"files": files} if not scenes else {}
-        scenes.append(BoxScene(path, _marks(folder, label_file(path), names), extra, where))
+        if len(others := images_of[labels[path]]) > 1 and finder.is_file(labels[path]):
+            note(f"{folder / labels[path]}: it may be of {others[0]} or of {others[1]}; the label of {path} is unknown")
+            scenes.append(BoxScene(path, None, {}, where))
+        else:
+            scenes.append(_scene(finder, head, path, labels[path], where, note, tally))
+    if not lists:
+        _count_orphans(finder, set(images_of), tally)
+    tally.say()
+    scenes[0].extra["files"] = dict(head.files)
+    if head.encodings:
+        scenes[0].extra["encodings"] = dict(head.encodings)
     return scenes
 
 
 def write_yolo(scenes: Iterable[BoxScene], folder: Path) -> None:
-    """Write labels that `read_yolo` reads back. The lines of boxes that nobody changed are written as they were."""
+    """Write labels that `read_yolo` reads back. An image's file is as it was where nobody changed a box."""
     everything = list(scenes)
-    files: dict[str, str] = next((scene.extra["files"] for scene in everything if "files" in scene.extra), {})
-    names = _names_of(files)
-    new = sorted({mark.label for scene in everything for mark in scene.marks or ()} - set(names.values()))
-    free = max(names, default=-1) + 1
-    names |= dict(enumerate(new, start=free))
+    first = next((scene.extra for scene in everything if "files" in scene.extra), {})
+    files: dict[str, str] = first.get("files", {})
+    encodings: dict[str, str] = first.get("encodings", {})
+    marks = [mark for scene in everything for mark in scene.marks or ()]
+    names = names_of(files) if files else _names_said(marks)
+    new = sorted({mark.label for mark in marks} - set(names.values()))
+    names |= dict(enumerate(new, start=max(names, default=-1) + 1))
     numbers = {name: number for number, name in names.items()}
     for scene in everything:
         if scene.marks is not None:
-            path = folder / label_file(safe_path(scene.path, "a scene's path"))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{_line(mark, numbers)}\n" for mark in scene.marks), encoding="utf-8")
+            text, before = text_of(scene, numbers), scene.extra.get("text")
+            encoding = scene.extra.get("encoding", "utf-8") if text == before else "utf-8"
+            write_text(folder / written_label(scene), text, encoding)
     if new or not files:
-        files = {SETTINGS: _settings(everything, names)}
+        files, encodings = {SETTINGS: _settings(everything, names)}, {}
     for name, text in files.items():
-        path = folder / safe_path(name, "a data set's head")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_text(folder / safe_path(name, "a data set's head"), text, encodings.get(name, "utf-8"))
 
 
 def label_file(image: str) -> str:
@@ -92,102 +119,126 @@ def label_file(image: str) -> str:
     >>> label_file("images/train/1.jpg"), label_file("pictures/1.png")
     ('labels/train/1.txt', 'pictures/1.txt')
     """
+    return _mirrored(image, IMAGES) or str(PurePosixPath(image).with_suffix(".txt"))
+
+
+def written_label(scene: BoxScene) -> str:
+    """Name of the label file of an image: where it came from, else as `label_file` says."""
+    if isinstance(said := scene.extra.get("file"), str):
+        return safe_path(said, scene.path)
+    return label_file(safe_path(scene.path, "a scene's path"))
+
+
+def _mirrored(image: str, folder: str) -> str | None:
     parts = list(PurePosixPath(image).with_suffix(".txt").parts)
-    if IMAGES in parts[:-1]:
-        parts[len(parts) - 1 - parts[::-1].index(IMAGES)] = LABELS
+    if folder not in parts[:-1]:
+        return None
+    parts[len(parts) - 1 - parts[::-1].index(folder)] = LABELS
     return "/".join(parts)
 
 
-def _head(folder: Path) -> tuple[dict[str, Any], dict[int, str], dict[str, str]]:
-    """Settings, names by class number, and the files that they were read from."""
-    files = {}
-    for name in (SETTINGS, *NAME_FILES):
-        if (folder / name).is_file():
-            files[name] = "".join(f"{line}\n" for line in read_lines(folder, name))
-    if not files:
-        raise ConfigError(f"{folder}: nothing says what the classes are called ({SETTINGS}, {', '.join(NAME_FILES)})")
-    return _settings_of(files, str(folder)), _names_of(files, str(folder)), files
+def _label_of(finder: Finder, image: str) -> str:
+    """Name of the label file of an image where it is, else where it would be."""
+    places = [place for folder in IMAGE_FOLDERS if (place := _mirrored(image, folder)) is not None]
+    return first_file(finder, [*places, str(PurePosixPath(image).with_suffix(".txt"))]) or label_file(image)
 
 
-def _settings_of(files: dict[str, str], where: str = "") -> dict[str, Any]:
-    if SETTINGS not in files:
-        return {}
-    try:
-        settings = yaml.safe_load(files[SETTINGS])
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise LabelFormatError(f"{where}/{SETTINGS}: it is no YAML ({error})") from error
-    if not isinstance(settings, dict):
-        raise LabelFormatError(f"{where}/{SETTINGS}: it is no mapping of settings")
-    return settings
-
-
-def _names_of(files: dict[str, str], where: str = "") -> dict[int, str]:
-    """Names by class number."""
-    said = _settings_of(files, where).get("names")
-    if said is None:
-        listed = next((files[name].split("\n") for name in NAME_FILES if name in files), [])
-        said = [name.strip() for name in listed if name.strip()]
-    pairs = list(said.items()) if isinstance(said, dict) else list(enumerate(said)) if isinstance(said, list) else []
-    if any(isinstance(number, bool) or not isinstance(number, int) for number, _ in pairs):
-        raise LabelFormatError(f"{where}: names must be a list, or class numbers with a name each")
-    names = {number: str(name) for number, name in pairs}
-    if len(set(names.values())) < len(names):
-        raise LabelFormatError(f"{where}: two classes have the same name")
-    return names
-
-
-def _images(folder: Path, said: Any, split: str) -> list[str]:
-    """Paths of a split's images: of those in folders, or on the lines of text files."""
+def _images(finder: Finder, head: Head, split: str, missing: list[str], note: Note) -> list[str]:
+    """Paths of a split's images: of those in folders, or on the lines of text files. Places not there are `missing`."""
     found: list[str] = []
-    for place in said if isinstance(said, list) else [said]:
-        name = str(place).removeprefix("./").removeprefix("../") or "."
-        path = folder / ("." if name == "." else safe_path(name, split))
-        if path.suffix == ".txt":
-            lines = read_lines(folder, path.relative_to(folder).as_posix())
-            found += [safe_path(line.strip().removeprefix("./"), str(path)) for line in lines if line.strip()]
-        elif path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-            found += [file.relative_to(folder).as_posix() for file in files]
+    for said in head.splits[split]:
+        place = place_of(finder, head, said)
+        if place is None:
+            missing.append(f"{finder.folder}: its split {split!r} is said to be in {said[:200]!r}, which is not there")
+        elif place.endswith(".txt") and not finder.is_folder(place):
+            found += _on_lines(finder, place, note)
         else:
-            raise ConfigError(f"{folder}: its split {split!r} is said to be in {str(place)!r}, which is not there")
+            found += finder.images(place)
     return found
 
 
-def _marks(folder: Path, name: str, names: dict[int, str]) -> tuple[Mark, ...] | None:
-    if not (folder / name).is_file():
-        return None
+def _on_lines(finder: Finder, name: str, note: Note) -> list[str]:
+    found = []
+    for number, line in enumerate(read_lines(finder.folder, name)):
+        said = line.strip().replace("\\", "/")
+        if not said or said.startswith("#"):
+            continue
+        try:
+            path = safe_path(said.removeprefix("./"), f"{finder.folder / name}:{number + 1}")
+            beside = str(PurePosixPath(name).parent / path)
+            found.append(first_file(finder, [path, beside]) or finder.moved(said) or path)
+        except LabelFormatError as error:
+            if (moved := finder.moved(said)) is not None:
+                found.append(moved)
+            else:
+                note(f"{error}: it is left out")
+    return found
+
+
+def _scene(
+    finder: Finder, head: Head, path: str, label: str, where: dict[str, tuple[int, str]], note: Note, tally: Tally
+) -> BoxScene:
+    """An image with its boxes; with no label when a line cannot be read."""
+    if not finder.is_file(label):
+        return BoxScene(path, None, {}, where)
+    file = finder.folder / label
+    try:
+        text, encoding = read_text(file)
+        marks = _marks(text, head, str(file), tally)
+    except (ConfigError, LabelFormatError) as error:
+        note(f"{error}; the label of {path} is unknown")
+        return BoxScene(path, None, {}, where)
+    extra: dict[str, Any] = {} if label == label_file(path) else {"file": label}
+    if text != as_text(told(text)):
+        extra |= {"text": text} | ({} if encoding == "utf-8" else {"encoding": encoding})
+    return BoxScene(path, marks, extra, where)
+
+
+def _marks(text: str, head: Head, file: str, tally: Tally) -> tuple[Mark, ...]:
+    lines = told(text)
     marks = []
-    for number, line in enumerate(read_lines(folder, name)):
-        if line.strip():
-            where = f"{folder / name}:{number + 1}"
-            kind, corners = _parsed(line, where)
-            if kind not in names:
-                raise LabelFormatError(f"{where}: class {kind} has no name")
-            marks.append(Mark(names[kind], corners, {"line": line, "label": names[kind]}))
+    for line in lines:
+        try:
+            said = parse(line, head.keypoints)
+            if said.kind not in head.names:
+                raise LabelFormatError(f"class {said.kind} has no name")
+        except LabelFormatError as error:
+            number = lines_of(text).index(line) + 1
+            raise LabelFormatError(f"{file}:{number}: {error}") from error
+        if said.confidence:
+            tally.add("a sixth number, a confidence, is ignored", file)
+        name = head.names[said.kind]
+        extra: dict[str, Any] = {"line": line, "label": name}
+        marks.append(Mark(name, said.corners, extra | ({"keypoints": head.keypoints} if head.keypoints else {})))
     return tuple(marks)
 
 
-def _parsed(line: str, where: str) -> tuple[int, Corners]:
-    """Class number and corners of a line."""
-    words = line.split()
+def _count_orphans(finder: Finder, used: set[str], tally: Tally) -> None:
+    """Count label files in the folders of those that are used which are of no image."""
+    for folder in {str(PurePosixPath(label).parent) for label in used if finder.is_file(label)}:
+        for path in finder.walk(folder):
+            parent, name = str(PurePosixPath(path).parent), PurePosixPath(path).name
+            other = parent != folder or path in used or not name.endswith(".txt") or path in NAME_FILES
+            if not other and _is_label(finder.folder / path):
+                tally.add("a label file without an image", str(finder.folder / path))
+
+
+def _is_label(file: Path) -> bool:
     try:
-        kind, (x, y, wide, high) = int(words[0]), [float(word) for word in words[1:5]]
-    except (ValueError, IndexError) as error:
-        raise LabelFormatError(f"{where}: it is no class number and four shares ({error})") from error
-    if len(words) != 5 or not all(math.isfinite(value) for value in (x, y, wide, high)):
-        raise LabelFormatError(f"{where}: it is no class number and four finite shares but {len(words)} words")
-    return kind, (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
+        lines = told(read_text(file)[0])
+        return bool(lines) and parse(lines[0]) is not None
+    except (ConfigError, LabelFormatError):
+        return False
 
 
-def _line(mark: Mark, numbers: dict[str, int]) -> str:
-    before = mark.extra.get("line")
-    if isinstance(before, str) and mark.extra.get("label") == mark.label:
-        kind, corners = _parsed(before, "a line")
-        if same_box(corners, mark.corners) and kind == numbers[mark.label]:
-            return before
-    left, top, right, bottom = mark.corners
-    shares = ((left + right) / 2, (top + bottom) / 2, abs(right - left), abs(bottom - top))
-    return " ".join([str(numbers[mark.label]), *(f"{share:.{DECIMALS}f}" for share in shares)])
+def _names_said(marks: Sequence[Mark]) -> dict[int, str]:
+    """Names by class number as the lines of boxes say them, where the folder's head is lost."""
+    names: dict[int, str] = {}
+    for mark in marks:
+        if (number := number_said(mark)) is not None:
+            names.setdefault(number, mark.label)
+    distinct = {name: number for number, name in names.items()}
+    return {number: name for name, number in distinct.items()}
 
 
 def _settings(scenes: Sequence[BoxScene], names: dict[int, str]) -> str:
@@ -201,3 +252,6 @@ def _settings(scenes: Sequence[BoxScene], names: dict[int, str]) -> str:
         if split in splits
     }
     return yaml.safe_dump({**places, "names": names}, sort_keys=False, allow_unicode=True)
+
+
+__all__ = ["is_yolo", "label_file", "read_yolo", "write_yolo", "written_label"]

@@ -40,10 +40,11 @@ def test_an_import_that_cannot_be_is_refused_before_label_studio_is_asked(make_s
         run_import(make_settings(), 3, folder, options.pop("form"), out, options.pop("labels"), **options)
 
 
-def test_a_damaged_label_is_told_by_its_file_and_line_before_anything_is_imported(make_settings, culane, out):
-    (culane / "a.lines.txt").write_text("1 2 3 4\n1 x\n")
-    with pytest.raises(LabelFormatError, match=r"a\.lines\.txt:2"):
-        run_import(make_settings(), 3, culane, None, out, "annotations")
+def test_a_folder_of_damaged_labels_alone_is_refused_before_label_studio_is_asked(make_settings, culane, out):
+    (culane / "list").mkdir()
+    (culane / "list/all.txt").write_text("../a.png\n")
+    with pytest.raises(LabelFormatError, match=r"list/all\.txt:1"):
+        run_import(make_settings(), 3, culane, None, out, "annotations", lists=["list/all.txt"])
 
 
 def test_an_export_writes_over_nothing(make_settings, culane, out):

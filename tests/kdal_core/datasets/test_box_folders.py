@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kdal_core.datasets import BOX_FOLDERS, BoxScene, Mark, detect, read_coco, read_voc, read_yolo
-from kdal_core.errors import ConfigError, LabelFormatError
+from kdal_core.errors import ConfigError
 
 WIDTH, HEIGHT = 64, 40
 VOC = """<annotation verified="yes">
@@ -237,94 +237,6 @@ def test_scenes_that_came_from_no_folder_are_written_and_read_again(form, found,
         for a, b in zip(other.marks, scene.marks, strict=True):
             np.testing.assert_allclose(a.corners, b.corners, atol=2e-6)  # YOLO's six digits
     shutil.rmtree(folder)
-
-
-def replaced(old, new, text=VOC):
-    assert old in text
-    return text.replace(old, new)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("<annotation>", "it is no XML"),
-        ('<!DOCTYPE a [<!ENTITY x "y">]><annotation/>', "it is no XML"),
-        ("<x/>", "it is no <annotation> but <x>"),
-        (replaced("<name>dog</name>", ""), "object 2 has no name"),
-        (replaced("<xmin>1</xmin>", "<xmin>one</xmin>"), "object 1 has no box of four numbers"),
-        (replaced("<xmin>1</xmin>", ""), "object 1 has no box of four numbers"),
-    ],
-)
-def test_damaged_pascal_voc_labels_are_refused_with_their_file(voc, text, message):
-    (voc / "Annotations/a.xml").write_text(text)
-    with pytest.raises(LabelFormatError, match=rf"Annotations/a\.xml: {message}"):
-        read_voc(voc)
-
-
-def test_a_pascal_voc_label_without_a_size_takes_its_images(voc):
-    (voc / "Annotations/a.xml").write_text(VOC.replace("<width>64</width>", "<width>0</width>"))
-    assert next(scene for scene in read_voc(voc) if scene.path.endswith("a.jpg")).size == (WIDTH, HEIGHT)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda data: data.update(images=None), "no list of images"),
-        (lambda data: data["images"][0].pop("file_name"), "image 1 has no id and file_name"),
-        (lambda data: data["images"][0].update(file_name="../x.jpg"), "no file of the data set's folder"),
-        (
-            lambda data: data["annotations"][1].update(bbox=[1, 2, 3]),
-            "annotation 4: its bbox is no list of four numbers",
-        ),
-        (lambda data: data["annotations"][1].update(bbox=[1, 2, 3, "4"]), "annotation 4: its bbox"),
-        (lambda data: data["annotations"][1].update(category_id=77), "annotation 4: its category 77 is none"),
-        (lambda data: data["annotations"][1].update(image_id=99), "annotation 4 is of image 99, which is none"),
-        (lambda data: data["categories"][0].update(name="dog"), "categories must have distinct names"),
-    ],
-)
-def test_damaged_coco_labels_are_refused_with_file_and_record(coco, change, message):
-    data = json.loads(json.dumps(COCO))
-    change(data)
-    (coco / "annotations/instances_train2017.json").write_text(json.dumps(data))
-    with pytest.raises(LabelFormatError, match=message) as caught:
-        read_coco(coco, ["annotations/instances_train2017.json"])
-    assert "instances_train2017.json" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("0 0.5 0.5 0.5", "no class number and four shares"),
-        ("0 0.5 0.5 0.5 x", "no class number and four shares"),
-        ("0.5 0.5 0.5 0.5 1", "no class number and four shares"),
-        ("0 0.1 0.1 0.2 0.1 0.2 0.2", "7 words"),
-        ("0 0.5 nan 0.5 0.5", "four finite shares"),
-        ("3 0.5 0.5 0.5 0.5", "class 3 has no name"),
-    ],
-)
-def test_damaged_yolo_labels_are_refused_with_file_and_line(yolo, line, message):
-    (yolo / "labels/train/a.txt").write_text(f"0 0.5 0.5 0.5 0.5\n\n{line}\n")
-    with pytest.raises(LabelFormatError, match=rf"a\.txt:3: .*{message}"):
-        read_yolo(yolo)
-
-
-def test_what_yolo_settings_cannot_mean_is_refused(yolo):
-    settings_file = yolo / "data.yaml"
-    for text, message in (
-        ("names: [a\n", "it is no YAML"),
-        ("[1]", "it is no mapping"),
-        ("names: {x: a}\ntrain: images", "class numbers with a name each"),
-        ("names: [a, a]\ntrain: images", "two classes have the same name"),
-    ):
-        settings_file.write_text(text)
-        with pytest.raises(LabelFormatError, match=message):
-            read_yolo(yolo)
-    settings_file.write_text("names: [a, b, c]\ntrain: nowhere")
-    with pytest.raises(ConfigError, match="'train' is said to be in 'nowhere'"):
-        read_yolo(yolo)
-    settings_file.unlink()
-    with pytest.raises(ConfigError, match="nothing says what the classes are called"):
-        read_yolo(yolo)
 
 
 def test_darknets_lists_and_names_are_read(tmp_path):

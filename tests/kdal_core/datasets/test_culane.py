@@ -90,10 +90,46 @@ def test_the_image_beside_a_label_may_be_a_png(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["1 2 3", "1 x", "1 nan", "inf 2", "1,2", "0x10 2"])
-def test_a_damaged_line_is_named_by_file_and_line(tmp_path, line):
-    put(tmp_path, {"a.lines.txt": f"1 2 3 4\n{line}\n"})
-    with pytest.raises(LabelFormatError, match=r"a\.lines\.txt:2: it is no line of"):
-        read_culane(tmp_path)
+def test_a_damaged_line_is_named_by_file_and_line_and_its_image_has_no_label(tmp_path, line):
+    put(tmp_path, {"a.lines.txt": f"1 2 3 4\n{line}\n", "b.lines.txt": "5 6 7 8\n"})
+    notes = []
+    a, b = read_culane(tmp_path, (), notes.append)
+    assert (a.lanes, len(b.lanes)) == (None, 1)
+    (note,) = notes
+    assert "a.lines.txt:2: it is no line of" in note
+    assert "the label of a.jpg is unknown" in note
+
+
+def test_a_label_that_is_no_text_is_named_and_its_image_has_no_label(tmp_path, caplog):
+    put(tmp_path, {"b.lines.txt": "5 6 7 8\n"})
+    (tmp_path / "a.lines.txt").write_bytes(b"1 2 \xff\xff 4\n\x80")
+    assert [scene.lanes is None for scene in read_culane(tmp_path)] == [True, False]
+    assert "a.lines.txt: it is no text" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["1 2 3 4\r\n5 6 7 8\r\n", "\ufeff1 2 3 4\n", "1.0 2.50 3 4", "1 2 3 4\n\n5 6 7 8 \n", "\n", "1e1 2\t3 4\n"]
+)
+def test_labels_come_back_byte_for_byte_however_they_are_written(tmp_path, text):
+    (tmp_path / "a.lines.txt").write_bytes(text.encode())
+    write_culane(read_culane(tmp_path), tmp_path / "again")
+    assert (tmp_path / "again/a.lines.txt").read_bytes() == text.encode()
+
+
+def test_lists_of_windows_come_back_as_they_were(tmp_path):
+    put(tmp_path, {"d/a.lines.txt": "1 2 3 4 \n", "d/b.lines.txt": ""})
+    (tmp_path / "list").mkdir()
+    text = b"\xef\xbb\xbf/d\\b.jpg\r\n\r\nd/a.jpg\r\n"
+    (tmp_path / "list/all.txt").write_bytes(text)
+    scenes = read_culane(tmp_path)
+    assert [(scene.path, len(scene.lanes)) for scene in scenes] == [("d/b.jpg", 0), ("d/a.jpg", 1)]
+    write_culane(scenes, tmp_path / "again")
+    assert (tmp_path / "again/list/all.txt").read_bytes() == text.replace(b"\r\n\r\n", b"\r\n")
+
+
+def test_files_that_a_mac_leaves_behind_are_no_labels(tmp_path):
+    put(tmp_path, {"a.lines.txt": "", "._a.lines.txt": "\0\5", "__MACOSX/b.lines.txt": "", ".trash/c.lines.txt": ""})
+    assert [scene.path for scene in read_culane(tmp_path)] == ["a.jpg"]
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/a/../../b.jpg", "/"])
@@ -101,6 +137,10 @@ def test_a_list_that_leads_out_of_the_folder_is_refused(tmp_path, name):
     put(tmp_path, {"list/a.txt": f"{name}\n"})
     with pytest.raises(LabelFormatError, match=r"list/a\.txt:1: .* is no file of the data set's folder"):
         read_culane(tmp_path)
+    put(tmp_path, {"b.lines.txt": ""})
+    notes = []
+    assert [scene.path for scene in read_culane(tmp_path, (), notes.append)] == ["b.jpg"]
+    assert "is no file of the data set's folder" in notes[0]
 
 
 @pytest.mark.parametrize("scene", [LaneScene("../a.jpg", ()), LaneScene("a.jpg", (), lists={"../x.txt": (0, "")})])

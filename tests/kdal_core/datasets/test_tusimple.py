@@ -101,11 +101,78 @@ def test_only_the_files_asked_for_are_read(tmp_path):
         ('{"raw_file": "a.jpg", "lanes": [[' + "9" * 400 + ']], "h_samples": [1]}', "too large"),
     ],
 )
-def test_a_damaged_record_is_named_by_file_and_line(tmp_path, line, message):
-    with pytest.raises(LabelFormatError) as caught:
-        read_tusimple(write(tmp_path, OFFICIAL + "\n" + line))
-    assert f"{tmp_path / 'label_data.json'}:3: " in str(caught.value)
-    assert message in str(caught.value)
+def test_a_damaged_record_is_named_by_file_and_line_and_gives_no_label(tmp_path, line, message):
+    notes = []
+    good, *damaged = read_tusimple(write(tmp_path, OFFICIAL + "\n" + line), (), notes.append)
+    assert len(good.lanes) == 3
+    assert all((scene.path, scene.lanes) == ("a.jpg", None) for scene in damaged)
+    assert bool(damaged) == line.startswith('{"raw_file": "a.jpg"')
+    (note,) = notes
+    assert f"{tmp_path / 'label_data.json'}:3: " in note
+    assert message in note
+
+
+@pytest.mark.parametrize("line", ["[]", '{"raw_file": "../a.jpg", "lanes": [], "h_samples": [1]}'])
+def test_a_file_of_damaged_records_alone_is_refused(tmp_path, line):
+    with pytest.raises(LabelFormatError, match=r"label_data\.json:1: "):
+        read_tusimple(write(tmp_path, line), ["label_data.json"])
+
+
+TASKS = [{"h_samples": [240, 250], "lanes": [], "run_time": 1000, "raw_file": f"clips/0530/{k}/20.jpg"} for k in (1, 2)]
+LABELS = [{"lanes": [[-2, 7]], "h_samples": [240, 250], "raw_file": f"clips/0530/{k}/20.jpg"} for k in (1, 2)]
+
+
+def lines(records):
+    return "".join(f"{json.dumps(record)}\n" for record in records)
+
+
+@pytest.mark.parametrize("name", ["test_tasks_0627.json", "tasks.jsonl", "test.json"])
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_list_of_images_to_be_labelled_does_not_say_that_they_show_no_lane(tmp_path, name, timed, caplog):
+    records = TASKS if timed else [{k: v for k, v in task.items() if k != "run_time"} for task in TASKS]
+    scenes = read_tusimple(write(tmp_path, lines(records), name))
+    assert [scene.lanes for scene in scenes] == [None, None]
+    assert f"{name}:1: clips/0530/1/20.jpg: no image of this file has a lane" in caplog.text
+    assert "and 1 more" in caplog.text
+    write_tusimple(scenes, tmp_path / "again")
+    assert [json.loads(line) for line in (tmp_path / "again" / name).read_text().splitlines()] == records
+
+
+@pytest.mark.parametrize("names", [("a_label.json", "b_tasks.json"), ("b_label.json", "a_tasks.json")])
+def test_the_lanes_of_a_label_file_count_beside_the_list_of_its_images(tmp_path, names, caplog):
+    label, tasks = names
+    write(tmp_path, lines(LABELS), label)
+    write(tmp_path, lines([*TASKS, TASKS[0] | {"raw_file": "clips/0530/3/20.jpg"}]), tasks)
+    found = {scene.path: scene for scene in read_tusimple(tmp_path)}
+    lanes = {path: None if scene.lanes is None else len(scene.lanes) for path, scene in found.items()}
+    assert lanes == {"clips/0530/1/20.jpg": 1, "clips/0530/2/20.jpg": 1, "clips/0530/3/20.jpg": None}
+    assert set(found["clips/0530/1/20.jpg"].lists) == {label}
+    assert "clips/0530/3/20.jpg: no image of this file has a lane" in caplog.text
+    assert "more" not in caplog.text
+
+
+def test_an_image_without_lanes_shows_none_where_its_file_tells_lanes_of_others(tmp_path):
+    write(tmp_path, lines([LABELS[0], LABELS[1] | {"lanes": []}]), "train.json")
+    assert [len(scene.lanes) for scene in read_tusimple(tmp_path)] == [1, 0]
+
+
+def test_lanes_that_are_null_are_no_label(tmp_path):
+    write(tmp_path, lines([LABELS[0], LABELS[1] | {"lanes": None}]), "train.json")
+    assert [scene.lanes is None for scene in read_tusimple(tmp_path)] == [False, True]
+
+
+def test_a_file_of_windows_with_a_line_separator_in_a_name_is_read(tmp_path):
+    text = "\ufeff" + OFFICIAL.replace("\n", "\r\n") + OFFICIAL.replace("6040", "60\u202840")
+    (tmp_path / "label.json").write_bytes(text.encode())
+    assert label_files(tmp_path) == ["label.json"]
+    assert [scene.path.split("/")[2] for scene in read_tusimple(tmp_path)] == ["6040", "60\u202840"]
+
+
+def test_a_damaged_first_line_does_not_hide_the_file(tmp_path):
+    write(tmp_path, '{"raw_file": \n' + OFFICIAL)
+    notes = []
+    assert len(read_tusimple(tmp_path, (), notes.append)) == 1
+    assert "label_data.json:1: it is no JSON" in notes[0]
 
 
 def test_an_image_with_two_labels_is_refused_by_both_places(tmp_path):
