@@ -1,7 +1,8 @@
 """A small Label Studio in memory, for tests of what kdal asks of the real one, and of what it does when that fails.
 
 It answers the routes that kdal uses as Label Studio 1.23.2 does (what that is, the integration tests see on a real
-one): filters of tasks, predictions that fit the labelling config or are left out in silence, webhooks, ML backends.
+one): filters of tasks, predictions that fit the labelling config or are left out in silence, webhooks, ML backends,
+imports of files and tasks, which it refuses as a whole for one that it does not take.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Any, Self
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 Json = dict[str, Any]
+TAKEN_SUFFIXES = (".bmp", ".gif", ".jpg", ".jpeg", ".png", ".webp")
+"""Of images that Label Studio takes as uploads."""
 
 
 @dataclass
@@ -34,6 +38,8 @@ class StandInProject:
     predictions: list[Json] = field(default_factory=list)
     webhooks: dict[int, Json] = field(default_factory=dict)
     backends: dict[int, Json] = field(default_factory=dict)
+    uploads: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    """Files by number: where they are below /data/, and what they hold."""
 
     @property
     def uid(self) -> str:
@@ -152,6 +158,23 @@ class StandInLabelStudio:
             project.predictions = [p for p in project.predictions if p["model_version"] != gone]
             return jsonify({})
 
+        @app.post("/api/projects/<int:number>/import")
+        def import_files_or_tasks(number: int) -> Any:
+            if request.files:
+                return self._upload(self.projects[number])
+            return self._import_tasks(self.projects[number], request.get_json())
+
+        @app.get("/api/projects/<int:number>/file-uploads")
+        def uploads(number: int) -> Any:
+            wanted = json.loads(request.args["ids"])
+            found = self.projects[number].uploads
+            return jsonify([{"id": upload, "file": found[upload][0]} for upload in wanted])
+
+        @app.get("/data/<path:name>")
+        def uploaded(name: str) -> Any:
+            found = [data for p in self.projects.values() for path, data in p.uploads.values() if path == name]
+            return Response(found[0]) if found else Response(status=404)
+
         for name in ("webhooks", "backends"):
             self._collection(app, name)
 
@@ -190,7 +213,9 @@ class StandInLabelStudio:
 
     def _shown(self, project: StandInProject) -> Any:
         fields = ("id", "label_config", "created_at", "sampling", "model_version")
-        return jsonify({name: getattr(project, name) for name in fields} | {"title": "a project"})
+        parsed = {"a control": {}} if "toName" in project.label_config else {}
+        shown = {name: getattr(project, name) for name in fields}
+        return jsonify(shown | {"title": "a project", "parsed_label_config": parsed})
 
     def _task_page(self, project: StandInProject) -> Any:
         filters = json.loads(request.args["query"])["filters"]["items"]
@@ -208,6 +233,31 @@ class StandInLabelStudio:
             taken = [p for p in predictions if _labels(p) <= known]
             project.predictions += taken
             return jsonify(created=len(taken)), 201
+
+    def _upload(self, project: StandInProject) -> Any:
+        files = list(request.files.values())
+        for file in files:
+            suffix = PurePosixPath(file.filename or "").suffix
+            if suffix.lower() not in TAKEN_SUFFIXES:
+                return jsonify(validation_errors=[f"{suffix} extension is not supported"]), 400
+        numbers = []
+        for file in files:
+            numbers.append(self._number())
+            path = f"upload/{project.id}/{numbers[-1]:08x}-{file.filename}"
+            project.uploads[numbers[-1]] = (path, file.read())
+        return jsonify(file_upload_ids=numbers), 201
+
+    def _import_tasks(self, project: StandInProject, tasks: list[Json]) -> Any:
+        if any("refuse" in json.dumps(task["data"]) for task in tasks):
+            return jsonify(validation_errors=["a task is not valid"]), 400
+        with self._lock:
+            for task in tasks:
+                self._add_task(project, "")
+                row = list(project.tasks.values())[-1]
+                found = [{"id": self._number(), "was_cancelled": False} | a for a in task.get("annotations", [])]
+                row |= {"data": task["data"], "meta": task.get("meta"), "annotations": found}
+                row["predictions"] = task.get("predictions", [])
+        return jsonify(task_count=len(tasks)), 201
 
     def _add_task(self, project: StandInProject, image: str) -> None:
         number = project.id * 1000 + len(project.tasks) + 1

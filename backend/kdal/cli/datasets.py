@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kdal.settings import Settings
 
 SHOWN = 20
-"""Reasons that are printed, of those why something was left out."""
+"""Reasons that are printed, of those why something was left out, unless all are asked for."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,12 +43,21 @@ def import_labels(
         str, typer.Option("--as", help="What becomes of its labels: annotations, predictions or none.")
     ] = "annotations",
     label: Annotated[str | None, typer.Option(help="Label of the lanes; the config's first by default.")] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Upload images that are links to files outside the folder.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Name everything that was left out.")] = False,
 ) -> None:
-    """Make a labelled folder a Label Studio project's tasks. What is there already is left as it is."""
+    """Make a labelled folder a Label Studio project's tasks. What is there already is left as it is.
+
+    An image that cannot be used is left out and named; a label that cannot be used is named, and its image comes in
+    without it.
+    """
     from kdal.settings import Settings
 
     log_to_stderr()
-    run_import(Settings.load(), project, folder, form, out, labels, lists=lists or [], address=address, label=label)
+    options = {"lists": lists or [], "address": address, "label": label, "follow_links": follow_links}
+    run_import(Settings.load(), project, folder, form, out, labels, shown=None if verbose else SHOWN, **options)
 
 
 def export_labels(
@@ -57,18 +66,32 @@ def export_labels(
     form: Annotated[str, typer.Option("--format", help="tusimple, culane, coco, voc or yolo.")],
     images: Annotated[bool, typer.Option(help="Write the images too.")] = True,
     decimals: Annotated[int, typer.Option(help="Digits behind the point of a lane's pixel.", min=0, max=12)] = 6,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Name everything that was left out.")] = False,
 ) -> None:
     """Write a Label Studio project's annotations as a folder of lanes or boxes in one of the usual forms."""
     from kdal.settings import Settings
 
     log_to_stderr()
-    run_export(Settings.load(), project, folder, form, out, with_images=images, decimals=decimals)
+    options = {"with_images": images, "decimals": decimals}
+    run_export(Settings.load(), project, folder, form, out, shown=None if verbose else SHOWN, **options)
 
 
 def run_import(
-    settings: Settings, project: int, folder: Path, form: str | None, console: Console, labels: str, **options: Any
+    settings: Settings,
+    project: int,
+    folder: Path,
+    form: str | None,
+    console: Console,
+    labels: str,
+    *,
+    shown: int | None = SHOWN,
+    **options: Any,
 ) -> None:
-    """Import a folder; `options` are more of `import_folder`'s."""
+    """Import a folder; `options` are more of `import_folder`'s. All reasons are printed where `shown` is None.
+
+    Raises:
+        ConfigError: no image became a task, and none was one.
+    """
     from kdal.datasets.adapter import adapter_of, detect_form
     from kdal.datasets.importer import import_folder
     from kdal.datasets.tasks import Labels
@@ -93,11 +116,23 @@ def run_import(
         )
     there = f", {done.present:,} were there already" if done.present else ""
     console.print(f"{done.created:,} images of {folder} are tasks of project {project} now{there}.")
-    _print_reasons(console, "left out", done.left_out)
+    _print_reasons(console, "of its labels or lines could not be used as they are", done.notes, shown)
+    _print_reasons(console, "left out", done.left_out, shown)
+    if done.left_out and not done.created and not done.present:
+        raise ConfigError(f"{folder}: none of its images could be imported: {done.left_out[0]}")
 
 
-def run_export(settings: Settings, project: int, folder: Path, form: str, console: Console, **options: Any) -> None:
-    """Export a project; `options` are those of `export_folder`."""
+def run_export(
+    settings: Settings,
+    project: int,
+    folder: Path,
+    form: str,
+    console: Console,
+    *,
+    shown: int | None = SHOWN,
+    **options: Any,
+) -> None:
+    """Export a project; `options` are those of `export_folder`. All reasons are printed where `shown` is None."""
     from kdal.datasets.adapter import adapter_of
     from kdal.datasets.exporter import export_folder
     from kdal.images.loader import ImageLoader
@@ -108,15 +143,16 @@ def run_export(settings: Settings, project: int, folder: Path, form: str, consol
     with progress(console, "Exporting") as report:
         done = export_folder(client, ImageLoader(settings, client), project, folder, form, progress=report, **options)
     console.print(f"{done.written:,} labelled images of project {project} are in {folder} now.")
-    _print_reasons(console, "written without their image", done.without_image)
-    _print_reasons(console, "left out", done.left_out)
+    _print_reasons(console, "written under another name", done.renamed, shown)
+    _print_reasons(console, "written without their image", done.without_image, shown)
+    _print_reasons(console, "left out", done.left_out, shown)
 
 
-def _print_reasons(console: Console, what: str, reasons: Sequence[str]) -> None:
+def _print_reasons(console: Console, what: str, reasons: Sequence[str], shown: int | None) -> None:
     if not reasons:
         return
     console.print(f"{len(reasons):,} {what}:")
-    for reason in reasons[:SHOWN]:
+    for reason in reasons[:shown]:
         console.print(f"  {reason}")
-    if len(reasons) > SHOWN:
-        console.print(f"  and {len(reasons) - SHOWN:,} more")
+    if shown is not None and len(reasons) > shown:
+        console.print(f"  and {len(reasons) - shown:,} more, which --verbose names")

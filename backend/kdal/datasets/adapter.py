@@ -102,6 +102,14 @@ class Adapter(ABC, Generic[SceneT, FormatT]):
             InvalidInput: its meta does not fit its label.
         """
 
+    def label_digest(self, scene: SceneT) -> str:
+        """Digest of an image's label: it tells images of one name apart, and those of a folder that has moved."""
+        return ""
+
+    def remarks(self, scene: SceneT) -> list[str]:
+        """What of a label cannot be shown to annotators, a sentence each that names the image."""
+        return []
+
     def detect(self, folder: Path) -> str | None:
         """Which of `forms` a folder has, for forms that `kdal_core.datasets.detect` does not know."""
         return None

@@ -16,17 +16,18 @@ from pydantic import BaseModel
 
 from kdal.aliases import Json
 from kdal.datasets.adapter import Adapter, Exporting, Importing
-from kdal.datasets.tasks import IMPORTED, META, PATH, Labels, Size, as_task, drawn_size, path_of, read_meta
+from kdal.datasets.identity import digest_of_label
+from kdal.datasets.tasks import IMPORTED, META, Labels, Size, as_task, drawn_size, path_of, read_meta
 from kdal.labelstudio.formats import Format
-from kdal.labelstudio.formats.regions import RegionFormat, naming
-from kdal.labelstudio.task_data import data_with
+from kdal.labelstudio.formats.regions import RegionFormat, naming, same_shape
 from kdal_core.datasets import BOX_FOLDERS, BoxScene, Mark
 from kdal_core.datasets.box_scene import class_names
 from kdal_core.datasets.coco import LABEL_FILE, record_of
 from kdal_core.datasets.scene import safe_path
 from kdal_core.datasets.voc import IMAGES, LISTS, label_of
+from kdal_core.datasets.yolo_settings import names_of
 from kdal_core.errors import ConfigError, LabelFormatError
-from kdal_core.tasks.box import SAME, clean_box
+from kdal_core.tasks.box import MOST_BOXES, SAME, clean_box
 
 Corners = tuple[float, float, float, float]
 
@@ -67,7 +68,10 @@ def task_of(scene: BoxScene, form: str, drawer: RegionFormat, address: str, size
     Raises:
         LabelFormatError: a box whose label the project does not have, or a label for an image of another size.
     """
-    if scene.size is not None and scene.size != size:
+    if scene.marks and len(scene.marks) > MOST_BOXES:
+        count = len(scene.marks)
+        raise LabelFormatError(f"{scene.path}: it has {count:,} boxes, more than anybody draws ({MOST_BOXES:,})")
+    if scene.size is not None and (not same_shape(scene.size, size) or scene.size == size[::-1] != size):
         raise LabelFormatError(
             f"{scene.path}: its label is for {scene.size[0]} x {scene.size[1]} pixels, it has {size[0]} x {size[1]}"
         )
@@ -75,7 +79,7 @@ def task_of(scene: BoxScene, form: str, drawer: RegionFormat, address: str, size
     undrawn: list[tuple[int, str, Corners, Json]] = []
     for number, mark in enumerate(scene.marks or ()):
         corners = np.array(mark.corners).reshape(2, 2)
-        if (np.abs(corners[1] - corners[0]) <= SAME).any():
+        if not _has_size(mark):
             undrawn.append((number, mark.label, mark.corners, mark.extra))
             continue
         if mark.label not in drawer.classes:
@@ -87,11 +91,12 @@ def task_of(scene: BoxScene, form: str, drawer: RegionFormat, address: str, size
         ours = {"meta": {META: MarkMeta(form=form, mark=mark.extra).model_dump(mode="json")}}
         label = drawer.classes.index(mark.label)
         regions += [region | ours for region in drawer.draw(points, label, f"{IMPORTED}{number}", size)]
-    meta = BoxTaskMeta(form=form, extra=scene.extra, lists=scene.lists, size=size)
-    if labels is not Labels.none:
+    meta = BoxTaskMeta(form=form, extra=scene.extra, lists=scene.lists, size=scene.size or size)
+    # Where something is on the image, and nothing of it can be drawn, no boxes would say that there is nothing.
+    known = scene.marks is not None and (not scene.marks or bool(regions))
+    if labels is not Labels.none and known:
         meta.undrawn = undrawn
-    data = {**data_with(drawer.image_key, address), PATH: scene.path}
-    return as_task(data, meta, None if scene.marks is None else regions, labels)
+    return as_task(scene.path, drawer.image_key, address, meta, regions if known else None, labels)
 
 
 def scene_of(task: Json, form: str, drawer: RegionFormat, actual: Size | None, number: int) -> BoxScene:
@@ -128,11 +133,28 @@ def scene_of(task: Json, form: str, drawer: RegionFormat, actual: Size | None, n
     for place, label, corners, extra in meta.undrawn:
         marks.insert(place, Mark(label, corners, extra))
     size = drawn_size(drawings, actual, where) if drawings else actual or meta.size
+    if meta.form == form and meta.size is not None and size is not None and same_shape(meta.size, size):
+        size = meta.size  # its file's pixels are for a smaller or larger copy of the same picture
     lists = meta.lists if meta.form == form else _lists(form, path, number)
     scene = BoxScene(path, tuple(marks), meta.extra, lists, size)
     with naming(where):
         _try_to_write(scene, form)  # what cannot be written is this task's fault, and no other's
     return scene
+
+
+def _has_size(mark: Mark) -> bool:
+    left, top, right, bottom = mark.corners
+    return min(abs(right - left), abs(bottom - top)) > SAME
+
+
+def _declared(scenes: Sequence[BoxScene]) -> tuple[str, ...]:
+    """The classes that a data set's own files name, whether or not anything is labelled."""
+    for scene in scenes:
+        if "files" in scene.extra:
+            return tuple(names_of(scene.extra["files"]).values())
+        if "head" in scene.extra:
+            return tuple(str(category["name"]) for category in scene.extra["head"].get("categories") or ())
+    return ()
 
 
 def _lists(form: str, path: str, number: int) -> dict[str, tuple[int, str]]:
@@ -187,8 +209,14 @@ class BoxAdapter(Adapter[BoxScene, RegionFormat]):
         return drawer
 
     def label_config(self, scenes: Sequence[BoxScene]) -> str:
-        """The classes of the boxes."""
-        return box_config(class_names(list(scenes)))
+        """The classes of the boxes; where no image has any, those that the data set names."""
+        classes = class_names(list(scenes)) or _declared(scenes)
+        if not classes:
+            raise ConfigError(
+                "no image of the folder has a box, and nothing names its classes: give the project a labelling config "
+                "with <RectangleLabels> first"
+            )
+        return box_config(classes)
 
     def task_of(self, scene: BoxScene, drawer: RegionFormat, address: str, size: Size, how: Importing) -> Json:
         """See `task_of`."""
@@ -197,6 +225,18 @@ class BoxAdapter(Adapter[BoxScene, RegionFormat]):
     def scene_of(self, task: Json, drawer: RegionFormat, actual: Size | None, number: int, how: Exporting) -> BoxScene:
         """See `scene_of`."""
         return scene_of(task, how.form, drawer, actual, number)
+
+    def label_digest(self, scene: BoxScene) -> str:
+        """Of the boxes, as shares of the image."""
+        return digest_of_label(None if scene.marks is None else [[m.label, *m.corners] for m in scene.marks])
+
+    def remarks(self, scene: BoxScene) -> list[str]:
+        """Boxes without size are nothing that can be drawn."""
+        count = sum(not _has_size(mark) for mark in scene.marks or ())
+        if not count:
+            return []
+        rest = "; its label is unknown" if count == len(scene.marks or ()) else ""
+        return [f"{scene.path}: {count} of its boxes have no width or height, and are not drawn{rest}"]
 
     def needs_size(self, task: Json, drawer: RegionFormat) -> bool:
         """Where a region does not say it. The label of an image without boxes says it too."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from kdal.datasets.adapter import Adapter, Importing, adapter_of, kind_of
-from kdal.datasets.tasks import PATH, Labels, Size
+from kdal.datasets.identity import Present, add_origin
+from kdal.datasets.source import Source
+from kdal.datasets.tasks import Labels
+from kdal.datasets.upload import Upload
 from kdal.images.loader import ImageLoader
-from kdal.images.refs import ImageRef
-from kdal.labelstudio.client import FILE_BYTES, FILES, LabelStudioClient
+from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import Format, format_of
 from kdal_core.datasets import Scene
-from kdal_core.datasets.images import upright_size
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 
 
@@ -29,6 +28,8 @@ class Imported:
     """Images that were tasks of the project already."""
     left_out: list[str] = field(default_factory=list)
     """Why an image did not become a task, one sentence each."""
+    notes: list[str] = field(default_factory=list)
+    """What of the folder's labels could not be used, one sentence each."""
 
 
 def import_folder(
@@ -42,9 +43,13 @@ def import_folder(
     address: str | None = None,
     labels: Labels = Labels.annotations,
     label: str | None = None,
+    follow_links: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Imported:
     """Make tasks of a folder's images. What is there already is left as it is, so that a broken import goes on.
+
+    An image that cannot become a task is left out and named. A label that cannot be used is named, and its image comes
+    in without it.
 
     Args:
         client: Label Studio.
@@ -57,39 +62,38 @@ def import_folder(
             images are uploaded to Label Studio when it is not given.
         labels: what becomes of the lanes or boxes.
         label: name of the label that lanes get; the first of the labelling config by default. Boxes have their own.
+        follow_links: upload images that are links to files outside the folder.
         progress: told how many images of how many are done.
 
     Raises:
-        ConfigError: no such data, or a project whose regions are no polylines, or no rectangles.
-        LabelFormatError: a damaged label; names file and line.
-        LabelStudioError: Label Studio cannot be reached, or refuses what it gets.
+        ConfigError: no such data, or a project whose labels are of another kind.
+        LabelFormatError: nothing of the folder can be used; names a file.
+        LabelStudioError: Label Studio cannot be reached, or refuses us.
     """
-    adapter, how = adapter_of(form), Importing(form, labels, label)
-    scenes = adapter.forms[form].read(folder, lists)
+    adapter, how, done = adapter_of(form), Importing(form, labels, label), Imported()
+    scenes = adapter.forms[form].read(folder, lists, done.notes.append)
     drawer = _drawer(client, project, adapter, scenes, how)
-    present = {task["data"].get(PATH) for task in client.tasks(project)}
-    new = [scene for scene in scenes if scene.path not in present]
-    done = Imported(present=len(scenes) - len(new))
+    source = Source(folder, address, images, follow_links)
+    present = Present(client.tasks(project), drawer.image_key, images)
+    new = [scene for scene in scenes if not source.is_in(present, scene, adapter.label_digest(scene))]
+    done.present = len(scenes) - len(new)
     progress(done.present, len(scenes))
-    for batch in _batches(folder, new, uploaded=address is None):
-        sized: list[tuple[Scene, Size]] = []
+    upload = Upload(client, project, done.left_out)
+    for batch in source.batches(new):
+        opened = []
         for scene in batch:
             try:
-                size = _size(folder, scene, address, images)
-                adapter.task_of(scene, drawer, "", size, how)  # before its image is uploaded
-                sized.append((scene, size))
-            except (AssetError, LabelFormatError) as error:
+                image = source.open(scene, adapter.label_digest(scene))
+                adapter.task_of(scene, drawer, "", image.size, how)  # before its image is uploaded
+                opened.append(image)
+                done.notes += adapter.remarks(scene)
+            except (AssetError, ConfigError, LabelFormatError) as error:
                 done.left_out.append(str(error))
-        if address is None:
-            files = [(Path(scene.path).name, (folder / scene.path).read_bytes()) for scene, _ in sized]
-            addresses = client.upload_files(project, files) if files else []
-        else:
-            addresses = [f"{address.rstrip('/')}/{scene.path}" for scene, _ in sized]
         tasks = [
-            adapter.task_of(scene, drawer, where, size, how)
-            for (scene, size), where in zip(sized, addresses, strict=True)
+            add_origin(adapter.task_of(image.scene, drawer, where, image.size, how), image.origin)
+            for image, where in (upload.files(opened) if address is None else source.addresses(opened))
         ]
-        done.created += client.import_tasks(project, tasks) if tasks else 0
+        done.created += upload.tasks(tasks)
         progress(done.present + done.created + len(done.left_out), len(scenes))
     return done
 
@@ -109,33 +113,3 @@ def _drawer(
             "right one)"
         ) from error
     return drawer
-
-
-def _batches(folder: Path, scenes: Sequence[Scene], *, uploaded: bool) -> Iterator[list[Scene]]:
-    """As many scenes as Label Studio takes at once."""
-    batch: list[Scene] = []
-    held = 0
-    for scene in scenes:
-        path = folder / scene.path
-        size = path.stat().st_size if uploaded and path.is_file() else 0
-        if batch and (len(batch) == FILES or held + size > FILE_BYTES):
-            yield batch
-            batch, held = [], 0
-        batch.append(scene)
-        held += size
-    if batch:
-        yield batch
-
-
-def _size(folder: Path, scene: Scene, address: str | None, images: ImageLoader) -> Size:
-    """(width, height) of an image as people see it."""
-    path = folder / scene.path
-    if address is not None and not path.is_file():
-        return images.image(ImageRef(0, f"{address.rstrip('/')}/{scene.path}")).size
-    try:
-        with Image.open(path) as image:  # its head alone is read
-            return upright_size(image)
-    except FileNotFoundError as error:
-        raise AssetError(f"{path}: there is no such image") from error
-    except (OSError, Image.DecompressionBombError, Image.DecompressionBombWarning, ValueError) as error:
-        raise AssetError(f"{path}: it is no image that can be read ({error})") from error

@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 from kdal.aliases import Json
 from kdal.datasets.adapter import Adapter, Exporting, Importing
-from kdal.datasets.tasks import IMPORTED, META, PATH, Labels, Size, as_task, drawn_size, path_of, read_meta
+from kdal.datasets.identity import digest_of_label
+from kdal.datasets.tasks import IMPORTED, META, Labels, Size, as_task, drawn_size, path_of, read_meta
 from kdal.labelstudio.formats import Format
 from kdal.labelstudio.formats.regions import Drawing, RegionFormat
-from kdal.labelstudio.task_data import data_with
 from kdal_core.datasets import LANE_FOLDERS, LaneScene
 from kdal_core.datasets.culane import LISTS
 from kdal_core.datasets.scene import safe_path
@@ -79,10 +79,11 @@ def task_of(
         ours = {"meta": {META: {"gaps": gaps}}} if gaps else {}
         regions += [region | ours for region in drawer.draw(lane / size, label, f"{IMPORTED}{number}", size)]
     meta = TaskMeta(form=form, extra=scene.extra, lists=scene.lists)
-    if labels is not Labels.none:
+    # Where something is on the image, and nothing of it can be drawn, no lanes would say that there is nothing.
+    known = scene.lanes is not None and (bool(regions) or not any(len(lane) for lane in scene.lanes))
+    if labels is not Labels.none and known:
         meta.undrawn = undrawn
-    data = {**data_with(drawer.image_key, address), PATH: scene.path}
-    return as_task(data, meta, None if scene.lanes is None else regions, labels)
+    return as_task(scene.path, drawer.image_key, address, meta, regions if known else None, labels)
 
 
 def scene_of(task: Json, form: str, drawer: RegionFormat, actual: Size | None, decimals: int, number: int) -> LaneScene:
@@ -169,6 +170,18 @@ class LaneAdapter(Adapter[LaneScene, RegionFormat]):
     def scene_of(self, task: Json, drawer: RegionFormat, actual: Size | None, number: int, how: Exporting) -> LaneScene:
         """See `scene_of`."""
         return scene_of(task, how.form, drawer, actual, how.decimals, number)
+
+    def label_digest(self, scene: LaneScene) -> str:
+        """Of the lanes in pixels."""
+        return digest_of_label(None if scene.lanes is None else [lane.tolist() for lane in scene.lanes])
+
+    def remarks(self, scene: LaneScene) -> list[str]:
+        """A single point is nothing that can be drawn."""
+        count = sum(len(lane) == 1 for lane in scene.lanes or ())
+        if not count:
+            return []
+        rest = "" if any(len(lane) > 1 for lane in scene.lanes or ()) else "; its label is unknown"
+        return [f"{scene.path}: {count} of its lanes have a single point, and are not drawn{rest}"]
 
     def needs_size(self, task: Json, drawer: RegionFormat) -> bool:
         """Where a region does not say it."""

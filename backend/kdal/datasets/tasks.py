@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from kdal.aliases import Json
 from kdal.labelstudio.formats.regions import Drawing, same_shape
-from kdal.labelstudio.task_data import image_address
+from kdal.labelstudio.task_data import data_with, image_address
 from kdal_core.datasets.scene import safe_path
 from kdal_core.errors import LabelFormatError
 
@@ -22,12 +22,27 @@ Model = TypeVar("Model", bound=BaseModel)
 
 META = "kdal"
 """Key of what is ours in the meta of tasks and regions."""
+ORIGIN = "origin"
+"""Key in the meta of tasks, beside what else is ours there, of where the image came from."""
 PATH = "path"
 """Key of a task's data that says which file of the folder its image is."""
 IMPORTED = "import-"
 """What ids of imported regions begin with: nobody drew them, so they have no habits to be cleaned of."""
 UNKNOWN_SIZE: Size = (1280, 720)
 """Size of an image without regions that nobody knows."""
+
+
+class Origin(BaseModel):
+    """Where an imported image came from, as its task's meta tells it. What nobody has looked at is empty."""
+
+    path: str = ""
+    """Of the image in its folder."""
+    image: str = ""
+    """Digest of the image's bytes."""
+    label: str = ""
+    """Digest of its label."""
+    folder: str = ""
+    """Digest of where the folder was."""
 
 
 class Labels(StrEnum):
@@ -41,16 +56,21 @@ class Labels(StrEnum):
     """Nothing: only the images come in."""
 
 
-def as_task(data: Json, meta: BaseModel, regions: Sequence[Json] | None, labels: Labels) -> Json:
+def as_task(
+    path: str, image_key: str, address: str, meta: BaseModel, regions: Sequence[Json] | None, labels: Labels
+) -> Json:
     """A task of Label Studio.
 
     Args:
-        data: its data: the image's address and path.
+        path: of the image in its folder, which becomes a column of the data manager.
+        image_key: key of a task's data that holds the image's address.
+        address: of the image.
         meta: what its meta says of the data set that it came from.
         regions: of its label; none for an image without a label.
         labels: what becomes of the label.
     """
-    task: Json = {"data": data, "meta": {META: meta.model_dump(mode="json")}}
+    data = data_with(image_key, address)
+    task: Json = {"data": {PATH: path} | data, "meta": {META: meta.model_dump(mode="json")}}
     if regions is None or labels is Labels.none:
         return task
     if labels is Labels.predictions:
@@ -61,11 +81,35 @@ def as_task(data: Json, meta: BaseModel, regions: Sequence[Json] | None, labels:
 
 def path_of(task: Json, image_key: str, folder: str = "images") -> str:
     """Where a task's image is put in a folder: where it came from, else in this one by its number and name."""
-    said = task["data"].get(PATH)
-    if isinstance(said, str):
+    if (said := path_said(task, image_key)) is not None:
         return safe_path(said, f"task {task['id']}")
     name = PurePosixPath(unquote(urlsplit(str(image_address(task, image_key))).path)).name
     return safe_path(f"{folder}/{task['id']}-{name or 'image'}", f"task {task['id']}")
+
+
+def path_said(task: Json, image_key: str) -> str | None:
+    """Where an imported image came from in its folder; none where nobody says so."""
+    origin = origin_of(task)
+    if origin is not None:
+        return origin.path
+    said = task["data"].get(PATH) if image_key != PATH else None
+    return said if isinstance(said, str) else None
+
+
+def moved_to(task: Json, path: str) -> Json:
+    """A task whose image is put elsewhere in a folder, without what the data set that it came from says of it."""
+    return task | {"meta": {META: {ORIGIN: Origin(path=path).model_dump()}}}
+
+
+def origin_of(task: Json) -> Origin | None:
+    """Where an imported image came from; none of a task that was not imported, or by an older kdal."""
+    meta = task.get("meta")
+    ours = meta.get(META) if isinstance(meta, dict) else None
+    told = ours.get(ORIGIN) if isinstance(ours, dict) else None
+    try:
+        return Origin.model_validate(told) if told else None
+    except ValidationError:
+        return None
 
 
 def drawn_size(drawings: Sequence[Drawing], actual: Size | None, where: str) -> Size:

@@ -34,6 +34,10 @@ def stored(task, number=7):
 def there_and_back(scene, form, size, tag="VectorLabels"):
     drawer = format_for(drawn.config(tag), drawn.LANES)
     task = stored(task_of(scene, form, drawer, "/data/upload/1/x.jpg", size, 0, Labels.annotations))
+    points = [len(lane) for lane in scene.lanes]
+    if any(points) and max(points) < 2:  # single points cannot be drawn: it would say that there is no lane
+        assert "annotations" not in task
+        return scene
     return scene_of(task, form, drawer, size, DECIMALS, 0)
 
 
