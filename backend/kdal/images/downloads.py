@@ -23,7 +23,7 @@ PASSING = (401, 403, 408, 429)
 
 
 class Downloads:
-    """Fetches files of at most so many bytes from anywhere; threads may share one.
+    """Fetches files from anywhere, up to a size; threads may share one.
 
     Args:
         limit: bytes of a file.

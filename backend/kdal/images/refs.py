@@ -82,5 +82,5 @@ class LoadedImages:
 
 
 def nothing_readable(what: str, count: int, example: str) -> str:
-    """A sentence for people: not one image of so many can be used, with one of the reasons."""
+    """A sentence for people: not one of the images can be used, with one of the reasons."""
     return f"not one of the {count:,} {what} can be used, for example {example}"

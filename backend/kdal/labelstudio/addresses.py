@@ -1,7 +1,7 @@
 """Which addresses are Label Studio's: those that kdal may sign with its token, and where it fetches them.
 
 Addresses come out of task data, which whoever imports tasks writes, and the token must go to nobody else. So they are
-recognised by their parts rather than by how they begin, and what kdal asks for is put together anew from
+recognised by their parts rather than by how they begin, and what kdal asks for is built afresh from
 LABEL_STUDIO_URL and a path without anything in it that could lead out of there.
 """
 
