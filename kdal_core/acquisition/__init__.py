@@ -20,9 +20,9 @@ from kdal_core.acquisition.rarity import rarity
 from kdal_core.acquisition.strategies import PoolScores, Strategy, strategy, strategy_names
 
 if TYPE_CHECKING:
-    from kdal_core.acquisition.first_look import cold_start_features
+    from kdal_core.acquisition.cold_start_images import cold_start_features
 else:  # it imports torch and scikit-learn, which takes seconds
-    __getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"first_look": ["cold_start_features"]})
+    __getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"cold_start_images": ["cold_start_features"]})
 
 __all__ = [
     "MODES",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kdal_core.tasks import ClassificationTask
+from kdal_core.tasks import ClassificationTask, TaskDefaults
 from kdal_core.validation import InvalidInput
 
 
@@ -40,13 +40,9 @@ class SoftLabelTask(ClassificationTask):
     """
 
     # 500 steps on 2,000 images are far too few, 20 passes over 48,000 a little: see docs/results/mixup.md.
-    training: ClassVar[dict[str, Any]] = {
-        "epochs": 40,
-        "batch_size": 128,
-        "lr": 4e-3,
-        "min_steps": 4000,
-        "max_steps": 20_000,
-    }
+    defaults: ClassVar[TaskDefaults] = TaskDefaults(
+        training={"epochs": 40, "batch_size": 128, "lr": 4e-3, "min_steps": 4000, "max_steps": 20_000}
+    )
 
     def trainable(self, targets: Sequence[Any]) -> str | None:
         """Any answers will do, as long as there are some."""

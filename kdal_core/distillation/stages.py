@@ -24,7 +24,7 @@ from kdal_core.models import Network
 from kdal_core.training import ModelSpec, TrainConfig, TrainResult, resolve_device, train
 from kdal_core.validation import InvalidInput, as_count
 
-STAGE_TRAINING = TrainConfig(**SoftLabelTask.training)
+STAGE_TRAINING = TrainConfig(**SoftLabelTask.defaults.training)
 
 
 @dataclass(frozen=True)

@@ -186,13 +186,13 @@ def needs(arm: Arm) -> frozenset[str]:
 
 
 def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:
-    """All settings that a run hangs on, as text: a run may be taken up again only with the same.
+    """All settings that a run depends on, as text: a run may be resumed only with the same.
 
     How many rounds, which other arms and which seeds are not among them, so a campaign may grow. How the task is
     trained where the campaign does not say otherwise is: kdal's defaults change.
     """
     settings = campaign.model_dump(mode="json", exclude={"strategies", "seeds", "rounds", "description", "baseline"})
-    settings["training"] = {**get_task(campaign.task, ("any",)).training, **campaign.training}
+    settings["training"] = {**get_task(campaign.task, ("any",)).defaults.training, **campaign.training}
     settings["data"].pop("root")
     if campaign.models.scored == "distilled":  # younger than many a finished run
         settings["models"].pop("scored")
@@ -243,7 +243,7 @@ def _first_order(setting: Setting, arm: Arm) -> Indices:
         return strategy("random")(
             PoolScores(features=np.zeros((len(setting.split.pool), 1)), seed=setting.seed)
         ).indices
-    features = cold_start_features(setting.split.pool.images, look=setting.lesson.task.first_look)
+    features = cold_start_features(setting.split.pool.images, look=setting.lesson.task.defaults.cold_start)
     if arm.first == "cold_start":
         return cold_start(features, seed=setting.seed).indices
     campaign = setting.lesson.campaign

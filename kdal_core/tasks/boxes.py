@@ -33,7 +33,7 @@ from kdal_core.tasks.box_places import (
     reach_of,
     seen,
 )
-from kdal_core.tasks.task import FirstLook
+from kdal_core.tasks.task import TaskDefaults, WithDefaults
 from kdal_core.validation import InvalidInput, as_count
 
 LEAST = 0.05
@@ -49,7 +49,7 @@ TEACHER_SURE = 0.3
 
 
 @dataclass(frozen=True)
-class BoxTask:
+class BoxTask(WithDefaults):
     """Targets: tuples of `Box`, empty where an image shows none. Outputs: `BoxOutputs`.
 
     Predictions: (N, K, 6) float32, a row for each box, best first: left, top, right, bottom as shares of width and
@@ -70,19 +70,21 @@ class BoxTask:
     # that forgets the frequent objects' first gradients is in time for them. A teacher's word on every place says more
     # than a few boxes do, so that it counts three times, and is heard on unlabelled images, too. Chosen on BCCD's
     # validation images (docs/results/boxes.md).
-    training: ClassVar[dict[str, Any]] = {
-        "lr": 2e-3,
-        "batch_size": 4,
-        "min_steps": 800,
-        "beta2": 0.95,
-        "temperature": 1.0,
-        "kd_weight": 3.0,
-        "unlabelled": True,
-    }
-    # An image may show many frequent objects and none of the rare ones, of which there is least to learn from.
-    acquisition: ClassVar[dict[str, Any]] = {"rarity": 1.0}
-    first_look: ClassVar[FirstLook] = "colours"  # objects lie anywhere, and rare ones are small
-    longest_side = 512  # objects are small: at half of it many are smaller than the finest grid's cells
+    defaults: ClassVar[TaskDefaults] = TaskDefaults(
+        longest_side=512,  # objects are small: at half of it many are smaller than the finest grid's cells
+        cold_start="colours",  # objects lie anywhere, and rare ones are small
+        # An image may show many frequent objects and no rare one, of which there is least to learn from.
+        acquisition={"rarity": 1.0},
+        training={
+            "lr": 2e-3,
+            "batch_size": 4,
+            "min_steps": 800,
+            "beta2": 0.95,
+            "temperature": 1.0,
+            "kd_weight": 3.0,
+            "unlabelled": True,
+        },
+    )
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):

@@ -17,12 +17,12 @@ from kdal_core.losses import kd_loss
 from kdal_core.metrics import ClassGap, accuracy, class_gap
 from kdal_core.models import Network, build_model, check_pair, default_pair
 from kdal_core.tasks.augmentation import random_affine
-from kdal_core.tasks.task import FirstLook
+from kdal_core.tasks.task import TaskDefaults, WithDefaults
 from kdal_core.validation import InvalidInput, as_floats
 
 
 @dataclass(frozen=True)
-class ClassificationTask:
+class ClassificationTask(WithDefaults):
     """Targets: class numbers in [0, C). Outputs: logits (B, C). Predictions: probabilities (N, C) float32.
 
     Attributes:
@@ -35,10 +35,7 @@ class ClassificationTask:
 
     kind = "classification"
     metric_name = "accuracy"
-    training: ClassVar[dict[str, Any]] = {}
-    acquisition: ClassVar[dict[str, Any]] = {}
-    first_look: ClassVar[FirstLook] = "thumbnails"
-    longest_side = 224
+    defaults: ClassVar[TaskDefaults] = TaskDefaults()
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):

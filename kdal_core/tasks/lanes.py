@@ -23,7 +23,7 @@ from kdal_core.models.row_anchor import LaneOutputs
 from kdal_core.tasks.augmentation import moved, random_colours, random_matrices, warped
 from kdal_core.tasks.lane import Lane, lanes_as_json, lanes_from_json, row_anchors, x_at
 from kdal_core.tasks.lane_rows import LEAST_ROWS, as_distributions, as_points, from_distributions, in_slots
-from kdal_core.tasks.task import FirstLook
+from kdal_core.tasks.task import TaskDefaults, WithDefaults
 from kdal_core.validation import InvalidInput, as_count
 
 PRESENT = 0.5  # probability from which on a row has a lane
@@ -32,7 +32,7 @@ MOST_SLOTS, MOST_PLACES = 64, 4096  # a damaged checkpoint must not ask for all 
 
 
 @dataclass(frozen=True)
-class LaneTask:
+class LaneTask(WithDefaults):
     """Targets: tuples of `Lane`, empty where an image shows none. Outputs: `LaneOutputs`.
 
     Predictions: (N, S, R + 2) float32, a row for each slot: x at the R `row_anchors` as share of the width, NaN where
@@ -55,18 +55,13 @@ class LaneTask:
     # Where lanes are is learnt slowly: after 400 steps a network knows of 1,000 labels little more than of 300. And the
     # labels of rows are soft as they are: at a temperature of 4, S-KD falls behind S; with the teacher's word on
     # unlabelled images it comes out ahead (docs/results/lanes.md).
-    training: ClassVar[dict[str, Any]] = {
-        "lr": 4e-3,
-        "batch_size": 16,
-        "min_steps": 1000,
-        "temperature": 1.0,
-        "unlabelled": True,
-    }
-    # Lanes on which both gaps are large are those whose paint is gone: they teach little, and are labelled wrong.
-    acquisition: ClassVar[dict[str, Any]] = {"formula": "four_case"}
-    # A road is the same road at night, and pale ones, whose paint is worn, teach little.
-    first_look: ClassVar[FirstLook] = "even_thumbnails"
-    longest_side = 400  # lanes are thin: at half of it they are one pixel wide where they begin
+    defaults: ClassVar[TaskDefaults] = TaskDefaults(
+        longest_side=400,  # lanes are thin: at half of it they are one pixel wide where they begin
+        cold_start="even_thumbnails",  # a road is the same road at night; pale ones, whose paint is worn, teach little
+        # Lanes on which both gaps are large are those whose paint is gone: they teach little, and are labelled wrong.
+        acquisition={"formula": "four_case"},
+        training={"lr": 4e-3, "batch_size": 16, "min_steps": 1000, "temperature": 1.0, "unlabelled": True},
+    )
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):

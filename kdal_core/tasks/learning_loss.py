@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdal_core.models import LossHeadNet, Network
-from kdal_core.tasks.task import FirstLook, Task
+from kdal_core.tasks.task import Task, TaskDefaults
 from kdal_core.validation import InvalidInput, as_nonnegative
 
 
@@ -58,24 +58,9 @@ class LearningLossTask:
         return self.inner.options
 
     @property
-    def longest_side(self) -> int:
+    def defaults(self) -> TaskDefaults:
         """The inner task's."""
-        return self.inner.longest_side
-
-    @property
-    def acquisition(self) -> Mapping[str, Any]:
-        """The inner task's."""
-        return self.inner.acquisition
-
-    @property
-    def first_look(self) -> FirstLook:
-        """The inner task's."""
-        return self.inner.first_look
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        """The inner task's."""
-        return self.inner.training
+        return self.inner.defaults
 
     @property
     def metric_name(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +16,61 @@ if TYPE_CHECKING:
 
     from kdal_core.models import Network
 
-FirstLook = Literal["thumbnails", "even_thumbnails", "colours"]
+ColdStartImages = Literal["thumbnails", "even_thumbnails", "colours"]
 """By what images are alike before there is a model: `kdal_core.acquisition.cold_start_features`."""
+FirstLook = ColdStartImages
+"""Its name before 0.2.0."""
+
+
+@dataclass(frozen=True)
+class TaskDefaults:
+    """What suits a kind of task, unless somebody says otherwise: data, as against the behaviour of `Task`.
+
+    Attributes:
+        longest_side: pixels of an image's longer side that its networks see.
+        cold_start: by what images are alike when the first batch is chosen, before there is a model.
+        acquisition: parameters of the strategy `kd_gap` in which its own defaults do not suit the task.
+        training: settings of `TrainConfig` in which its own defaults do not suit the task.
+    """
+
+    longest_side: int = 224
+    cold_start: ColdStartImages = "thumbnails"
+    acquisition: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("acquisition", "training"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+
+class WithDefaults:
+    """A task's defaults one by one, under the names they had before 0.2.0."""
+
+    defaults: ClassVar[TaskDefaults]
+
+    @property
+    def longest_side(self) -> int:
+        """See `TaskDefaults`."""
+        return self.defaults.longest_side
+
+    @property
+    def first_look(self) -> ColdStartImages:
+        """`TaskDefaults.cold_start`."""
+        return self.defaults.cold_start
+
+    @property
+    def acquisition(self) -> Mapping[str, Any]:
+        """See `TaskDefaults`."""
+        return self.defaults.acquisition
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """See `TaskDefaults`."""
+        return self.defaults.training
 
 
 class Task(Protocol):
-    """One kind of label. A new kind is a new file with a class of this shape, and a line in the registry.
+    """One kind of label: its behaviour. A new kind is a new file with a class of this shape.
 
     "Targets" are the labels of some images in the task's own form (classification: class numbers);
     "outputs" are what its networks return for a batch; "predictions" are outputs as an array with one row
@@ -39,20 +90,8 @@ class Task(Protocol):
         """Settings beyond the classes that a network depends on, as `get_task` takes them; checkpoints keep them."""
 
     @property
-    def longest_side(self) -> int:
-        """Pixels of an image's longer side that its networks see, unless somebody says otherwise."""
-
-    @property
-    def acquisition(self) -> Mapping[str, Any]:
-        """Parameters of the strategy `kd_gap` in which its defaults do not suit the task."""
-
-    @property
-    def first_look(self) -> FirstLook:
-        """By what images are alike when the first batch is chosen, before there is a model."""
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        """Settings of `TrainConfig` in which its defaults do not suit the task."""
+    def defaults(self) -> TaskDefaults:
+        """What suits it, unless somebody says otherwise."""
 
     @property
     def metric_name(self) -> str:

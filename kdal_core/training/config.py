@@ -78,7 +78,7 @@ class TrainConfig:
         >>> config.epochs, config.temperature
         (50, 1.0)
         """
-        return cls(**{**task.training, **settings})
+        return cls(**{**task.defaults.training, **settings})
 
     def steps(self, images: int) -> int:
         """Optimiser steps for this many labelled images.

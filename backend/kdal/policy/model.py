@@ -128,7 +128,7 @@ class Policy(BaseModel):
         from kdal_core.acquisition import strategy
 
         accepted = strategy(self.strategy).accepts
-        of_task = task.acquisition if self.strategy == "kd_gap" else {}
+        of_task = task.defaults.acquisition if self.strategy == "kd_gap" else {}
         named = {**of_task, **self._named(OF_STRATEGY), **self.parameters}
         return strategy(self.strategy, **{key: value for key, value in named.items() if key in accepted})
 
@@ -151,7 +151,7 @@ class Policy(BaseModel):
                 f'extra params: "weights": there is no file "{short(self.weights)}" on the machine where kdal runs'
             )
         if self.black_box is None and (self.student or self.teacher):
-            side = self.image_size or task.longest_side
+            side = self.image_size or task.defaults.longest_side
             spec = self.trio(task, (side, side))
             task.check_pair(spec.student, spec.teacher, spec.image_size)
 

@@ -20,7 +20,7 @@ from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import DISTILLED, SHARD, STUDENT, TEACHER, Order, RoundStore
 from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, prediction_gap, strategy
-from kdal_core.tasks import FirstLook, Task
+from kdal_core.tasks import ColdStartImages, Task
 from kdal_core.training import infer
 
 THUMBNAIL = 32
@@ -113,7 +113,7 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool) -> Json:
     if len(tasks):
         if not trained:
             thumbnails = np.concatenate([s["thumbnails"] for s in scored])
-            selection = _cold_order(policy, thumbnails, task.first_look)
+            selection = _cold_order(policy, thumbnails, task.defaults.cold_start)
         else:
             joined = {name: np.concatenate([s[name] for s in scored]) for name in chosen.needs | {"features"}}
             selection = chosen(PoolScores(**joined, seed=policy.seed + store.number, budget=policy.served))
@@ -133,7 +133,7 @@ def _read_shard(store: RoundStore, shard: int, task: Task, wanted: set[str]) -> 
     return {name: array for name, array in arrays.items() if name in wanted}
 
 
-def _cold_order(policy: Policy, thumbnails: NDArray[Any], look: FirstLook) -> Any:
+def _cold_order(policy: Policy, thumbnails: NDArray[Any], look: ColdStartImages) -> Any:
     if policy.strategy == "random":
         return strategy("random")(PoolScores(features=thumbnails, seed=policy.seed))
     features = cold_start_features(torch.from_numpy(thumbnails), look=look)

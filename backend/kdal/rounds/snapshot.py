@@ -251,8 +251,8 @@ def _image_size(resources: Resources, policy: Policy, task: Task, refs: list[Ima
     except UnreachableError:  # one server of several is away, or else a round now would train at a wrong size
         sizes = resources.images.load(ordered[:: -(-len(ordered) // SAMPLE)], (8, 8)).sizes
     if not sizes:  # they are named with their reasons where they are used
-        return (task.longest_side, task.longest_side)
+        return (task.defaults.longest_side, task.defaults.longest_side)
     width, height = median(w for w, _ in sizes), median(h for _, h in sizes)
-    longest = policy.image_size or min(task.longest_side, max(width, height))
+    longest = policy.image_size or min(task.defaults.longest_side, max(width, height))
     scale = longest / max(width, height)
     return max(8, round(height * scale)), max(8, round(width * scale))

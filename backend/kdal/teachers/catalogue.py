@@ -76,7 +76,7 @@ class Catalogue:
                 f"must be the same, in any order: {_difference(known, task.classes)}"
             )
         if policy.student is not None:
-            side = policy.image_size or task.longest_side
+            side = policy.image_size or task.defaults.longest_side
             check_model(policy.student, len(known), (side, side))
 
 

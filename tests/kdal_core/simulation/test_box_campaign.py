@@ -1,6 +1,7 @@
 """A tiny campaign on boxes, from folders of each form to its points."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,7 +123,8 @@ def test_a_campaign_on_boxes_goes_from_its_settings_to_its_page(plates, tmp_path
 def test_runs_are_not_mixed_with_those_from_before_box_tasks_were_trained_otherwise(plates, tmp_path, monkeypatch):
     few = campaign(rounds=1, strategies=["random"])
     simulate(few, tmp_path, data=plates, workers=1)
-    monkeypatch.setattr(BoxTask, "training", {**BoxTask.training, "kd_weight": 5.0})
+    changed = replace(BoxTask.defaults, training={**BoxTask.defaults.training, "kd_weight": 5.0})
+    monkeypatch.setattr(BoxTask, "defaults", changed)
     with pytest.raises(ConfigError, match="other settings"):
         list(run_arm(setting(few, plates), few.strategies[0], next(tmp_path.glob("runs/random*/seed-0.json"))))
 

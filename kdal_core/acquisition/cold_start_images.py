@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdal_core.tasks import FirstLook
+from kdal_core.tasks import ColdStartImages
 from kdal_core.training.data import ImageSource, fetch
 from kdal_core.validation import InvalidInput
 
@@ -28,7 +28,7 @@ SAMPLE = 20_000
 
 
 def cold_start_features(
-    images: ImageSource, *, look: FirstLook = "thumbnails", batch_size: int = 256
+    images: ImageSource, *, look: ColdStartImages = "thumbnails", batch_size: int = 256
 ) -> NDArray[np.float32]:
     """Features that need no trained model.
 
