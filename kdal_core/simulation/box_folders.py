@@ -76,7 +76,7 @@ def read_box_folder(form: str, root: Path) -> Dataset:
         raise ConfigError(
             f"There is no folder {str(root)!r}. Name the data's folder with --data, KDAL_DATA or data.root."
         )
-    scenes = [scene for scene in BOX_FOLDERS[form].read(root, []) if scene.marks is not None]
+    scenes = [scene for scene in BOX_FOLDERS[form].read(root, []) if _known(scene)]
     if not any(scene.marks for scene in scenes):
         raise ConfigError(f"No image of {str(root)!r} has a box.")
     testing = [_listed(scene, "test") for scene in scenes]
@@ -91,6 +91,13 @@ def read_box_folder(form: str, root: Path) -> Dataset:
         test = tuple(scene for scene, tests in zip(scenes, testing, strict=True) if tests)
         return Dataset(classes, whole, BoxFiles(root, test, size, classes), task="boxes")
     return Dataset(classes, *split_off(whole), task="boxes")
+
+
+def _known(scene: BoxScene) -> bool:
+    """Whether it is known what an image shows: clicks alone, boxes without size, do not say that it shows nothing."""
+    if not scene.marks:
+        return scene.marks is not None
+    return any(left != right and top != bottom for left, top, right, bottom in (mark.corners for mark in scene.marks))
 
 
 def _listed(scene: BoxScene, split: str) -> bool:

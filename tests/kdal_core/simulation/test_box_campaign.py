@@ -156,3 +156,11 @@ def test_a_folder_without_boxes_is_refused(tmp_path):
     BOX_FOLDERS["voc"].write([BoxScene("JPEGImages/a.png", (), size=(8, 8))], tmp_path)
     with pytest.raises(ConfigError, match="has a box"):
         load_dataset(DataSettings(name="voc"), tmp_path)
+
+
+def test_an_image_with_clicks_alone_is_not_one_without_boxes(tmp_path):
+    scenes = list(scenes_in(tmp_path, ["train"] * 6))
+    click = BoxScene(scenes[1].path, (Mark("plate", (0.5, 0.5, 0.5, 0.5)),), lists=scenes[1].lists, size=(64, 48))
+    BOX_FOLDERS["voc"].write([scenes[0], click, *scenes[2:]], tmp_path)
+    data = load_dataset(DataSettings(name="voc"), tmp_path)
+    assert len(data.training) + len(data.test) == 5
