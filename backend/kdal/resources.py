@@ -26,6 +26,7 @@ class Resources:
     @classmethod
     def open(cls, settings: Settings) -> Resources:
         """Open everything that the settings name."""
+        _ = settings.home_folder  # if it cannot be made, that is to be said, and not what follows from it
         label_studio = LabelStudioClient.of(settings)
         return cls(
             settings=settings,

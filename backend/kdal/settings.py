@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError
 from kdal_core.errors import ConfigError
 
 ENV_FILE = ".env"
+QUOTES = ("'", '"', "\u2018", "\u201c", "\u201e")
 ENCODING = "utf-8-sig"
 """Of `.env`: editors on Windows put a byte-order mark before the first name."""
 
@@ -118,7 +119,8 @@ class Settings(BaseSettings):
             return value
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https"):
-            raise ValueError("must start with http:// or https://")
+            quoted = ", without quotation marks around it" if value[:1] in QUOTES else ""
+            raise ValueError(f"must start with http:// or https://{quoted}")
         if not parts.hostname or parts.port == 0:  # a port that is no number raises by itself
             raise ValueError("names no host: expected something like http://127.0.0.1:8080")
         if "@" in parts.netloc or parts.query or parts.fragment:
@@ -273,7 +275,7 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def _unreadable(error: Exception) -> ConfigError:
-    return ConfigError(f"settings: the file {ENV_FILE} cannot be read: {error}")
+    return ConfigError(f"settings: the file {ENV_FILE} cannot be read: {error}; it must be a text file in UTF-8")
 
 
 def _explain(location: tuple[int | str, ...], message: str) -> str:

@@ -28,27 +28,32 @@ def add_to(app: typer.Typer) -> None:
 
 def import_labels(
     folder: Annotated[Path, typer.Argument(help="A folder of lanes (TuSimple, CULane) or boxes (COCO, VOC, YOLO).")],
-    project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
+    project: Annotated[int, typer.Option(help="Number of the Label Studio project.", min=1)],
     form: Annotated[
-        str | None, typer.Option("--format", help="tusimple, culane, coco, voc or yolo; found out by default.")
+        str | None, typer.Option("--format", help="tusimple, culane, coco, voc or yolo; by default it is recognised.")
     ] = None,
     lists: Annotated[
-        list[str] | None, typer.Option("--list", help="Take this label or list file of the folder alone; repeatable.")
+        list[str] | None,
+        typer.Option("--list", help="Import only this label or list file of the folder; can be repeated."),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option("--images", help="Where Label Studio reads the folder itself, s3://bucket/prefix for one."),
+        typer.Option(
+            "--images", help="Upload nothing: Label Studio reads the images here, for example s3://bucket/prefix."
+        ),
     ] = None,
     labels: Annotated[
-        str, typer.Option("--as", help="What becomes of its labels: annotations, predictions or none.")
+        str, typer.Option("--as", help="What the labels become: annotations, predictions or none.")
     ] = "annotations",
-    label: Annotated[str | None, typer.Option(help="Label of the lanes; the config's first by default.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label of the lanes; by default the first of the labelling config.")
+    ] = None,
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Upload images that are links to files outside the folder.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Name everything that was left out.")] = False,
 ) -> None:
-    """Make a labelled folder a Label Studio project's tasks. What is there already is left as it is.
+    """Import a labelled folder as tasks of a Label Studio project. What is there already is left as it is.
 
     An image that cannot be used is left out and named; a label that cannot be used is named, and its image comes in
     without it.
@@ -61,14 +66,14 @@ def import_labels(
 
 
 def export_labels(
-    folder: Annotated[Path, typer.Argument(help="Where to; it must be empty or not there.")],
-    project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write; it must be empty or not exist.")],
+    project: Annotated[int, typer.Option(help="Number of the Label Studio project.", min=1)],
     form: Annotated[str, typer.Option("--format", help="tusimple, culane, coco, voc or yolo.")],
     images: Annotated[bool, typer.Option(help="Write the images too.")] = True,
-    decimals: Annotated[int, typer.Option(help="Digits behind the point of a lane's pixel.", min=0, max=12)] = 6,
+    decimals: Annotated[int, typer.Option(help="Decimal places of a lane's pixels.", min=0, max=12)] = 6,
     verbose: Annotated[bool, typer.Option("--verbose", help="Name everything that was left out.")] = False,
 ) -> None:
-    """Write a Label Studio project's annotations as a folder of lanes or boxes in one of the usual forms."""
+    """Write the annotations of a Label Studio project as a folder of lanes or boxes in one of the usual formats."""
     from kdal.settings import Settings
 
     log_to_stderr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -15,8 +16,27 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A Label Studio ML backend that makes a labelling team need far fewer labels.",
 )
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"kdal {version('kdal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def kdal(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """A Label Studio ML backend that makes a labelling team need far fewer labels."""
+
+
 for group in (run, projects, status, demo, datasets, simulate, distill):
     group.add_to(app)
 

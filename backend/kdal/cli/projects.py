@@ -26,7 +26,7 @@ class Predictions(StrEnum):
 
 
 def connect(
-    project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
+    project: Annotated[int, typer.Option(help="Number of the Label Studio project.", min=1)],
     params: Annotated[
         str | None, typer.Option(help="The project's policy as JSON, for example '{\"budget\": 100}'.")
     ] = None,
@@ -54,7 +54,7 @@ def connect(
 
 
 def disconnect_project(
-    project: Annotated[int, typer.Option(help="Number of the Label Studio project.")],
+    project: Annotated[int, typer.Option(help="Number of the Label Studio project.", min=1)],
     predictions: Annotated[
         Predictions, typer.Option(help="What becomes of the suggestions that kdal has pushed.")
     ] = Predictions.keep,
@@ -76,7 +76,7 @@ def disconnect_project(
     out.print(f"What kdal has learnt is kept: `kdal connect --project {project}` goes on from there.")
 
 
-def cancel(project: Annotated[int, typer.Option(help="Number of the Label Studio project.")]) -> None:
+def cancel(project: Annotated[int, typer.Option(help="Number of the Label Studio project.", min=1)]) -> None:
     """Cancel the round that is being computed. Annotators go on in the order they have."""
     from kdal.settings import Settings
     from kdal.storage.database import Storage

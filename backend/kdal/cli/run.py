@@ -24,7 +24,7 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """What stands for all addresses of this machine, and the one at which the machine reaches itself."""
 LEAVING = 5.0
 """Seconds that server and worker have to end what they are doing, once they are told to stop."""
-Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all that this machine has.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
 
 
@@ -38,7 +38,7 @@ def add_to(app: typer.Typer) -> None:
 def serve(
     host: Host = "127.0.0.1",
     port: Port = 9090,
-    threads: Annotated[int, typer.Option(help="Requests answered at once.", min=1)] = 8,
+    threads: Annotated[int, typer.Option(help="Requests that are answered at the same time.", min=1)] = 8,
     quiet: Annotated[bool, typer.Option("--quiet", hidden=True)] = False,
 ) -> None:
     """Answer Label Studio: the ML-backend protocol. Rounds are computed by `kdal worker`."""
@@ -140,6 +140,7 @@ def _prepare(host: str, port: int) -> Settings:
         raise ConfigError(f"the server needs {' and '.join(missing)}: pip install 'kdal[server]'")
     LabelStudioClient.of(settings)
     check_port(port, host)
+    _ = settings.home_folder
     Storage(settings.sqlalchemy_url).close()
     _ = settings.secret  # made by whoever comes first: `kdal connect` is told to come after us
     return settings

@@ -62,7 +62,15 @@ class LabelStudioClient:
 
     def project(self, project: int) -> Json:
         """One project with its counters."""
-        return self._get(f"api/projects/{project}")
+        try:
+            return self._get(f"api/projects/{project}")
+        except LabelStudioError as error:
+            if error.status != 404:
+                raise
+            raise LabelStudioError(
+                f"Label Studio at {self.url} has no project {project}, or LABEL_STUDIO_API_KEY may not see it: {error}",
+                404,
+            ) from error
 
     def update_project(self, project: int, **fields: Any) -> Json:
         """PATCH a project."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
@@ -94,7 +95,7 @@ class Transport:
         if not response.ok:
             reason = _detail(response)
             raise LabelStudioError(
-                f"{method} /{path}: {response.status_code} {reason}{_advice(reason)}", response.status_code
+                f"{method} /{path}: {response.status_code} {_advice(reason) or reason}", response.status_code
             )
         return self._json(response, f"/{path}") if response.content else {}
 
@@ -108,8 +109,10 @@ class Transport:
                 method, f"{self.url}/{path}", timeout=self._timeout, allow_redirects=False, **arguments
             )
         except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: redirected to no address
-            reason = str(error) or type(error).__name__
-            raise LabelStudioError(f"Label Studio at {self.url} does not answer: {reason}") from error
+            raise LabelStudioError(
+                f"Label Studio at {self.url} does not answer ({_reason(error)}): is it running, and is "
+                "LABEL_STUDIO_URL right?"
+            ) from error
         if 300 <= response.status_code < 400:
             raise self._redirected(method, path, response)
         return response
@@ -165,15 +168,36 @@ def _detail(response: requests.Response) -> str:
     return (reasons if isinstance(reasons, str) else json.dumps(reasons))[:2000]
 
 
+def _reason(error: BaseException) -> str:
+    """Why there was no answer, in the operating system's words: those of the libraries name their own objects."""
+    words = str(error) or type(error).__name__
+    causes: list[object] = [error]
+    while causes:
+        cause = causes.pop()
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        if isinstance(cause, requests.Timeout | TimeoutError):
+            words = "it took too long"
+        if isinstance(cause, BaseException):
+            causes += [*cause.args, getattr(cause, "reason", None), cause.__cause__]
+    return words
+
+
 def _advice(reason: str) -> str:
     """What to do about the refusals of kdal's own address, which Label Studio words for its own administrators."""
     if _holds(reason, BANNED):
         return (
-            ". Label Studio protects itself from addresses of private networks: set USE_DEFAULT_BANNED_SUBNETS=false "
-            "in Label Studio's environment and restart it, or give kdal a public address (KDAL_URL)"
+            f"{reason}. Label Studio protects itself from addresses of private networks: set "
+            "USE_DEFAULT_BANNED_SUBNETS=false in Label Studio's environment and restart it, or give kdal a public "
+            "address (KDAL_URL)"
         )
     if _holds(reason, ("Can't resolve hostname",)):
-        return ". Label Studio does not know that host: set KDAL_URL to an address at which it reaches kdal"
+        return f"{reason}. Label Studio does not know that host: set KDAL_URL to an address at which it reaches kdal"
+    if found := re.search(r"Can't connect to ML backend (\S+), health check failed", reason):
+        return (
+            f"Label Studio gets no answer from kdal at {found[1]}: start `kdal up`, and set KDAL_URL to an address at "
+            "which Label Studio reaches it"
+        )
     return ""
 
 

@@ -530,3 +530,39 @@ def test_the_client_is_imported_without_what_takes_seconds():
     )
     loaded = {name.partition(".")[0] for name in shown.stdout.split()}
     assert not loaded & {"label_studio_sdk", "torch", "numpy", "sqlalchemy", "dbos", "jwt", "pandas"}
+
+
+# ---------------------------------------------------------------------- what a stranger reads
+
+
+def test_nobody_there_is_told_in_the_systems_words():
+    with pytest.raises(LabelStudioError) as caught:
+        LabelStudioClient("http://127.0.0.1:1", TOKEN).project(3)
+    assert str(caught.value) == (
+        "Label Studio at http://127.0.0.1:1 does not answer (Connection refused): is it running, and is "
+        "LABEL_STUDIO_URL right?"
+    )
+
+
+def test_a_host_that_nobody_knows_is_told_without_the_librarys_objects():
+    with pytest.raises(LabelStudioError, match="does not answer") as caught:
+        LabelStudioClient("http://nobody.invalid", TOKEN).project(3)
+    assert "HTTPConnection" not in str(caught.value)
+    assert "object at" not in str(caught.value)
+
+
+def test_a_project_that_is_not_there_is_named(client, web):
+    error = failure("project", web, answer({"detail": "No Project matches the given query."}, 404), client)
+    assert f"Label Studio at {web.url} has no project 3, or LABEL_STUDIO_API_KEY may not see it" in str(error)
+
+
+def test_a_kdal_that_label_studio_cannot_reach_is_told_with_what_to_do(client, web):
+    """As Label Studio 1.23.2 words it, for administrators and browsers."""
+    reason = (
+        "Can't connect to ML backend http://127.0.0.1:5, health check failed. Make sure it is up and your firewall is "
+        'properly configured. <a href="https://labelstud.io/guide/ml.html">Learn more</a>'
+    )
+    error = failure("create_backend", web, answer({"non_field_errors": [reason]}, 400), client)
+    assert error.status == 400
+    assert "Label Studio gets no answer from kdal at http://127.0.0.1:5: start `kdal up`" in str(error)
+    assert "<a href" not in str(error)
