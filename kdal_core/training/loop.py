@@ -17,8 +17,10 @@ from kdal_core.errors import ConfigError
 from kdal_core.models import Network
 from kdal_core.models.building import seeded
 from kdal_core.tasks import Task
+from kdal_core.training.averages import measure_averages, plain_batches
 from kdal_core.training.config import TrainConfig, resolve_device, use_amp
 from kdal_core.training.data import ImageSource, endless_batches, fetch, in_memory, to_float
+from kdal_core.training.inference import block_size
 from kdal_core.validation import InvalidInput
 
 Progress = Callable[[float], None]
@@ -49,7 +51,8 @@ def train(
 
     Loss: task loss + `kd_weight` · distillation loss on the same random views, when a teacher is given. With images
     without a label, each step has as many of these, and the distillation loss is the mean of both halves'.
-    The last step's model is the result: no checkpoint is chosen, so no held-out label is looked at.
+    The last step's model is the result: no checkpoint is chosen, so no held-out label is looked at. The averages that
+    its batch norms predict with are taken over its training images, as they are, at the end (`measure_averages`).
 
     Args:
         task: what is labelled.
@@ -87,7 +90,8 @@ def train(
     warm_up = 0.1 if steps != 10 else 0.2
     schedule = OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps, pct_start=warm_up)
     losses: list[float] = []
-    more = _batches_without_labels(unlabelled if teacher is not None else None, config.batch_size, steps, others)
+    unlabelled = in_memory(unlabelled) if teacher is not None and unlabelled is not None and len(unlabelled) else None
+    more = _batches_without_labels(unlabelled, config.batch_size, steps, others)
 
     with seeded(config.seed, device), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         for step, drawn in enumerate(endless_batches(len(passed), config.batch_size, steps, generator)):
@@ -116,6 +120,9 @@ def train(
                 raise ConfigError(f"The loss became NaN at step {step + 1} of {steps}: lower the learning rate.")
             if progress is not None and (step + 1) % max(1, steps // 100) == 0:
                 progress((step + 1) / steps)
+        size = max(config.batch_size, block_size(x.shape[2:], device.type))
+        sources = [(images, passed), *([] if unlabelled is None else [(unlabelled, range(len(unlabelled)))])]
+        measure_averages(model, plain_batches(sources, size, device, generator))
     model.to("cpu").eval()
     return TrainResult(steps=steps, images=len(targets), losses=_tenths(losses))
 
@@ -131,9 +138,8 @@ def _batches_without_labels(
     images: ImageSource | None, batch_size: int, steps: int, generator: torch.Generator
 ) -> Iterator[Tensor]:
     """`steps` batches (B, 3, H, W) uint8; none where there are no images."""
-    if images is None or len(images) == 0:
+    if images is None:
         return
-    images = in_memory(images)
     for batch in endless_batches(len(images), batch_size, steps, generator):
         yield fetch(images, batch)
 
