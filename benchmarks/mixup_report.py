@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from kdal_core.simulation.curves import Interval, interval
-from kdal_core.simulation.plots import MARKERS, STRONG, THIN
+from kdal_core.simulation.report.plots import MARKERS, STRONG, THIN
 
 PUBLISHED = {
     "mnist": {"teacher": 99.29, "zskd": 98.77, "fskd": 80.43, "vanilla_kd": 99.05, "active_mixup": 98.74},

@@ -1,13 +1,25 @@
-"""Classifiers by name: build one, list them, pick and check a student and its teacher."""
+"""The networks by name: classifiers, detectors of boxes, row networks of lanes; which suit as student and teacher."""
 
 from __future__ import annotations
 
 from kdal_core.errors import ConfigError
+from kdal_core.models.bodies import BACKBONES, SmallBody, TorchvisionBody
 from kdal_core.models.building import Family
+from kdal_core.models.fcos import BOX_SHAPES, FCOS, BoxNet, FcosNet
 from kdal_core.models.lenet import LENET, LeNet5
 from kdal_core.models.network import Network
 from kdal_core.models.pretrained import TorchvisionNet, torchvision_names
+from kdal_core.models.row_anchor import ROW_SHAPES, RowAnchorNet
 from kdal_core.models.small import LARGEST_SIDE, SHAPES, SmallNet
+
+LARGEST_SMALL_SIDE = 512
+"""Pixels of the longer side up to which our small networks find boxes and lanes."""
+BOX_JOINED, BOX_DEPTH = 128, 2
+ROW_JOINED, ROW_CONTEXT = 64, 256
+"""Channels, and layers, of the heads on torchvision's networks."""
+
+
+# ------------------------------------------------------------------ classifiers
 
 
 def model_names() -> list[str]:
@@ -86,3 +98,80 @@ def _classifiers(num_classes: int, image_size: tuple[int, int]) -> Family:
         return TorchvisionNet(name, num_classes, image_size=image_size, pretrained=pretrained)
 
     return Family((*SHAPES, LENET), torchvision_names(), image_size, construct)
+
+
+# ------------------------------------------------------------------ detectors of boxes
+
+
+def box_model_names() -> list[str]:
+    """Every name that a box task can build, our own first.
+
+    >>> box_model_names()[:5], "resnet50" in box_model_names(), "vit_b_16" in box_model_names()
+    (['tiny_boxes', 'small_boxes', 'mid_boxes', 'wide_boxes', 'fcos_resnet50_fpn'], True, False)
+    """
+    return [*BOX_SHAPES, FCOS, *(name for name in torchvision_names() if name.startswith(BACKBONES))]
+
+
+def default_box_pair(image_size: tuple[int, int]) -> tuple[str, str]:
+    """(student, teacher) for images of this (height, width): our small networks up to 512 px.
+
+    >>> default_box_pair((240, 320)), default_box_pair((800, 1333))
+    (('small_boxes', 'wide_boxes'), ('mobilenet_v3_large', 'fcos_resnet50_fpn'))
+    """
+    small = max(image_size) <= LARGEST_SMALL_SIDE
+    return ("small_boxes", "wide_boxes") if small else ("mobilenet_v3_large", FCOS)
+
+
+def box_networks(image_size: tuple[int, int], *, classes: int) -> Family:
+    """The family of detectors for images of one (height, width) and C classes; all of them share one grid."""
+
+    def construct(name: str, pretrained: bool) -> Network:
+        if name in BOX_SHAPES:
+            shape = BOX_SHAPES[name]
+            small = SmallBody(shape.stages, shape.convolutions)
+            return BoxNet(small, image_size, classes=classes, joined=shape.joined, depth=shape.depth)
+        if name == FCOS:
+            return FcosNet(image_size, classes=classes, pretrained=pretrained)
+        body = TorchvisionBody(name, image_size, pretrained=pretrained)
+        return BoxNet(body, image_size, classes=classes, joined=BOX_JOINED, depth=BOX_DEPTH)
+
+    heads = ("laterals.", "further.", "smooth.", "what.", "where.", "classify.", "measure.", "detector.")
+    return Family(tuple(BOX_SHAPES), (FCOS, *torchvision_names()), image_size, construct, heads)
+
+
+# ------------------------------------------------------------------ row networks of lanes
+
+
+def lane_model_names() -> list[str]:
+    """Every name that a lane task can build, our own first.
+
+    >>> lane_model_names()[:4], "resnet50" in lane_model_names(), "vit_b_16" in lane_model_names()
+    (['tiny_rows', 'small_rows', 'mid_rows', 'wide_rows'], True, False)
+    """
+    return [*ROW_SHAPES, *(name for name in torchvision_names() if name.startswith(BACKBONES))]
+
+
+def default_lane_pair(image_size: tuple[int, int]) -> tuple[str, str]:
+    """(student, teacher) for images of this (height, width): our small networks up to 512 px.
+
+    >>> default_lane_pair((144, 400)), default_lane_pair((590, 1640))
+    (('small_rows', 'wide_rows'), ('mobilenet_v3_large', 'resnet50'))
+    """
+    small = max(image_size) <= LARGEST_SMALL_SIDE
+    return ("small_rows", "wide_rows") if small else ("mobilenet_v3_large", "resnet50")
+
+
+def lane_networks(image_size: tuple[int, int], *, slots: int, rows: int, columns: int, classes: int) -> Family:
+    """The family of row-anchor networks for images of one (height, width): S slots, R rows, G columns, C classes."""
+
+    def construct(name: str, pretrained: bool) -> Network:
+        sizes = {"slots": slots, "rows": rows, "columns": columns, "classes": classes}
+        if name in ROW_SHAPES:
+            shape = ROW_SHAPES[name]
+            small = SmallBody(shape.stages, shape.convolutions)
+            return RowAnchorNet(small, image_size, **sizes, joined=shape.joined, context=shape.context)
+        body = TorchvisionBody(name, image_size, pretrained=pretrained)
+        return RowAnchorNet(body, image_size, **sizes, joined=ROW_JOINED, context=ROW_CONTEXT)
+
+    heads = ("where.", "absent.", "kinds.", "context.", "squeeze.", "laterals.", "join.")
+    return Family(tuple(ROW_SHAPES), torchvision_names(), image_size, construct, heads)

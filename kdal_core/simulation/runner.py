@@ -18,11 +18,11 @@ from sklearn.metrics import roc_auc_score
 from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, strategy
 from kdal_core.errors import ConfigError
 from kdal_core.simulation.annotator import Annotator
+from kdal_core.simulation.attributes import EPS, look, means
 from kdal_core.simulation.campaign import GAPS, Arm, Campaign, Scored
 from kdal_core.simulation.datasets import Split
 from kdal_core.simulation.observation import Lesson, Models, noise_scores, observe, train_models
 from kdal_core.simulation.results import Point
-from kdal_core.simulation.traits import EPS, look, means
 from kdal_core.tasks import get_task
 from kdal_core.training import TrioSpec, infer
 

@@ -17,9 +17,9 @@ from kdal_core.errors import ConfigError
 from kdal_core.losses import binary_kd_losses
 from kdal_core.metrics import box_gap, mean_average_precision
 from kdal_core.models import Network
-from kdal_core.models.box_registry import box_networks, default_box_pair
 from kdal_core.models.building import Family
 from kdal_core.models.fcos import BoxOutputs
+from kdal_core.models.registry import box_networks, default_box_pair
 from kdal_core.tasks.augmentation import moved, random_colours, random_matrices, warped
 from kdal_core.tasks.box import MOST_BOXES, Box, as_arrays, boxes_as_json, boxes_from_json
 from kdal_core.tasks.box_places import (

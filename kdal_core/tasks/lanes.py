@@ -18,7 +18,7 @@ from kdal_core.metrics import row_gap
 from kdal_core.metrics.lane_f1 import lane_f1
 from kdal_core.models import Network
 from kdal_core.models.building import Family
-from kdal_core.models.lane_registry import default_lane_pair, lane_networks
+from kdal_core.models.registry import default_lane_pair, lane_networks
 from kdal_core.models.row_anchor import LaneOutputs
 from kdal_core.tasks.augmentation import moved, random_colours, random_matrices, warped
 from kdal_core.tasks.lane import Lane, lanes_as_json, lanes_from_json, row_anchors, x_at

@@ -79,7 +79,7 @@ def run_campaign(
     """Run a campaign, showing how far it is, and write its report."""
     from kdal_core.simulation import collect, load_campaign, simulate, write_report
     from kdal_core.simulation.curves import summarise
-    from kdal_core.simulation.headline import headline
+    from kdal_core.simulation.report.headline import headline
 
     campaign = load_campaign(name_or_path)
     folder = folder or Path("artifacts/simulate") / campaign.name
@@ -103,7 +103,7 @@ def run_campaign(
 def table_of_arms(summary: Summary) -> Table:
     """The arms, best first, as far as a terminal has room for them."""
     from kdal_core.simulation.curves import HEADLINE_LEVEL
-    from kdal_core.simulation.words import cell, reach_cell
+    from kdal_core.simulation.report.formatting import cell, reach_cell
 
     table = Table(title="In per cent, mean ± half-width of the 95% interval over seeds")
     table.add_column("order", no_wrap=True)

@@ -25,7 +25,7 @@ from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.snapshot import Snapshot, held_out
 from kdal.rounds.store import RoundStore
-from kdal_core.simulation.words import capital
+from kdal_core.simulation.report.formatting import capital
 from kdal_core.tasks import Task
 from kdal_core.training import distil, infer
 from kdal_core.training.trio import train_teacher

@@ -19,8 +19,8 @@ from kdal.distill.data import Material
 from kdal.distill.journal import curve
 from kdal.distill.outcome import Outcome
 from kdal_core.distillation import QueryLedger, Teacher, ask, mix_images, unasked
-from kdal_core.simulation import plots
-from kdal_core.simulation.report import templates
+from kdal_core.simulation.report import plots
+from kdal_core.simulation.report.pages import templates
 
 SHOWN = 8
 """Mixes of a stage on the picture sheet: those that the student was least sure of."""

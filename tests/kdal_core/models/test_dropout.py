@@ -4,7 +4,7 @@ from torch import nn
 
 from kdal_core.errors import KdalError
 from kdal_core.models import DropoutNet, Network, build_model
-from kdal_core.models.lane_registry import lane_networks
+from kdal_core.models.registry import lane_networks
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18"])

@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 
 from kdal_core.errors import ConfigError, KdalError
 from kdal_core.models import DropoutNet, LossHeadNet, parameter_count
-from kdal_core.models.box_registry import box_model_names, box_networks, default_box_pair
 from kdal_core.models.fcos import BOX_SHAPES, FCOS, grid_levels, place_grid
+from kdal_core.models.registry import box_model_names, box_networks, default_box_pair
 from kdal_core.tasks import BoxTask
 from kdal_core.training import TrioSpec, infer, load_checkpoint, save_checkpoint
 

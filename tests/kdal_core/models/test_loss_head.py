@@ -6,7 +6,7 @@ from torch import nn
 
 from kdal_core.errors import KdalError
 from kdal_core.models import LossHeadNet, Network, build_model
-from kdal_core.models.lane_registry import lane_networks
+from kdal_core.models.registry import lane_networks
 
 # (name, size, channels of each level): the last map at each resolution, then the pooled features
 LEVELS = [

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from kdal_core.errors import ConfigError
 from kdal_core.models import build_model, parameter_count
 from kdal_core.models.bodies import BACKBONES
-from kdal_core.models.lane_registry import default_lane_pair, lane_model_names, lane_networks
+from kdal_core.models.registry import default_lane_pair, lane_model_names, lane_networks
 from kdal_core.models.row_anchor import MOST_CELLS, ROW_SHAPES
 from kdal_core.tasks import LaneTask
 from kdal_core.training import TrioSpec, infer, load_checkpoint, save_checkpoint

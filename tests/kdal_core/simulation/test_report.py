@@ -7,10 +7,11 @@ import pytest
 from matplotlib.image import imread
 from scipy import stats
 
-from kdal_core.simulation import plots, report
 from kdal_core.simulation.curves import summarise
-from kdal_core.simulation.headline import headline
-from kdal_core.simulation.report import cards, markdown, write_report
+from kdal_core.simulation.report import pages as report
+from kdal_core.simulation.report import plots
+from kdal_core.simulation.report.headline import headline
+from kdal_core.simulation.report.pages import cards, markdown, write_report
 from kdal_core.simulation.results import Point, Results, Run
 
 SPEEDS = {

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kdal_core.simulation.curves import HEADLINE_LEVEL, KDAL, Interval, Summary
-from kdal_core.simulation.headline import all_labels
+from kdal_core.simulation.report.headline import all_labels
 from kdal_core.simulation.results import Results
 
 INK = "#010203"

@@ -10,12 +10,9 @@ import yaml
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from kdal_core.simulation import plots
-from kdal_core.simulation.claims import Claims, claims, correlation_rows, pick_rows
 from kdal_core.simulation.curves import HEADLINE_LEVEL, KDAL, LEVELS, ArmSummary, Comparison, Summary, summarise
-from kdal_core.simulation.headline import all_labels, at_least_fewer, certainty, headline, names_of
-from kdal_core.simulation.results import Results
-from kdal_core.simulation.words import (
+from kdal_core.simulation.report import plots
+from kdal_core.simulation.report.formatting import (
     NOTHING,
     capital,
     cell,
@@ -28,6 +25,9 @@ from kdal_core.simulation.words import (
     signed,
     verdict,
 )
+from kdal_core.simulation.report.headline import all_labels, at_least_fewer, certainty, headline, names_of
+from kdal_core.simulation.report.hypotheses import Hypotheses, correlation_rows, hypotheses, pick_rows
+from kdal_core.simulation.results import Results
 
 
 def write_report(results: Results, folder: Path) -> Path:
@@ -48,7 +48,7 @@ def write_report(results: Results, folder: Path) -> Path:
 
 def summary_json(results: Results, summary: Summary) -> str:
     """All statistics and the headline as JSON; scores and shares in [0, 1], None where there is no number."""
-    found = claims(results, summary)
+    found = hypotheses(results, summary)
     content = {"campaign": results.campaign, "headline": headline(results, summary), **asdict(summary)}
     content |= {"claims": asdict(found)} if found.picks else {}
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -75,7 +75,7 @@ def markdown(results: Results, summary: Summary) -> str:
         f"{HEADLINE_LEVEL:.0%} of the score with {all_labels(results)}. Labels to reach a level are "
         f"medians over seeds; differences to {results.baseline} and savings are paired by seed:",
         _markdown_table(head, [_markdown_row(arm, summary) for arm in summary.arms]),
-        *_markdown_claims(claims(results, summary)),
+        *_markdown_claims(hypotheses(results, summary)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -108,7 +108,7 @@ def _auroc(arm: ArmSummary) -> str:
     return NOTHING if arm.noise_auroc is None else f"{arm.noise_auroc.mean:.2f}"
 
 
-def _markdown_claims(found: Claims) -> list[str]:
+def _markdown_claims(found: Hypotheses) -> list[str]:
     """The paper's claims in sentences and tables; nothing for data without traits."""
     parts = [*found.sentences]
     if found.picks:
@@ -125,7 +125,7 @@ def _markdown_claims(found: Claims) -> list[str]:
     return parts
 
 
-def claim_heads(found: Claims) -> list[str]:
+def claim_heads(found: Hypotheses) -> list[str]:
     """Heads of the columns of `pick_rows` behind the first."""
     return [head for trait in found.traits for head in (trait, f"{trait}, difference")]
 
@@ -165,7 +165,7 @@ class Row:
 
 def templates(package: str) -> Environment:
     """The templates of a package, which may extend `page.html`, the frame that all reports have in common."""
-    frame = PackageLoader("kdal_core.simulation")
+    frame = PackageLoader("kdal_core.simulation.report")
     return Environment(
         loader=ChoiceLoader([PackageLoader(package), frame]),
         autoescape=True,
@@ -177,9 +177,9 @@ def templates(package: str) -> Environment:
 
 def page(results: Results, summary: Summary, picture: str) -> str:
     """One self-contained HTML page; `picture` is an <svg> element, everything else is escaped."""
-    found = claims(results, summary)
+    found = hypotheses(results, summary)
     return (
-        templates("kdal_core.simulation")
+        templates("kdal_core.simulation.report")
         .get_template("report.html")
         .render(
             results=results,

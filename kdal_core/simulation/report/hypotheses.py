@@ -1,6 +1,6 @@
 """The lane paper's claims about what orders pick, tested on a campaign whose images have traits: pure statistics.
 
-Claims: entropy prefers images with few lanes and the gap does not; large gaps to student and teacher at once mark
+Hypotheses: entropy prefers images with few lanes and the gap does not; large gaps to student and teacher at once mark
 labels that are likely wrong. Everything is a mean over the rounds of a run first, then over seeds.
 """
 
@@ -10,12 +10,12 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from kdal_core.simulation.attributes import ERROR
 from kdal_core.simulation.curves import Interval, Runs, Summary, arms, interval
-from kdal_core.simulation.headline import names_of
 from kdal_core.simulation.lane_folders import COUNT
+from kdal_core.simulation.report.formatting import NOTHING, percent, seed_count
+from kdal_core.simulation.report.headline import names_of
 from kdal_core.simulation.results import Point, Results
-from kdal_core.simulation.traits import ERROR
-from kdal_core.simulation.words import NOTHING, percent, seed_count
 
 ENTROPY = "entropy"
 """The arms that the claims speak of are those whose names begin so."""
@@ -38,7 +38,7 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class Claims:
+class Hypotheses:
     """What is known of orders and traits; empty where images have none.
 
     Attributes:
@@ -56,13 +56,13 @@ class Claims:
     sentences: tuple[str, ...]
 
 
-def claims(results: Results, summary: Summary) -> Claims:
+def hypotheses(results: Results, summary: Summary) -> Hypotheses:
     """What a campaign says of the paper's claims."""
     by_arm = arms(results)
     picks = {name: found for name, runs in by_arm.items() if (found := _picks(runs))}
     ordered = {arm.arm: picks[arm.arm] for arm in summary.arms if arm.arm in picks}
     goes_with = _goes_with(by_arm.get(summary.kdal or "", {}))
-    return Claims(
+    return Hypotheses(
         traits=_names(picks.values()),
         picks=ordered,
         marks=_names(goes_with.values()),
@@ -175,7 +175,7 @@ def with_sign(value: float) -> str:
     return f"{value:+.2f}".replace("-", MINUS)
 
 
-def pick_rows(found: Claims) -> list[list[str]]:
+def pick_rows(found: Hypotheses) -> list[list[str]]:
     """One row for each arm: name, then for each trait the mean of what it picked, and the difference to the offer."""
     rows = []
     for arm, picks in found.picks.items():
@@ -187,7 +187,7 @@ def pick_rows(found: Claims) -> list[list[str]]:
     return rows
 
 
-def correlation_rows(found: Claims) -> list[list[str]]:
+def correlation_rows(found: Hypotheses) -> list[list[str]]:
     """One row for each score: name, then its correlation with each mark."""
     return [
         [score, *(NOTHING if mark not in marks else _signed(marks[mark]) for mark in found.marks)]

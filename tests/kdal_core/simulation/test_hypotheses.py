@@ -5,9 +5,9 @@ import pytest
 from markupsafe import escape
 from scipy import stats
 
-from kdal_core.simulation.claims import claims, correlation_rows, pick_rows
 from kdal_core.simulation.curves import summarise
-from kdal_core.simulation.report import markdown, summary_json, write_report
+from kdal_core.simulation.report.hypotheses import correlation_rows, hypotheses, pick_rows
+from kdal_core.simulation.report.pages import markdown, summary_json, write_report
 from kdal_core.simulation.results import Point, Results, Run
 
 LANES = {"entropy": -0.3, "kd_gap": 0.1, "random": 0.0}
@@ -48,7 +48,7 @@ def synthetic(seeds=3, rounds=3, preferences=LANES):
 
 
 def found(results):
-    return claims(results, summarise(results))
+    return hypotheses(results, summarise(results))
 
 
 def test_what_an_order_picks_is_compared_with_what_it_chose_from_by_round_and_seed():

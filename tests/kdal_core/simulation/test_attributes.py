@@ -6,7 +6,7 @@ from scipy.stats import entropy as scipy_entropy
 from scipy.stats import pearsonr, rankdata
 
 from kdal_core.acquisition import PoolScores
-from kdal_core.simulation.traits import errors, means, rank_correlations, scores_of
+from kdal_core.simulation.attributes import errors, means, rank_correlations, scores_of
 from kdal_core.tasks import ClassificationTask, Lane, LaneTask
 
 

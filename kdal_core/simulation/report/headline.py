@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kdal_core.simulation.curves import HEADLINE_LEVEL, KDAL, ArmSummary, Comparison, Interval, Reach, Summary
+from kdal_core.simulation.report.formatting import capital, percent, seed_count, signed
 from kdal_core.simulation.results import Results
-from kdal_core.simulation.words import capital, percent, seed_count, signed
 
 
 def headline(results: Results, summary: Summary) -> str:
