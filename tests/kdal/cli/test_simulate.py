@@ -22,7 +22,7 @@ def digits(tmp_path_factory):
     """The digits campaign with every arm, but one seed and two rounds."""
     folder = tmp_path_factory.mktemp("digits")
     settings = shipped_campaigns()["digits"].model_dump(mode="json")
-    settings["training"] = {"epochs": 5, "min_steps": 100}
+    settings["training"] = {"epochs": 5, "min_steps": 70}
     (folder / "digits.yaml").write_text(yaml.safe_dump({**settings, "rounds": 2, "seeds": [0], "ensemble": 2}))
     return folder, kdal("simulate", "digits.yaml", "--out", "out", cwd=folder)
 
