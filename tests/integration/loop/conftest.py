@@ -14,7 +14,10 @@ from tests.integration.loop.running import RunningKdal
 
 @pytest.fixture
 def make_kdal(label_studio: EmbeddedLabelStudio, tmp_path: Path) -> Iterator[Callable[..., RunningKdal]]:
-    """`make_kdal(**environment) -> RunningKdal`, nothing started yet, stopped after the test."""
+    """`make_kdal(**environment) -> RunningKdal`, nothing started yet, stopped after the test.
+
+    To start one takes 15 seconds of a processor: it is for tests that need other settings than `kdal` has.
+    """
     made: list[RunningKdal] = []
 
     def make(**environment: str) -> RunningKdal:
@@ -32,6 +35,24 @@ def kdal(label_studio: EmbeddedLabelStudio, tmp_path_factory: pytest.TempPathFac
     running = RunningKdal(tmp_path_factory.mktemp("kdal"), label_studio)
     yield running.start()
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_killable_kdal(
+    label_studio: EmbeddedLabelStudio, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningKdal]:
+    running = RunningKdal(tmp_path_factory.mktemp("killable-kdal"), label_studio)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def killable_kdal(shared_killable_kdal: RunningKdal) -> RunningKdal:
+    """A kdal that runs for all tests which kill its processes, each with a project of its own.
+
+    What one test killed and did not start again is started for the next.
+    """
+    return shared_killable_kdal.start()
 
 
 @pytest.fixture

@@ -68,9 +68,11 @@ class RunningKdal:
         self.worker = self._child("worker", "worker")
 
     def start(self) -> RunningKdal:
-        """Both."""
-        self.start_server()
-        self.start_worker()
+        """Whichever of the two does not run."""
+        if self.server is None or self.server.poll() is not None:
+            self.start_server()
+        if self.worker is None or self.worker.poll() is not None:
+            self.start_worker()
         return self
 
     def stop(self) -> None:

@@ -15,6 +15,7 @@ import yaml
 from playwright.sync_api import Page
 
 from kdal.demo.examples.digits import Digits as DigitsExample
+from kdal.processes.embedded import EmbeddedLabelStudio
 from kdal.rounds.store import RoundStore
 from kdal.storage.tables import Round, account_of, now
 from kdal.teachers import StoredLedger
@@ -56,20 +57,35 @@ class DigitTeacher(Endpoint):
         return str(path)
 
 
-@pytest.fixture
-def teacher(tmp_path: Path) -> Iterator[DigitTeacher]:
-    folder = tmp_path / "teacher"
-    folder.mkdir()
-    running = DigitTeacher(folder)
+@pytest.fixture(scope="module")
+def shared_teacher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DigitTeacher]:
+    running = DigitTeacher(tmp_path_factory.mktemp("teacher"))
     yield running
     running.kill()
 
 
 @pytest.fixture
-def asking_kdal(make_kdal: MakeKdal, teacher: DigitTeacher) -> RunningKdal:
-    """A kdal that knows the teacher."""
-    environment = {"KDAL_TEACHERS": teacher.describe(), "DIGITS_TEACHER_KEY": SECRET}
-    return make_kdal(KDAL_RECONCILE_SECONDS="1", **environment).start()
+def teacher(shared_teacher: DigitTeacher) -> DigitTeacher:
+    """The teacher, who answers, and has not been asked anything yet."""
+    return shared_teacher.reset()
+
+
+@pytest.fixture(scope="module")
+def shared_asking_kdal(
+    shared_teacher: DigitTeacher, label_studio: EmbeddedLabelStudio, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningKdal]:
+    environment = {"KDAL_TEACHERS": shared_teacher.describe(), "DIGITS_TEACHER_KEY": SECRET}
+    running = RunningKdal(
+        tmp_path_factory.mktemp("asking-kdal"), label_studio, KDAL_RECONCILE_SECONDS="1", **environment
+    )
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def asking_kdal(shared_asking_kdal: RunningKdal, teacher: DigitTeacher) -> RunningKdal:
+    """A kdal that knows the teacher; whichever of its processes the last test left dead is started again."""
+    return shared_asking_kdal.start()
 
 
 def account(kdal: RunningKdal, project: Project) -> tuple[int, int]:

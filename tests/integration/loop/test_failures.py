@@ -63,9 +63,9 @@ def test_labels_whose_events_were_lost_are_found_by_the_timer(
 
 
 def test_a_worker_that_was_down_finds_what_waits_in_the_inbox(
-    make_kdal: MakeKdal, ls_api: Api, digits_project: Make
+    killable_kdal: RunningKdal, ls_api: Api, digits_project: Make
 ) -> None:
-    kdal = make_kdal().start()
+    kdal = killable_kdal
     project, truth = digits_project(24)
     kdal.connect(project)
     kdal.wait_open(project, 0)
@@ -79,9 +79,9 @@ def test_a_worker_that_was_down_finds_what_waits_in_the_inbox(
 
 @pytest.mark.parametrize("step", ["train S and T", "train S-KD", "publish"])
 def test_a_worker_killed_in_the_middle_of_a_round_takes_it_up_and_completes_it_once(
-    step: str, make_kdal: MakeKdal, ls_api: Api, digits_project: Make
+    step: str, killable_kdal: RunningKdal, ls_api: Api, digits_project: Make
 ) -> None:
-    kdal = make_kdal().start()
+    kdal = killable_kdal
     project, truth = digits_project(60)
     kdal.connect(project, epochs=60, budget=20)
     kdal.wait_open(project, 0)
@@ -134,8 +134,7 @@ def test_a_second_worker_of_the_same_name_is_refused(kdal: RunningKdal) -> None:
     assert "Traceback" not in second.stderr
 
 
-def test_events_twice_and_out_of_order_change_nothing(make_kdal: MakeKdal, ls_api: Api, digits_project: Make) -> None:
-    kdal = make_kdal().start()
+def test_events_twice_and_out_of_order_change_nothing(kdal: RunningKdal, ls_api: Api, digits_project: Make) -> None:
     project, truth = digits_project(24)
     kdal.connect(project)
     kdal.wait_open(project, 0)

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from kdal.processes.child import Child
+from kdal.processes.embedded import EmbeddedLabelStudio
 from tests.integration.harness import Api, Project
 from tests.integration.loop.running import FAST, RunningKdal, drain
 from tests.paths import ROOT
@@ -17,18 +18,19 @@ ENVIRONMENT = ROOT / ".venv-label-studio-ml"
 Make = Callable[[int], tuple[Project, dict[int, int]]]
 
 
-@pytest.fixture
-def second_door(make_kdal: Callable[..., RunningKdal]) -> Iterator[RunningKdal]:
+@pytest.fixture(scope="module")
+def second_door(label_studio: EmbeddedLabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKdal]:
     """A kdal whose server is label-studio-ml's; its worker is our own, as always."""
     executable = ENVIRONMENT / "bin" / "label-studio-ml"
     assert executable.exists(), f"{executable} is missing: make venv-test"
-    kdal = make_kdal()
+    kdal = RunningKdal(tmp_path_factory.mktemp("kdal"), label_studio)
     command = [executable, "start", "backend", "--port", str(kdal.port)]
     environment = {**kdal.environment, "PATH": f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     with Child("label-studio-ml", command, env=environment, cwd=ROOT, log=kdal.home / "label-studio-ml.log") as child:
         child.wait_until_healthy(f"{kdal.url}/health", timeout=120)
         kdal.start_worker()
         yield kdal
+        kdal.stop()
 
 
 def test_a_project_goes_through_a_round_behind_label_studio_mls_own_server(

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
 from torch import Tensor
 
+from kdal.processes.child import free_port
 from tests.paths import PYTHONPATH
 
 SERVED = Path(__file__).with_name("served.py")
@@ -28,7 +29,7 @@ class Endpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = 0
+        self.port = free_port()  # and it is kept from outgoing connections while the server is down
         self.behave()
         self.start()
 
@@ -46,6 +47,15 @@ class Endpoint:
     def kill(self) -> None:
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.communicate()
+
+    def reset(self) -> Self:
+        """As it was before anybody asked it anything."""
+        if self._process.poll() is not None:
+            self.start()
+        self.behave()
+        for name in ("asked", "requests"):
+            (self.folder / name).unlink(missing_ok=True)
+        return self
 
     def behave(self, **mode: Any) -> None:
         """How it answers from now on, see served.py."""
