@@ -17,6 +17,8 @@ settings.register_profile("untimed", deadline=None)  # a busy machine is no bug
 settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
+SERVERLESS = HERE / "kdal_core" / "simulation" / "test_simulate.py"
+"""Takes a minute, and no server."""
 COVERED = (HERE / "kdal" / "rounds", HERE / "kdal" / "labelstudio" / "test_connection.py")
 """The tests of the modules whose coverage is measured, see pyproject.toml."""
 
@@ -27,6 +29,9 @@ def one_thread() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Files run in this order, each in the process that is free: the long ones of integration/ before the others. One
+    # that needs no server comes first, for whichever process is not the one that sets Label Studio up.
+    items.sort(key=lambda item: item.path != SERVERLESS)
     for item in items:
         if not any(item.path.is_relative_to(path) for path in COVERED):
             item.add_marker(pytest.mark.no_cover)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+
+from kdal.demo import State
+from kdal.processes.child import free_port
 
 DEMO = [sys.executable, "-m", "kdal", "demo"]
 
@@ -30,9 +35,16 @@ def processes_of(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the demos of this file live, beside each other as in a person's working directory."""
-    return tmp_path_factory.mktemp("demos") / "demo"
+def folder(label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demos of this file live, beside each other as in a person's working directory.
+
+    Its Label Studio has its tables already: to make them takes most of a minute, and has been done for the template.
+    Its ports are not the usual ones, for which demos that other files start at the same time would compete.
+    """
+    folder = tmp_path_factory.mktemp("demos") / "demo"
+    shutil.copytree(label_studio_template, folder / "label-studio")
+    State("a-demo's-password", secrets.token_hex(20), free_port(), free_port()).save(folder / "demo.json")
+    return folder
 
 
 @pytest.mark.timeout(1800)

@@ -28,7 +28,7 @@ CELLS = Boxes()
 PICTURES, BUDGET = 44, 20
 POLICY = {
     "budget": BUDGET,
-    "image_size": 240,
+    "image_size": 160,
     "student": "tiny_boxes",
     "teacher": "small_boxes",
     "batch_size": 8,
@@ -78,7 +78,7 @@ def test_a_full_batch_of_pictures_trains_and_serves_the_rest_in_a_new_order(kdal
         "tiny_boxes",
         "mAP@.5",
     )
-    assert kdal.snapshot(blood.project, 1)["image_size"] == [180, 240]
+    assert kdal.snapshot(blood.project, 1)["image_size"] == [120, 160]
     order = kdal.order(blood.project, 1)
     assert sorted(order) == sorted(blood.cold[BUDGET:])
     assert order != blood.cold[BUDGET:]
