@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from PIL import Image
 from kdal.demo.examples.blood_cells import KINDS, SIZE, render
 from kdal.processes.embedded import EmbeddedLabelStudio
 from kdal_core.datasets import BOX_FOLDERS, BoxScene, Mark
+from tests.forked import run_kdal
 from tests.integration.harness import Api
 
 HEIGHT, WIDTH = SIZE
@@ -54,8 +53,7 @@ def test_a_folder_of_boxes_comes_back_from_label_studio_as_it_went_in_but_for_a_
     }
 
     def kdal(*arguments: object) -> str:
-        command = [sys.executable, "-m", "kdal", *map(str, arguments)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = run_kdal(*map(str, arguments), env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

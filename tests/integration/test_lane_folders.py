@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from playwright.sync_api import Page, expect
 
 from kdal.labelstudio.formats import format_for
 from kdal.processes.embedded import EmbeddedLabelStudio
+from tests.forked import run_kdal
 from tests.integration.harness import Project
 
 LANE_CONFIG = (
@@ -61,8 +60,7 @@ def kdal(label_studio: EmbeddedLabelStudio, tmp_path: Path) -> Kdal:
     }
 
     def run(*arguments: object) -> str:
-        command = [sys.executable, "-m", "kdal", *map(str, arguments)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = run_kdal(*map(str, arguments), env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

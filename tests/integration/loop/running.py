@@ -22,6 +22,7 @@ from kdal.settings import Settings
 from kdal.storage.assets import Assets
 from kdal.storage.database import Storage
 from kdal.storage.tables import Round
+from tests.forked import run_kdal
 from tests.integration.harness import Api, Project
 
 T = TypeVar("T")
@@ -92,9 +93,7 @@ class RunningKdal:
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `kdal` command."""
-        return subprocess.run(
-            [*KDAL, *arguments], env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=120
-        )
+        return run_kdal(*arguments, env={**os.environ, **self.environment}, timeout=120)
 
     def connect(self, project: Project, **policy: Any) -> None:
         """`kdal connect`."""

@@ -1,6 +1,7 @@
 """`kdal simulate` as a user starts it: the shipped digits campaign, cut to what CI has time for."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,12 +10,13 @@ import yaml
 
 from kdal_core.acquisition import strategy_names
 from kdal_core.simulation import Results, shipped_campaigns
+from tests.forked import run_kdal
 
 KDAL = [sys.executable, "-m", "kdal"]
 
 
 def kdal(*arguments, cwd):
-    return subprocess.run([*KDAL, *arguments], capture_output=True, text=True, timeout=550, cwd=cwd, check=False)
+    return run_kdal(*arguments, cwd=cwd, env=os.environ, timeout=550)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,8 @@ def digits(tmp_path_factory):
     settings = shipped_campaigns()["digits"].model_dump(mode="json")
     settings["training"] = {"epochs": 5, "min_steps": 70}
     (folder / "digits.yaml").write_text(yaml.safe_dump({**settings, "rounds": 2, "seeds": [0], "ensemble": 2}))
-    return folder, kdal("simulate", "digits.yaml", "--out", "out", cwd=folder)
+    command = [*KDAL, "simulate", "digits.yaml", "--out", "out"]
+    return folder, subprocess.run(command, capture_output=True, text=True, timeout=550, cwd=folder, check=False)
 
 
 def test_the_digits_campaign_runs_every_strategy_and_writes_its_report(digits):

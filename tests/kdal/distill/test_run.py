@@ -19,25 +19,20 @@ from kdal.storage.assets import Assets
 from kdal.storage.database import Storage
 from kdal.teachers import open_ledger, open_teacher, parse_teacher
 from kdal_core.training import load_checkpoint
+from tests.forked import ForkedKdal
 from tests.kdal.teachers.conftest import Endpoint, pictures
 from tests.paths import PYTHONPATH
 
-KDAL = [sys.executable, "-m", "kdal"]
 QUICK = {"epochs": 1, "min_steps": 20, "batch_size": 16, "max_steps": 20, "augment": False}
 
 
+def environment():
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KDAL_", "AWS_", "LABEL_"))}
+    return kept | {"PYTHONPATH": PYTHONPATH, "COLUMNS": "200"}
+
+
 def start(folder, *arguments):
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("KDAL_", "AWS_", "LABEL_"))
-    }
-    return subprocess.Popen(
-        [*KDAL, "distill", *arguments],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return ForkedKdal("distill", *arguments, cwd=folder, env=environment())
 
 
 def kdal(folder, *arguments):
@@ -69,7 +64,9 @@ def digits(trained, tmp_path_factory):
         mixup={"stages": 2},
         training=QUICK | {"min_steps": 60, "max_steps": 60},
     )
-    return folder, kdal(folder, "distill.yaml", "--out", "out")
+    command = [sys.executable, "-m", "kdal", "distill", "distill.yaml", "--out", "out"]
+    ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=580)
+    return folder, (ended.returncode, ended.stdout, ended.stderr)
 
 
 def test_a_distillation_spends_its_budget_and_writes_student_report_and_figures(digits):

@@ -1,9 +1,6 @@
 """The ledger in the tables, held against a count that the teacher keeps for itself in a file."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -15,41 +12,69 @@ from kdal.storage.database import Storage
 from kdal.teachers.ledger import open_ledger
 from kdal_core.distillation import Account, QueryLedger, RequestPolicy, TorchTeacher, ask, unasked
 from kdal_core.errors import BudgetExceeded, ConfigError
-from tests.paths import PYTHONPATH
+from tests.forked import FORKED
 
 TEACHER = TorchTeacher(nn.Flatten(), ("cat", "dog", "näbb"), device="cpu")
 
-ASKER = """
-import os, sys, time, torch
-from kdal.storage.database import Storage
-from kdal.teachers.ledger import open_ledger
-from kdal_core.distillation import RequestPolicy, QueryLedger, ask
-from kdal_core.errors import BudgetExceeded
 
-url, start, count, budget, workers, seconds = sys.argv[1], *map(int, sys.argv[2:6]), float(sys.argv[6])
+class Slow:
+    """Answers after some seconds, and notes each image that it has worked on in a file."""
 
-class Teacher:
-    classes = ("cat", "dog", "näbb")
+    classes = TEACHER.classes
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
     def query(self, images):
         file = os.open("asked", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(file, bytes(images[:, 0, 0, 0].tolist()))
         os.close(file)
-        time.sleep(seconds)
+        time.sleep(self.seconds)
         share = images[:, 0, 0, 0].float() / 256
         return torch.stack([share, 1 - share, 0 * share], dim=1)
 
-images = torch.zeros(count, 3, 2, 2, dtype=torch.uint8)
-images[:, 0, 0, 0] = torch.arange(start, start + count)
-teacher = Teacher()
-ledger = QueryLedger(budget, store=open_ledger(Storage(url), "a", teacher, "test"))
-print("ready", flush=True)
-sys.stdin.readline()
-try:
-    answers = ask(teacher, images, ledger, manner=RequestPolicy(batch_size=4, workers=workers))
-    print("right" if (answers[:, 0] * 256 == images[:, 0, 0, 0]).all() else "wrong")
-except BudgetExceeded:
-    print("refused")
-"""
+
+def run_asker(parent, url, cwd, start, count, budget, workers, seconds):
+    """What a process does: says when it has opened the ledger, waits, asks, says how that went."""
+    os.chdir(cwd)
+    images, teacher = pictures(count, start), Slow(seconds)
+    ledger = QueryLedger(budget, store=open_ledger(Storage(url), "a", teacher, "test"))
+    parent.send("ready")
+    parent.recv()
+    try:
+        answers = ask(teacher, images, ledger, manner=RequestPolicy(batch_size=4, workers=workers))
+    except BudgetExceeded:
+        parent.send("refused")
+    else:
+        parent.send("right" if (answers[:, 0] * 256 == images[:, 0, 0, 0]).all() else "wrong")
+
+
+class Asker:
+    """A process that has opened the ledger, and asks as soon as it is told to."""
+
+    def __init__(self, url, cwd, *, start=0, count=100, budget=100, workers=1, seconds=0.0):
+        self._pipe, theirs = FORKED.Pipe()
+        arguments = (theirs, url, cwd, start, count, budget, workers, seconds)
+        self._process = FORKED.Process(target=run_asker, args=arguments)
+        self._process.start()
+        theirs.close()
+        assert self._pipe.recv() == "ready"
+
+    def go(self):
+        self._pipe.send("go")
+
+    def end(self):
+        """How it went, once the process has ended by itself."""
+        said = self._pipe.recv()
+        self._process.join(60)
+        assert self._process.exitcode == 0
+        self._pipe.close()
+        return said
+
+    def kill(self):
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
 
 
 @pytest.fixture
@@ -68,36 +93,15 @@ def answer(*values):
     return np.array(values, dtype=np.float32)
 
 
-def start_asker(url, cwd, *, start=0, count=100, budget=100, workers=1, seconds=0.0):
-    """A process that has opened the ledger and asks as soon as it is sent a line."""
-    arguments = [url, start, count, budget, workers, seconds]
-    child = subprocess.Popen(
-        [sys.executable, "-c", ASKER, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env={"PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"},
-    )
-    assert child.stdout.readline() == "ready\n", child.communicate()[1]
-    return child
-
-
-def go(child):
-    child.stdin.write("\n")
-    child.stdin.flush()
-
-
 def asked(folder):
     """Numbers of the images that reached the teacher, each as often as it did."""
     path = folder / "asked"
     return list(path.read_bytes()) if path.exists() else []
 
 
-def pictures(count):
+def pictures(count, start=0):
     images = torch.zeros(count, 3, 2, 2, dtype=torch.uint8)
-    images[:, 0, 0, 0] = torch.arange(count)
+    images[:, 0, 0, 0] = torch.arange(start, start + count)
     return images
 
 
@@ -186,12 +190,10 @@ def test_a_budget_that_was_raised_is_the_budget(storage):
 
 
 def test_processes_that_ask_at_once_never_exceed_the_budget_together(storage, url, tmp_path):
-    children = [start_asker(url, tmp_path, start=60 * i, count=60, budget=100, seconds=0.002) for i in range(3)]
+    children = [Asker(url, tmp_path, start=60 * i, count=60, budget=100, seconds=0.002) for i in range(3)]
     for child in children:
-        go(child)
-    ended = [child.communicate(timeout=60) for child in children]
-    assert [child.returncode for child in children] == [0, 0, 0], ended
-    assert "refused\n" in [out for out, _ in ended]
+        child.go()
+    assert "refused" in [child.end() for child in children]
     store = open_ledger(storage, "a", TEACHER, "test")
     assert len(asked(tmp_path)) == store.account().images == store.answered() <= 100
 
@@ -203,13 +205,12 @@ def test_a_run_that_is_killed_again_and_again_never_exceeds_the_budget_and_comes
     kills, batch = 4, 4
     lost = kills * batch * workers
     for kill in range(kills):
-        child = start_asker(url, tmp_path, budget=100 + lost, workers=workers, seconds=0.02)
+        child = Asker(url, tmp_path, budget=100 + lost, workers=workers, seconds=0.02)
         before = len(asked(tmp_path))
-        go(child)
+        child.go()
         while len(asked(tmp_path)) < before + 4 + 5 * kill:  # in mid-run, somewhere else each time
             time.sleep(0.001)
-        os.kill(child.pid, signal.SIGKILL)
-        child.communicate()
+        child.kill()
     store = open_ledger(storage, "a", TEACHER, "test")
     known = pictures(100)[
         [i for i in range(100) if unasked(pictures(100)[i : i + 1], QueryLedger(0, store=store)) == 0]
@@ -217,10 +218,9 @@ def test_a_run_that_is_killed_again_and_again_never_exceeds_the_budget_and_comes
     answered_before, asked_before = known[:, 0, 0, 0].tolist(), asked(tmp_path)
     assert store.answered() <= len(asked_before) <= store.account().images
 
-    child = start_asker(url, tmp_path, budget=100 + lost, workers=workers)
-    go(child)
-    out, errors = child.communicate(timeout=60)
-    assert out == "right\n", errors
+    child = Asker(url, tmp_path, budget=100 + lost, workers=workers)
+    child.go()
+    assert child.end() == "right"
     assert set(asked(tmp_path)) == set(range(100))
     after = asked(tmp_path)[len(asked_before) :]
     assert sorted(after) == sorted(set(range(100)) - set(answered_before))  # paid once, never asked again
@@ -228,12 +228,11 @@ def test_a_run_that_is_killed_again_and_again_never_exceeds_the_budget_and_comes
 
 
 def test_a_run_killed_in_mid_query_is_refused_where_its_lost_images_would_exceed_the_budget(storage, url, tmp_path):
-    child = start_asker(url, tmp_path, count=8, budget=8, seconds=30)
-    go(child)
+    child = Asker(url, tmp_path, count=8, budget=8, seconds=30)
+    child.go()
     while len(asked(tmp_path)) < 4:
         time.sleep(0.001)
-    os.kill(child.pid, signal.SIGKILL)
-    child.communicate()
+    child.kill()
     store = open_ledger(storage, "a", TEACHER, "test")
     assert (store.account().images, store.answered()) == (4, 0)
     with pytest.raises(BudgetExceeded, match="4 of 8 images"):
