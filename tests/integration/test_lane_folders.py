@@ -17,6 +17,7 @@ from kdal.labelstudio.formats import format_for
 from kdal.processes.embedded import EmbeddedLabelStudio
 from tests.forked import run_kdal
 from tests.integration.harness import Project
+from tests.integration.loop.editor import settled
 
 LANE_CONFIG = (
     '<View><Image name="img" value="$picture"/><VectorLabels name="lane" toName="img" closable="false" minPoints="2">'
@@ -214,13 +215,11 @@ def test_a_lane_drawn_in_the_editor_comes_out_beside_imported_ones_that_stay_as_
     update = page.locator("button", has_text="Update").first
     expect(update).to_be_visible(timeout=120_000)
     expect(page.get_by_role("treeitem")).to_have_count(2, timeout=60_000)
-    canvas = page.locator("canvas").last
-    expect(canvas).to_be_visible()
-    box = canvas.bounding_box()
-    assert box is not None
+    expect(page.locator("canvas").last).to_be_visible()
+    left, top, width, height = settled(page)
     page.get_by_text("solid", exact=True).first.click()
     for x, y in ((0.5, 0.95), (0.55, 0.6), (0.6, 0.3)):
-        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        page.mouse.click(left + x * width, top + y * height)
         page.wait_for_timeout(300)
     page.keyboard.press("Escape")
     with page.expect_response(lambda answer: answer.request.method == "PATCH" and "/api/annotations/" in answer.url):

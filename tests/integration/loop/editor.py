@@ -10,8 +10,30 @@ from playwright.sync_api import Page, expect
 
 from tests.integration.harness import Project
 
+_LARGEST_IMAGE = """() => {
+    const image = [...document.images].sort((a, b) => b.clientWidth - a.clientWidth)[0];
+    const {x, y, width, height} = image.getBoundingClientRect();
+    return [x, y, width, height];
+}"""
 WIDTH, TALL = 1280, 2000
 """Pixels of the page. The list of regions has rows for those alone that it has room for: it is read in a tall one."""
+
+
+def settled(page: Page) -> tuple[float, float, float, float]:
+    """Where the page's largest image is, once all images are there and the editor has stopped moving them about.
+
+    The editor's canvas is larger than the image: the image alone says where a point of it is.
+
+    Returns:
+        Left, top, width and height, in pixels of the page.
+    """
+    page.wait_for_function("() => document.images.length && [...document.images].every(image => image.complete)")
+    before = None
+    while (now := page.evaluate(_LARGEST_IMAGE)) != before:
+        before = now
+        page.wait_for_timeout(500)
+    left, top, width, height = now
+    return left, top, width, height
 
 
 def next_ticked(page: Page, project: Project, question: str, picture: Path) -> str:
@@ -75,14 +97,7 @@ class Editor:
         self._resize(TALL)
         self.page.get_by_role("treeitem").nth(number).click()
         self._resize(self.height)
-        # The canvas is larger than the image: that alone says where a point is.
-        left, top, width, height = self.page.evaluate(
-            """() => {
-                const image = [...document.images].sort((a, b) => b.clientWidth - a.clientWidth)[0];
-                const {x, y, width, height} = image.getBoundingClientRect();
-                return [x, y, width, height];
-            }"""
-        )
+        left, top, width, height = settled(self.page)
         x, y = left + at[0] / 100 * width, top + at[1] / 100 * height
         self.page.mouse.move(x, y)
         self.page.mouse.down()
