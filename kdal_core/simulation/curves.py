@@ -355,10 +355,10 @@ def _summarise_arm(arm: str, runs: Runs, baseline: Runs, full: dict[int, float],
 def crossings(runs: Runs, full: dict[int, float], level: float, last_round: int) -> dict[int, Crossing | None]:
     """{seed: where its run reached `level` of the seed's own full score, None for nowhere}, as far as that is known.
 
-    A run that stopped short tells nothing where it has not got there yet, and then those of its arm that were quicker
-    are not counted either: they would be the lucky ones.
+    Of a full score of 0 every share is 0, which tells nothing. A run that stopped short tells nothing where it has not
+    got there yet, and then those of its arm that were quicker are not counted either: they would be the lucky ones.
     """
-    found = {seed: crossing(run, level * full[seed]) for seed, run in sorted(runs.items()) if seed in full}
+    found = {seed: crossing(run, level * full[seed]) for seed, run in sorted(runs.items()) if full.get(seed)}
     done = finished(runs, last_round)
     if all(found[seed] is not None or seed in done for seed in found):
         return found

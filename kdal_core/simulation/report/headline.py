@@ -114,6 +114,8 @@ def _without_comparison(results: Results, summary: Summary) -> str:
     best = summary.arms[0]
     if best.area is None:
         return f"{text}."
+    if len(summary.arms) == 1:
+        return f"{text}; {best.arm} alone has a mean {results.metric} of {percent(best.area.mean)}."
     return f"{text}; of the others, {best.arm} did best (mean {results.metric} {percent(best.area.mean)})."
 
 

@@ -82,7 +82,8 @@ def _picks(runs: Runs) -> dict[str, Pick]:
     chosen = [points for points in chosen if points]
     found = {}
     for name in _names([point.picked for points in chosen for point in points]):
-        values = [(_mean(points, "picked", name), _mean(points, "offered", name)) for points in chosen]
+        having = [points for points in chosen if any(name in point.picked for point in points)]
+        values = [(_mean(points, "picked", name), _mean(points, "offered", name)) for points in having]
         picked, offered = interval([a for a, _ in values]), interval([b for _, b in values])
         difference = interval([a - b for a, b in values])
         if picked is not None and offered is not None and difference is not None:

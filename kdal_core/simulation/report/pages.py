@@ -187,6 +187,7 @@ def page(results: Results, summary: Summary, picture: str) -> str:
             headline=headline(results, summary),
             cards=cards(results, summary),
             picture=Markup(picture),
+            intervals=any(len(arm.seeds) > 1 for arm in summary.arms),
             rows=[_row(arm, summary) for arm in summary.arms],
             score_rows=score_rows(summary),
             protocol=_protocol(results, summary),
@@ -263,7 +264,8 @@ def _score_card(results: Results, own: ArmSummary, summary: Summary) -> Card:
     note = f"against {names_of(summary)[1]}, both with {labels:,} labels"
     if found.low is not None and found.high is not None:
         note += f"; between {signed(found.low)} and {signed(found.high)}"
-    return Card(signed(found.mean), f"points of {results.metric} at the end", note)
+    when = "at the end" if labels == summary.budgets[-1] else "so far"
+    return Card(signed(found.mean), f"points of {results.metric} {when}", note)
 
 
 def _row(arm: ArmSummary, summary: Summary) -> Row:
@@ -295,7 +297,8 @@ def _protocol(results: Results, summary: Summary) -> dict[str, str]:
     if results.full_labels:
         facts["Pool"] = f"{results.full_labels:,} images with known labels, from which an order chooses what to buy"
     if summary.budgets:
-        facts["Labels bought"] = f"{summary.budgets[0]:,} to {summary.budgets[-1]:,}, scored {len(rounds)} times"
+        times = "once" if len(rounds) == 1 else f"{len(rounds)} times"
+        facts["Labels bought"] = f"{summary.budgets[0]:,} to {summary.budgets[-1]:,}, scored {times}"
     facts["Orders"] = f"{len(summary.arms)}, with networks trained alike"
     facts["Seeds"] = ", ".join(map(str, seeds)) or NOTHING
     if summary.full is not None:

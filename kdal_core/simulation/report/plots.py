@@ -83,6 +83,8 @@ def draw(results: Results, summary: Summary) -> Figure:
     _draw_curves(right, differences, style)
     if any(differences.values()):
         right.axhline(0, **{**style[results.baseline].line, "marker": ""})
+    else:
+        _say_why_empty(right, results, summary)
     _frame(right, differences, [0, *_means(differences, strong)])
     _words(left, f"{results.metric} on test images, %", _seeds(summary))
     _words(right, "percentage points", f"Difference to {results.baseline}, paired by seed")
@@ -131,6 +133,8 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Mapping[int, Interval]], style
             axes.plot(labels, means, **look.line)
             low, high = zip(*((m - w, m + w) for m, w in zip(means, widths, strict=True)), strict=True)
             axes.fill_between(labels, low, high, color=look.colour, alpha=0.16, linewidth=0, zorder=2)
+            if len(labels) == 1:  # a band of one place has no width
+                axes.errorbar(labels, means, yerr=widths, fmt="none", ecolor=look.colour, alpha=0.45, zorder=1)
             continue
         step = min((b - a for a, b in pairwise(labels)), default=0)
         beside = 0.3 * step * ((thin.index(name) + 0.5) / len(thin) - 0.5)
@@ -155,12 +159,13 @@ def _frame(axes: Axes, curves: Mapping[str, Mapping[int, Interval]], always: Seq
     low, high = min([*means, *always]), max([*means, *always])
     room = max(0.35 * (max(means) - min(means)), 0.5)
     bottom, top = axes.get_ylim()
-    axes.set_ylim(max(bottom, low - room), min(top, high + room))
+    least = 0.08 * (high - low)  # for the words above a line at the top
+    axes.set_ylim(max(bottom, low - room), max(min(top, high + room), high + least))
 
 
 def _draw_levels(axes: Axes, results: Results, summary: Summary) -> None:
     """Horizontal lines at the score with all labels and at 95% of it."""
-    if summary.full is None or not summary.budgets:
+    if summary.full is None or not summary.full.mean or not summary.budgets:
         return
     full = 100 * summary.full.mean
     lines = ((full, all_labels(results)), (HEADLINE_LEVEL * full, f"{HEADLINE_LEVEL:.0%} of that"))
@@ -174,12 +179,28 @@ def _draw_levels(axes: Axes, results: Results, summary: Summary) -> None:
             textcoords="offset points",
             color=INK,
             fontsize=9,
+            clip_on=True,  # a line below the picture has no words outside of it
+            in_layout=False,
         )
+
+
+def _say_why_empty(axes: Axes, results: Results, summary: Summary) -> None:
+    """Words in place of differences: an empty picture looks like a broken one."""
+    if summary.baseline is None:
+        words = f"{results.baseline} has no results yet"
+    elif len(summary.arms) == 1:
+        words = f"there is nothing to compare with {results.baseline} yet"
+    else:
+        words = f"no order has a seed in common with {results.baseline} yet"
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", color=INK, parse_math=False)
+    axes.set_yticks([])
 
 
 def _seeds(summary: Summary) -> str:
     """What the left side shows: with a single seed there is no interval to draw."""
     most = max((len(arm.seeds) for arm in summary.arms), default=0)
+    if most == 0:
+        return "Nothing has been measured yet"
     return "One seed, no intervals" if most == 1 else f"Mean over {most} seeds, 95% intervals"
 
 

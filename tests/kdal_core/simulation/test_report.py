@@ -11,6 +11,7 @@ from kdal_core.simulation.curves import summarise
 from kdal_core.simulation.report import pages as report
 from kdal_core.simulation.report import plots
 from kdal_core.simulation.report.headline import headline
+from kdal_core.simulation.report.hypotheses import hypotheses
 from kdal_core.simulation.report.pages import cards, markdown, write_report
 from kdal_core.simulation.results import Point, Results, Run
 
@@ -402,3 +403,82 @@ def test_the_noise_score_is_the_last_one_measured():
     ]
     summary = summarise(replace(clean, runs=tuple(runs)))
     assert summary.arm("kd_gap").noise_auroc.mean == pytest.approx(0.8)
+
+
+FEW = {"kd_gap": 68, "random": 122, "entropy": 116}
+
+
+def scored(results, change):
+    """The same results with other scores of the runs and of the models that have all labels."""
+    runs = [replace(run, points=tuple(replace(p, score=change(p.score)) for p in run.points)) for run in results.runs]
+    return replace(results, runs=tuple(runs), full={seed: change(score) for seed, score in results.full.items()})
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_with_one_round_kdal_and_the_baseline_show_their_intervals_too():
+    results = synthetic(FEW, budgets=[50], seeds=3)
+    axes = plots.draw(results, summarise(results)).axes[0]
+    bars = [segment for bar in axes.containers for line in bar[2] for segment in line.get_segments()]
+    assert len(bars) == 3
+    assert all(segment[1][1] > segment[0][1] for segment in bars)
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (lambda run: run.arm != "random", "random has no results yet"),
+        (lambda run: run.arm == "random", "there is nothing to compare with random yet"),
+        (lambda run: (run.arm == "random") == (run.seed == 0), "no order has a seed in common with random yet"),
+    ],
+)
+def test_where_nothing_can_be_compared_the_picture_says_why(kept, words):
+    whole = synthetic(FEW, seeds=2)
+    results = replace(whole, runs=tuple(run for run in whole.runs if kept(run)))
+    assert texts(plots.draw(results, summarise(results)).axes[1]) == [words]
+
+
+def test_a_level_below_all_scores_does_not_squeeze_the_picture(tmp_path):
+    """The words of a line that lies outside the axes were laid out as if there were room for them."""
+    perfect = scored(synthetic(FEW, seeds=2), lambda score: 1.0)
+    write_report(perfect, tmp_path)  # a warning of matplotlib's is an error in tests
+    assert all(axes.get_position().width > 0.2 for axes in plots.draw(perfect, summarise(perfect)).axes)
+
+
+def test_a_full_score_of_nothing_is_no_goal_to_reach():
+    nothing = scored(synthetic(FEW, seeds=2), lambda score: 0.0)
+    assert "reached" not in said(nothing)
+    assert texts(plots.draw(nothing, summarise(nothing)).axes[0]) == []
+
+
+def test_a_trait_that_only_some_seeds_images_have_is_told_over_these(tmp_path):
+    whole = synthetic(FEW, seeds=3)
+    runs = []
+    for run in whole.runs:
+        worn = {"worn": 0.4} if run.seed == 0 else {}
+        tables = {"picked": {"lanes": 2.0, **worn}, "offered": {"lanes": 3.0, **worn}}
+        runs.append(replace(run, points=tuple(replace(point, **tables) for point in run.points)))
+    results = replace(whole, runs=tuple(runs))
+    write_report(results, tmp_path)
+    picks = hypotheses(results, summarise(results)).picks["kd_gap"]
+    assert (picks["lanes"].picked.seeds, picks["worn"].picked.seeds) == (3, 1)
+
+
+def test_words_count_one_round_one_arm_and_one_seed_as_one(tmp_path):
+    one = write_report(synthetic(FEW, budgets=[50], seeds=1), tmp_path).read_text()
+    assert "scored once" in one
+    assert "With one seed there are no intervals." in one
+    assert "Bands and bars are 95% intervals" not in one
+    whole = synthetic(FEW, seeds=2)
+    alone = replace(whole, runs=tuple(run for run in whole.runs if run.arm == "random"))
+    assert "of the others" not in said(alone)
+    assert "random alone has a mean accuracy of" in said(alone)
+
+
+def test_scores_of_a_campaign_under_way_are_not_those_at_the_end():
+    whole = synthetic(FEW, seeds=2)
+    runs = [replace(run, points=run.points[:3]) if run.arm == "random" else run for run in whole.runs]
+    results = replace(whole, runs=tuple(runs))
+    assert cards(results, summarise(results))[-1].what == "points of accuracy so far"
