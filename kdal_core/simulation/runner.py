@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, strategy
-from kdal_core.errors import ConfigError
+from kdal_core.journal import Journal
 from kdal_core.simulation.annotator import Annotator
 from kdal_core.simulation.attributes import EPS, look, means
 from kdal_core.simulation.campaign import GAPS, Arm, Campaign, Scored
@@ -47,8 +46,8 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Journal:
-    """What an interrupted run is taken up from.
+class RunState:
+    """What an interrupted run goes on from.
 
     Attributes:
         points: rounds done.
@@ -56,54 +55,47 @@ class Journal:
         batch: images to label next, and behind them those that the annotator goes on with while the machine
             computes; empty behind the last round.
         ahead: images of the batch before that the annotator is going on with meanwhile.
-        fingerprint: of the run's settings.
     """
 
     points: tuple[Point, ...]
     labelled: tuple[int, ...]
     batch: tuple[int, ...]
     ahead: tuple[int, ...]
-    fingerprint: str
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, fingerprint: str) -> None:
         """Write it whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}.tmp")
-        fresh.write_text(json.dumps(asdict(self)) + "\n")
-        fresh.replace(path)
+        _journal(path, fingerprint).write(asdict(self))
 
-    def scored(self, model: Scored) -> Journal:
+    def scored(self, model: Scored) -> RunState:
         """As if another model were scored: up to the first round in which it was not."""
         known = takewhile(lambda point: model in point.scores, self.points)
         return replace(self, points=tuple(replace(point, score=point.scores[model]) for point in known))
 
-    def before(self, number: int, ahead: int) -> Journal:
-        """As it was when the rounds from `number` on were still to come, with so many images labelled ahead in each."""
+    def before(self, number: int, ahead: int) -> RunState:
+        """As it was when the rounds from `number` on were to come, with ``ahead`` images labelled ahead in each."""
         bought = self.points[number - 1].labels if number else 0
         waiting = (*self.labelled, *self.ahead)[bought : self.points[number].labels + ahead]
         return replace(self, points=self.points[:number], labelled=self.labelled[:bought], batch=waiting, ahead=())
 
     @classmethod
-    def load(cls, path: Path, fingerprint: str) -> Journal | None:
-        """The journal of this path; None when there is none.
+    def load(cls, path: Path, fingerprint: str) -> RunState | None:
+        """The state that the journal of this path holds; None when there is none.
 
         Raises:
             ConfigError: it belongs to a run with other settings, or is damaged.
         """
-        if not path.is_file():
+        journal = _journal(path, fingerprint)
+        if (data := journal.read()) is None:
             return None
         try:
-            data = json.loads(path.read_text())
             data["points"] = tuple(Point(**point) for point in data["points"])
-            found = cls(**data | {name: tuple(data[name]) for name in ("labelled", "batch", "ahead")})
+            return cls(**data | {name: tuple(data[name]) for name in ("labelled", "batch", "ahead")})
         except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"{str(path)!r} is damaged ({error}): delete it, and its run starts anew.") from error
-        if found.fingerprint != fingerprint:
-            raise ConfigError(
-                f"{str(path)!r} was made with other settings of the campaign. Write to another folder with --out, "
-                "or start anew with --fresh."
-            )
-        return found
+            raise journal.damaged(error) from error
+
+
+def _journal(path: Path, fingerprint: str) -> Journal:
+    return Journal(path, fingerprint, "delete it, or start again with --fresh")
 
 
 def make_lesson(campaign: Campaign, split: Split) -> Lesson:
@@ -128,13 +120,13 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
     fingerprint = run_fingerprint(campaign, arm, setting.seed)
     others = {campaign.scored_by(each) for each in campaign.together(arm)} - {campaign.scored_by(arm)}
     setting = replace(setting, lesson=setting.lesson.of_arm(arm))
-    state = Journal.load(journal, fingerprint)
+    state = RunState.load(journal, fingerprint)
     if state is not None:
         unscored = [number for number, point in enumerate(state.points) if not others <= point.scores.keys()]
         state = state.before(unscored[0], campaign.annotator.ahead) if unscored else state
     if state is None:
         first = _first_order(setting, arm)
-        state = Journal((), (), _ints(first[: campaign.first_size + campaign.annotator.ahead]), (), fingerprint)
+        state = RunState((), (), _ints(first[: campaign.first_size + campaign.annotator.ahead]), ())
     yield from state.points[: campaign.rounds]
     for number in range(len(state.points), campaign.rounds):
         start = time.perf_counter()
@@ -161,8 +153,8 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
             offered=means(traits, offered),
             goes_with=goes_with,
         )
-        state = Journal((*state.points, point), _ints(labelled), batch, ahead, fingerprint)
-        state.save(journal)
+        state = RunState((*state.points, point), _ints(labelled), batch, ahead)
+        state.save(journal, fingerprint)
         yield point
 
 
@@ -170,13 +162,13 @@ def run_every_label(setting: Setting, journal: Path) -> Point:
     """The one point of a model that has every label of the pool."""
     campaign = setting.lesson.campaign
     fingerprint = run_fingerprint(campaign, None, setting.seed)
-    if (state := Journal.load(journal, fingerprint)) is not None:
+    if (state := RunState.load(journal, fingerprint)) is not None:
         return state.points[0]
     start = time.perf_counter()
     everything = np.arange(len(setting.split.pool))
     _, point = _trained(setting, everything, 999, frozenset(), start)
     point = replace(point, compute_seconds=time.perf_counter() - start)
-    Journal((point,), (), (), (), fingerprint).save(journal)
+    RunState((point,), (), (), ()).save(journal, fingerprint)
     return point
 
 

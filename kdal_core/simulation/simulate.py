@@ -29,7 +29,7 @@ from kdal_core.simulation.datasets import Split, load_split
 from kdal_core.simulation.results import Results, Run
 from kdal_core.simulation.runner import (
     EVERY_LABEL,
-    Journal,
+    RunState,
     Setting,
     make_lesson,
     run_arm,
@@ -131,7 +131,7 @@ def collect(campaign: Campaign, out: Path) -> Results:
     """
     runs, full, full_labels = [], {}, 0
     for job in jobs_of(campaign):
-        journal = Journal.load(job.journal(out), run_fingerprint(campaign, job.arm, job.seed))
+        journal = RunState.load(job.journal(out), run_fingerprint(campaign, job.arm, job.seed))
         if journal is None or not journal.points:
             continue
         if job.arm is None:

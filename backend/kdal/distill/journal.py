@@ -1,8 +1,7 @@
-"""What an interrupted distillation is taken up from: a folder with a line for each stage, its mixes and its student."""
+"""What an interrupted distillation goes on from: a folder with a line for each stage, its mixes and its student."""
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 import zlib
@@ -14,6 +13,7 @@ import numpy as np
 
 from kdal_core.distillation import MixupSelection
 from kdal_core.errors import ConfigError
+from kdal_core.journal import Journal
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class StageRecord:
 
 
 @dataclass(frozen=True)
-class Journal:
+class Stages:
     """The stages so far, in `folder`.
 
     Attributes:
         folder: of the run.
         fingerprint: of its settings.
-        stages: in order, those in the middle missing where a run was taken up (only its last stage is trained again).
+        stages: in order, those in the middle missing where a run was resumed (only its last stage is trained again).
         trained: whether no stage is left.
     """
 
@@ -56,30 +56,21 @@ class Journal:
     trained: bool = False
 
     @classmethod
-    def load(cls, folder: Path, fingerprint: str) -> Journal:
+    def load(cls, folder: Path, fingerprint: str) -> Stages:
         """The journal of this folder, or an empty one.
 
         Raises:
             ConfigError: it belongs to other settings, or is damaged.
         """
-        path = folder / "journal.json"
-        if not path.is_file():
+        journal = _journal(folder, fingerprint)
+        if (data := journal.read()) is None:
             return cls(folder, fingerprint)
         try:
-            data = json.loads(path.read_text())
-            found = cls(
-                folder, str(data["fingerprint"]), tuple(StageRecord(**row) for row in data["stages"]), data["trained"]
-            )
+            return cls(folder, fingerprint, tuple(StageRecord(**row) for row in data["stages"]), data["trained"])
         except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"{str(path)!r} is damaged ({error}): start anew with --fresh.") from error
-        if found.fingerprint != fingerprint:
-            raise ConfigError(
-                f"{str(path)!r} was made with other settings. Write to another folder with --out, or start anew with "
-                "--fresh: answers that were paid for stay in the ledger."
-            )
-        return found
+            raise journal.damaged(error) from error
 
-    def with_stage(self, record: StageRecord, selection: MixupSelection | None, student: bytes) -> Journal:
+    def with_stage(self, record: StageRecord, selection: MixupSelection | None, student: bytes) -> Stages:
         """Write a stage down, whole or not at all; a stage that was there is replaced, and all behind it go."""
         (self.folder / "stages").mkdir(parents=True, exist_ok=True)
         if selection is not None:
@@ -90,7 +81,7 @@ class Journal:
         kept = tuple(stage for stage in self.stages if stage.number < record.number)
         return replace(self, stages=(*kept, record))._save()
 
-    def finished(self) -> Journal:
+    def finished(self) -> Stages:
         """Note that no stage is left."""
         return replace(self, trained=True)._save()
 
@@ -109,7 +100,7 @@ class Journal:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise ConfigError(f"{str(path)!r} cannot be read ({error}): start anew with --fresh.") from error
+            raise ConfigError(f"{str(path)!r} cannot be read ({error}): start again with --fresh.") from error
 
     def _selection(self, number: int) -> MixupSelection:
         path = self._stage(number, "npz")
@@ -117,21 +108,21 @@ class Journal:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return MixupSelection(arrays["pairs"], arrays["lambdas"], arrays["confidence"])
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise ConfigError(f"{str(path)!r} cannot be read ({error}): start anew with --fresh.") from error
+            raise ConfigError(f"{str(path)!r} cannot be read ({error}): start again with --fresh.") from error
 
     def _stage(self, number: int, ending: str) -> Path:
         return self.folder / "stages" / f"{number:04d}.{ending}"
 
-    def _save(self) -> Journal:
-        content = {
-            "fingerprint": self.fingerprint,
-            "trained": self.trained,
-            "stages": [asdict(stage) for stage in self.stages],
-        }
-        draft = self.folder / f"journal.{os.getpid()}.tmp"
-        draft.write_text(json.dumps(content, indent=1) + "\n")
-        draft.replace(self.folder / "journal.json")
+    def _save(self) -> Stages:
+        content = {"trained": self.trained, "stages": [asdict(stage) for stage in self.stages]}
+        _journal(self.folder, self.fingerprint).write(content)
         return self
+
+
+def _journal(folder: Path, fingerprint: str) -> Journal:
+    return Journal(
+        folder / "journal.json", fingerprint, "start again with --fresh: answers that were paid for stay in the ledger"
+    )
 
 
 def curve(stages: Sequence[StageRecord]) -> list[tuple[int, float]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from kdal.distill import export
 from kdal.distill.config import Distillation
 from kdal.distill.data import Material, Tests, load_material
-from kdal.distill.journal import Journal, StageRecord
+from kdal.distill.journal import StageRecord, Stages
 from kdal.distill.outcome import Outcome
 from kdal.distill.report import write_report
 from kdal.settings import Settings
@@ -98,7 +98,7 @@ def run_distillation(
         shutil.rmtree(folder / "stages", ignore_errors=True)
         (folder / "journal.json").unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal.load(folder, plan.fingerprint)
+    journal = Stages.load(folder, plan.fingerprint)
     storage = Storage(settings.sqlalchemy_url)
     try:
         store = open_ledger(storage, plan.account, teacher, plan.identity)
@@ -151,10 +151,10 @@ def _distil(
     material: Material,
     teacher: Teacher,
     ledger: QueryLedger,
-    journal: Journal,
+    journal: Stages,
     device: str,
     progress: Callable[[At], None] | None,
-) -> Journal:
+) -> Stages:
     """The stages that are left; each is in the journal when it is done."""
     config = plan.mixup_config(device)
     student = plan.student or ClassificationTask(teacher.classes).default_pair(_size(material))[0]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kdal.distill.journal import Journal, StageRecord
+from kdal.distill.journal import StageRecord, Stages
 from kdal_core.distillation import MixupSelection
 from kdal_core.errors import ConfigError
 
@@ -16,28 +16,28 @@ def mixes(number):
 
 @pytest.fixture
 def journal(tmp_path):
-    found = Journal.load(tmp_path, "f").with_stage(record(0), None, b"zero")
+    found = Stages.load(tmp_path, "f").with_stage(record(0), None, b"zero")
     return found.with_stage(record(1), mixes(1), b"one").with_stage(record(2), mixes(2), b"two")
 
 
 def test_stages_mixes_and_student_come_back(journal, tmp_path):
-    found = Journal.load(tmp_path, "f")
+    found = Stages.load(tmp_path, "f")
     assert found == journal
     assert found.student() == b"two"
     assert [selection.pairs.tolist() for selection in found.selections()] == [[[0, 1]], [[0, 2]]]
     assert [selection.confidence.tolist() for selection in found.selections()] == [[0.125], [0.25]]
     assert not found.trained
-    assert Journal.load(tmp_path, "f").finished() == Journal.load(tmp_path, "f")
+    assert Stages.load(tmp_path, "f").finished() == Stages.load(tmp_path, "f")
 
 
 def test_an_empty_folder_is_the_start(tmp_path):
-    found = Journal.load(tmp_path, "f")
+    found = Stages.load(tmp_path, "f")
     assert (found.stages, found.trained, found.selections()) == ((), False, [])
 
 
 def test_a_stage_that_is_trained_again_takes_the_place_of_the_old_one_and_of_all_behind_it(journal, tmp_path):
     journal.with_stage(record(1, accuracy=0.75), mixes(5), b"new")
-    found = Journal.load(tmp_path, "f")
+    found = Stages.load(tmp_path, "f")
     assert [(stage.number, stage.accuracy) for stage in found.stages] == [(0, 0.5), (1, 0.75)]
     assert [selection.pairs.tolist() for selection in found.selections()] == [[[0, 5]]]
     assert found.student() == b"new"
@@ -45,7 +45,7 @@ def test_a_stage_that_is_trained_again_takes_the_place_of_the_old_one_and_of_all
 
 def test_other_settings_are_refused_in_words(journal, tmp_path):
     with pytest.raises(ConfigError, match=r"other settings.*--fresh: answers that were paid for stay"):
-        Journal.load(tmp_path, "g")
+        Stages.load(tmp_path, "g")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_other_settings_are_refused_in_words(journal, tmp_path):
 def test_a_damaged_journal_is_refused_in_words(tmp_path, text):
     (tmp_path / "journal.json").write_text(text)
     with pytest.raises(ConfigError, match=r"damaged.*--fresh"):
-        Journal.load(tmp_path, "f")
+        Stages.load(tmp_path, "f")
 
 
 def test_damaged_or_missing_mixes_are_refused_in_words(journal, tmp_path):

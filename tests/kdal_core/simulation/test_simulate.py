@@ -13,7 +13,7 @@ from kdal_core.simulation import collect, simulate
 from kdal_core.simulation.annotator import make_annotator
 from kdal_core.simulation.campaign import NoiseSettings
 from kdal_core.simulation.datasets import load_split
-from kdal_core.simulation.runner import Journal, Setting, make_lesson, run_arm, run_every_label
+from kdal_core.simulation.runner import RunState, Setting, make_lesson, run_arm, run_every_label
 
 
 def learnt(results):
@@ -137,7 +137,7 @@ def test_a_damaged_journal_is_named(small, tmp_path):
     path = tmp_path / "seed-0.json"
     path.write_text('{"points": [')
     with pytest.raises(ConfigError, match=r"seed-0\.json.*delete"):
-        Journal.load(path, "x")
+        RunState.load(path, "x")
 
 
 def test_every_arm_of_a_seed_starts_with_the_same_models_and_random_labels(small, tmp_path):
