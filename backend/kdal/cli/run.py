@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -75,16 +76,7 @@ def serve(
 
 def worker() -> None:
     """Compute rounds: train, score, order, publish. Goes on with whatever an earlier worker left unfinished."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-
-    def leave_when_told() -> None:
-        stop.wait()
-        time.sleep(LEAVING)
-        os._exit(0)  # whatever the main thread waits for
-
-    threading.Thread(target=leave_when_told, daemon=True).start()
+    stop = _told_to_stop()
 
     from kdal.resources import Resources
     from kdal.rounds.engine import Engine
@@ -99,6 +91,28 @@ def worker() -> None:
         # next start, as after a power cut.
         sys.stderr.flush()
         os._exit(0)
+
+
+def _told_to_stop() -> threading.Event:
+    """An event that SIGTERM and SIGINT set. A few seconds later this process ends, whatever its threads are doing."""
+    stop = threading.Event()
+    woken, wakes = socket.socketpair()
+    wakes.setblocking(False)
+    # Python runs a signal's handler in the main thread, once that is back from whatever it waits for: a database
+    # that is locked, say. This is written to at once, and read by a thread of its own.
+    signal.set_wakeup_fd(wakes.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def leave() -> None:
+        with woken, wakes:
+            woken.recv(1)
+            stop.set()
+            time.sleep(LEAVING)
+            os._exit(0)
+
+    threading.Thread(target=leave, name="leave when told", daemon=True).start()
+    return stop
 
 
 def up(host: Host = "127.0.0.1", port: Port = 9090) -> None:

@@ -129,7 +129,8 @@ def ensure_connected(
             the model version after the backend.
 
     Raises:
-        DisconnectedError: our backend is no longer among the project's. Whoever deleted it wants kdal out.
+        DisconnectedError: our backend is no longer among the project's: whoever deleted it wants kdal out. Or
+            `disconnect` was called meanwhile, and what was put right here has to be undone.
     """
     backends = client.backends(project.id)
     ours = _ours(settings, backends, project.backend_id)
@@ -145,6 +146,9 @@ def ensure_connected(
         fields["before"] = _noted_before(ours) or _state(row, titles)
     storage.update_project(project.id, **fields)
     OrderInForce(storage, client).ensure(project, row, titles, insist=insist)
+    current = storage.project(project.id)
+    if current is not None and current.disconnected_at is not None:
+        raise DisconnectedError(f"project {project.id}: kdal was taken out of it meanwhile")
 
 
 def disconnect(
@@ -171,29 +175,29 @@ def disconnect(
     before = (known.before if known is not None else None) or _noted_before(ours)
     titles = {str(backend.get("title")) for backend in backends} | {TITLE}
     before = before or _state(row, titles)
+    been_out = known is not None and known.disconnected_at is not None and not ours
     for backend in ours:  # first: a project page that is loaded meanwhile would set kdal up again
         client.delete_backend(int(backend["id"]))
-    addresses = {f"{str(backend['url']).rstrip('/')}/webhook" for backend in ours} | {f"{settings.url}/webhook"}
-    for hook in client.webhooks(project):
-        if _has_secret(hook) or str(hook["url"]).rstrip("/") in addresses:
-            client.delete_webhook(int(hook["id"]))
-    # Only what is kdal's is put back: what somebody has chosen since stays chosen.
-    fields: Json = {}
-    if row["sampling"] == SAMPLING:
-        fields["sampling"] = before["sampling"]
-    if VERSION.fullmatch(row["model_version"] or "") or row["model_version"] in titles:
-        fields["model_version"] = before["model_version"]
-    if fields:
-        client.update_project(project, **fields)
-    removed = []
-    if remove_predictions:
-        removed = [name for name in client.prediction_counts(project) if VERSION.fullmatch(name)]
-        for name in removed:
-            client.delete_predictions(project, name)
-    if known is not None:
+    # Noted before the rest: a worker that is just telling Label Studio something looks here afterwards, and undoes it.
+    storage.disconnect_project(project, before)
+    try:
+        addresses = {f"{str(backend['url']).rstrip('/')}/webhook" for backend in ours} | {f"{settings.url}/webhook"}
+        for hook in client.webhooks(project):
+            if _has_secret(hook) or str(hook["url"]).rstrip("/") in addresses:
+                client.delete_webhook(int(hook["id"]))
+        row = client.project(project)
+        fields: Json = {}
+        if not been_out or VERSION.fullmatch(row["model_version"] or ""):  # twice, it is not ours to change any more
+            fields = OrderInForce(storage, client).give_back(project, row, before, titles)
+        removed = []
         if remove_predictions:
             storage.update_project(project, version=None)
-        storage.disconnect_project(project)
+            removed = [name for name in client.prediction_counts(project) if VERSION.fullmatch(name)]
+            for name in removed:
+                client.delete_predictions(project, name)
+    except BaseException:
+        storage.update_project(project, disconnected_at=None)  # so that the worker looks at it, and does the rest
+        raise
     left = {"sampling": row["sampling"], "model_version": row["model_version"]} | fields
     return left | {"removed": removed}
 

@@ -33,7 +33,9 @@ class OrderInForce:
     """Which version orders the queue of a project. The one place that decides it, and tells Label Studio.
 
     It is written down before Label Studio is told: whoever looks at the project in between, or after a crash, puts
-    the new version right and not the one before.
+    the new version right and not the one before. And whoever has told Label Studio looks afterwards whether it is
+    still the one: of two that tell it at once, the slower would otherwise leave an old version in force. A version
+    whose predictions somebody has deleted in Label Studio is in force no longer: there is none until the next.
 
     Args:
         storage: where it is written down.
@@ -46,26 +48,27 @@ class OrderInForce:
     def put(self, project: int, version: str) -> None:
         """Serve the queue in the order of a version from now on."""
         self._storage.update_project(project, version=version)
-        self._switch(project, version)
+        self._switch(project)
 
     def ensure(self, project: Project, row: Json, titles: Collection[str], *, insist: bool) -> None:
         """Put right what Label Studio serves the queue by.
 
         Args:
-            project: with the version in force.
+            project: whose order it is.
             row: the project as Label Studio has it.
             titles: of the project's ML backends, after which Label Studio names the model version by itself.
             insist: also when somebody chose something else on purpose; otherwise only what Label Studio did by
                 itself, or a version of ours that is not in force, is undone.
         """
-        if project.version is None:
+        version = self._version(project.id)
+        if version is None:
             return
         served = row["model_version"] or ""
-        if served == project.version:
+        if served == version:
             if insist and row["sampling"] != SAMPLING:
-                self._switch(project.id, project.version)
+                self._switch(project.id)
         elif insist or served in {*titles, ""} or VERSION.fullmatch(served):
-            self._switch(project.id, project.version)
+            self._switch(project.id)
 
     def confirm(self, project: Project) -> None:
         """Make sure that Label Studio serves the queue by the version in force, whatever has happened since `put`."""
@@ -75,17 +78,65 @@ class OrderInForce:
         """Delete every other version of ours; returns their names.
 
         Args:
-            project: with the version in force, which stays.
+            project: whose version in force stays.
             kept: versions that stay, too: what a later round may be pushing just now.
         """
         names = self._client.prediction_counts(project.id)
-        others = [name for name in names if VERSION.fullmatch(name) and name != project.version and name not in kept]
+        stays = {self._version(project.id), *kept}
+        others = [name for name in names if VERSION.fullmatch(name) and name not in stays]
         for name in others:
             self._client.delete_predictions(project.id, name)
         return others
 
-    def _switch(self, project: int, version: str) -> None:
-        self._client.update_project(project, model_version=version, sampling=SAMPLING)
+    def give_back(self, project: int, row: Json, before: Json, titles: Collection[str]) -> Json:
+        """Put back what the queue was served by before kdal; what somebody has chosen since stays chosen.
+
+        Args:
+            project: its number.
+            row: the project as Label Studio has it.
+            before: its "sampling" and "model_version" before kdal.
+            titles: as in `ensure`.
+
+        Returns:
+            What was put back.
+        """
+        fields = {}
+        if row["sampling"] == SAMPLING:
+            fields["sampling"] = before["sampling"]
+        if VERSION.fullmatch(row["model_version"] or "") or row["model_version"] in titles:
+            fields["model_version"] = before["model_version"]
+        if not fields:
+            return fields
+        try:
+            self._client.update_project(project, **fields)
+        except LabelStudioError as error:
+            if error.status != 400 or not fields.get("model_version"):
+                raise
+            fields["model_version"] = ""  # its predictions were deleted meanwhile: Label Studio takes no such name
+            self._client.update_project(project, **fields)
+        return fields
+
+    def _version(self, project: int) -> str | None:
+        """The version in force as it is now: since a step or a look began, it may have become another one."""
+        row = self._storage.project(project)
+        return None if row is None or row.disconnected_at is not None else row.version
+
+    def _switch(self, project: int) -> None:
+        told = None
+        while (version := self._version(project)) not in (None, told):
+            try:
+                self._client.update_project(project, model_version=version, sampling=SAMPLING)
+            except LabelStudioError as error:
+                if error.status != 400 or version in self._client.prediction_counts(project):
+                    raise
+                # Somebody has deleted its predictions, and Label Studio takes no name under which it holds nothing.
+                log.warning("the order in force was deleted in Label Studio", project=project, version=version)
+                self._storage.forget_version(project, version)
+            told = version
+        row = self._storage.project(project)
+        if told is not None and row is not None and row.disconnected_at is not None and row.before is not None:
+            # kdal was taken out of the project while this was on its way.
+            self.give_back(project, self._client.project(project), row.before, ())
 
 
 def version_name(number: int, attempt: int) -> str:
@@ -156,8 +207,6 @@ def publish(
             put_in_force()
         if progress is not None:
             progress(min(1.0, (start + len(chunk)) / len(order)))
-    if not order:
-        put_in_force()
     return pushed
 
 

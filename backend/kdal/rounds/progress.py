@@ -41,7 +41,12 @@ class SupersededError(KdalError):
 def check_current(storage: Storage, project: int, number: int, restarts: int) -> None:
     """Raise `SupersededError` unless this start of a round still counts."""
     if not storage.is_current(project, number, restarts):
-        raise SupersededError(f"project {project}: round {number} was cancelled or begun again")
+        raise SupersededError(superseded(project, number))
+
+
+def superseded(project: int, number: int) -> str:
+    """What a `SupersededError` says."""
+    return f"project {project}: round {number} was cancelled or begun again"
 
 
 @contextmanager

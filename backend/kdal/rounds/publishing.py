@@ -55,6 +55,9 @@ def _push(
     report: StepReport,
 ) -> int:
     """Push tasks under a name that nothing else bears; returns how many."""
+    if not tasks:
+        # Everything is labelled. Label Studio takes no version under which it holds nothing: the last one stays.
+        return 0
     client, storage, number = resources.label_studio, resources.storage, store.number
     attempt = storage.round(project.id, number).attempts + 1
     version = task_order.unused_version(number, attempt, client.prediction_counts(project.id))

@@ -223,6 +223,7 @@ class Worker:
         set_up = SETUP in actions or project.connected_at is None
         if set_up or not actions:
             ensure_connected(self._resources.settings, client, storage, project, insist=set_up)
+            project = storage.project(project.id) or project
         last = storage.last_round(project.id)
         pressed = START_TRAINING in actions
         if last is None:
@@ -233,8 +234,8 @@ class Worker:
             self._retry(project, last, at_once=pressed or set_up)
         elif pressed:
             self._begin(project, last.number + 1, "button")
-        elif last.state == "closed" or (last.state == "open" and project.version is None):
-            self._begin(project, last.number + 1, "connect")  # kdal was taken out of the project, and is back
+        elif last.state == "closed" or self._lost_its_order(project, last):
+            self._begin(project, last.number + 1, "connect")
         elif (trigger := self._due(project, last, hinted=bool(actions))) is not None:
             self._begin(project, last.number + 1, trigger)
 
@@ -270,6 +271,13 @@ class Worker:
         if not order.tasks and client.open_count(project.id) > 0:
             return "tasks"  # nothing had been left to order, and new tasks have come
         return None
+
+    def _lost_its_order(self, project: Project, last: Round) -> bool:
+        """Whether the open round's predictions are gone: removed when kdal was taken out, or by somebody since."""
+        if last.state != "open" or project.version is not None:
+            return False
+        order, _ = self._open_round(project, self._watches[project.uid], last.number)
+        return bool(order.tasks)  # else there was nothing to order: everything had been labelled
 
     def _open_round(self, project: Project, watch: _Watch, number: int) -> tuple[Order, NewLabels]:
         if watch.round is None or watch.round[0] != number:

@@ -7,12 +7,15 @@ begun again goes on for a moment; from then on it writes nothing.
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal, NamedTuple
 
 import structlog
 from dbos import DBOS, DBOSConfiguredInstance, StepOptions
+from sqlalchemy.exc import OperationalError
 
 from kdal.aliases import Json
 from kdal.images.errors import NoReadableImageError
@@ -21,7 +24,7 @@ from kdal.labelstudio.task_order import OrderInForce
 from kdal.resources import Resources
 from kdal.rounds import publishing, scoring, training
 from kdal.rounds.black_box import querying, training_set
-from kdal.rounds.progress import StepReport, SupersededError, check_current, step
+from kdal.rounds.progress import StepReport, SupersededError, check_current, step, superseded
 from kdal.rounds.publishing import PUSHED, RefusedOrderError
 from kdal.rounds.snapshot import Snapshot, take_snapshot
 from kdal.rounds.store import DamagedModelError, RoundStore
@@ -60,6 +63,7 @@ class Rounds(DBOSConfiguredInstance):
         self._resources = resources
         self._in_force = OrderInForce(resources.storage, resources.label_studio)
         self._snapshot_of: tuple[tuple[str, int, int], Snapshot] | None = None
+        self._one_step: dict[int, threading.Lock] = defaultdict(threading.Lock)
 
     @DBOS.workflow(name="round", max_recovery_attempts=None)
     def run(self, project: int, number: int, restarts: int = 0) -> None:
@@ -155,9 +159,8 @@ class Rounds(DBOSConfiguredInstance):
         storage, number = self._resources.storage, store.number
         # Nothing is opened, and no old order removed, while Label Studio serves the queue by another version.
         self._in_force.confirm(project)
-        budget = store.order().budget
-        storage.update_project(project.id, serving_round=self._serving(project, number))
-        storage.update_round(project.id, number, state="open", budget=budget, opened_at=now(), failures=0)
+        store.fence()
+        storage.open_round(project.id, number, budget=store.order().budget, serving=self._serving(project, number))
         # Labels made while the round was computed count for the next one: somebody has to look.
         storage.add_event(project.id, "ROUND_OPENED")
         return {}
@@ -193,6 +196,11 @@ class Rounds(DBOSConfiguredInstance):
             check_current(storage, at.project, at.number, at.restarts)
 
         def body() -> Json:
+            # A start that was cancelled may still be in the middle of a step: this one waits until it has given up.
+            with self._one_step[at.project]:
+                return do()
+
+        def do() -> Json:
             row = storage.project(at.project)
             if row is None:
                 raise LabelStudioError(f"project {at.project} is not connected to kdal any more", 404)
@@ -202,10 +210,10 @@ class Rounds(DBOSConfiguredInstance):
                 with step(storage, at.project, at.number, name, at.restarts) as report:
                     facts = work(row, store, *rest, report)
                     current()
-            except SupersededError as error:
-                log.info("step given up", project=at.project, round=at.number, step=name, reason=str(error))
-                raise
             except Exception as error:
+                if not storage.is_current(at.project, at.number, at.restarts):
+                    log.info("step given up", project=at.project, round=at.number, step=name)
+                    raise SupersededError(superseded(at.project, at.number)) from error
                 # An error of ours says what to do; of any other, the log needs to know where it came from.
                 ours = isinstance(error, KdalError)
                 log.warning(
@@ -248,10 +256,10 @@ def kind_of(error: BaseException) -> Failure:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same step may succeed a little later: Label Studio or a store is away."""
+    """Whether the same step may succeed a little later: Label Studio, a store or the database is away."""
     if isinstance(error, AssetError):
         return not isinstance(error, MissingAssetError | DamagedModelError | NoReadableImageError)
-    return isinstance(error, LabelStudioError) and error.transient
+    return isinstance(error, OperationalError) or (isinstance(error, LabelStudioError) and error.transient)
 
 
 RETRY = StepOptions(
@@ -261,4 +269,4 @@ RETRY = StepOptions(
     backoff_rate=2.0,
     should_retry=_may_pass,
 )
-"""About two minutes of patience with Label Studio and S3; after that the round fails and is tried again later."""
+"""About two minutes of patience with Label Studio, S3 and the database; then the round fails, and is tried again."""

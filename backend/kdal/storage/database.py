@@ -116,16 +116,24 @@ class Storage:
             same = row.label_config == label_config and row.policy == policy and row.connected_at is not None
             row.label_config, row.policy, row.refusal = label_config, policy, None
             if row.disconnected_at is not None:  # Label Studio asks us about a project only while we are its backend
-                row.disconnected_at = None
+                row.disconnected_at, row.before = None, None
                 cancelled = (Round.project_id == project, Round.state == "cancelled")
                 session.execute(update(Round).where(*cancelled).values(state="closed"))
             return not same
 
-    def disconnect_project(self, project: int) -> None:
-        """Note that kdal was taken out of a project, and cancel the round that is being computed."""
+    def disconnect_project(self, project: int, before: Json | None = None) -> None:
+        """Note that kdal was taken out of a project, and cancel the round that is being computed.
+
+        Args:
+            project: its number; one that kdal does not know is none of its business.
+            before: the project's sampling and model version before kdal, where that was not known yet.
+        """
         with self.session() as session:
-            gone = dict.fromkeys(("connected_at", "backend_id", "problem", "refusal"))
-            session.execute(update(Project).where(Project.id == project).values(**gone, disconnected_at=now()))
+            values: Json = dict.fromkeys(("connected_at", "backend_id", "problem", "refusal"))
+            values["disconnected_at"] = now()
+            if before is not None:
+                values["before"] = before
+            session.execute(update(Project).where(Project.id == project).values(**values))
             _cancel(session, project)
 
     def accept_project(self, project: int, uid: str) -> None:
@@ -149,6 +157,12 @@ class Storage:
         """Set columns of a project."""
         with self.session() as session:
             session.execute(update(Project).where(Project.id == project).values(**fields))
+
+    def forget_version(self, project: int, version: str) -> None:
+        """Note that a version is no longer in force, unless another one is by now."""
+        with self.session() as session:
+            where = (Project.id == project, Project.version == version)
+            session.execute(update(Project).where(*where).values(version=None))
 
     # ------------------------------------------------------------------ inbox
 
@@ -230,6 +244,14 @@ class Storage:
         """Cancel the round that is being computed, or waits to be computed again; returns its number, if any."""
         with self.session() as session:
             return _cancel(session, project)
+
+    def open_round(self, project: int, number: int, *, budget: int, serving: int | None) -> None:
+        """Open a round for annotators, and let its model serve; no round that was cancelled or closed meanwhile."""
+        with self.session() as session:
+            where = (Round.project_id == project, Round.number == number, Round.state.in_(("computing", "open")))
+            opened = update(Round).where(*where).values(state="open", budget=budget, opened_at=now(), failures=0)
+            if session.execute(opened.returning(Round.number)).first() is not None:
+                session.execute(update(Project).where(Project.id == project).values(serving_round=serving))
 
     def restart_round(self, project: int, number: int) -> Round:
         """Begin a round again: what its earlier start still computes counts for nothing from now on."""

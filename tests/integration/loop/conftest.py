@@ -10,6 +10,7 @@ import pytest
 from kdal.processes.embedded import EmbeddedLabelStudio
 from tests.integration.harness import Digits, Project
 from tests.integration.loop.running import RunningKdal
+from tests.integration.proxy import Proxy
 
 
 @pytest.fixture
@@ -53,6 +54,25 @@ def killable_kdal(shared_killable_kdal: RunningKdal) -> RunningKdal:
     What one test killed and did not start again is started for the next.
     """
     return shared_killable_kdal.start()
+
+
+def proxy(label_studio: EmbeddedLabelStudio) -> Iterator[Proxy]:
+    """What stands between Label Studio and `kdal_behind_proxy`."""
+    with Proxy() as between:
+        between.target = label_studio.url
+        yield between
+
+
+@pytest.fixture(scope="session")
+def kdal_behind_proxy(
+    label_studio: EmbeddedLabelStudio, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningKdal]:
+    """A kdal that reaches Label Studio through `proxy`, and looks at it every second, events or none."""
+    running = RunningKdal(
+        tmp_path_factory.mktemp("kdal"), label_studio, LABEL_STUDIO_URL=proxy.url, KDAL_RECONCILE_SECONDS="1"
+    )
+    yield running.start()
+    running.stop()
 
 
 @pytest.fixture

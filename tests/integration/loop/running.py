@@ -29,6 +29,8 @@ T = TypeVar("T")
 KDAL = [sys.executable, "-m", "kdal"]
 FAST = {"budget": 8, "epochs": 12, "holdout": 0.0}
 """A policy under which a round takes seconds."""
+ENDLESS = {"epochs": 10_000, "batch_size": 2}
+"""A training that no test waits for: minutes, on a few labels."""
 
 
 class RunningKdal:
@@ -94,6 +96,12 @@ class RunningKdal:
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `kdal` command."""
         return run_kdal(*arguments, env={**os.environ, **self.environment}, timeout=120)
+
+    def status_text(self) -> str:
+        """What `kdal status` says, on one line."""
+        answer = self.cli("status")
+        assert answer.returncode == 0, answer.stderr
+        return " ".join(answer.stdout.split())
 
     def connect(self, project: Project, **policy: Any) -> None:
         """`kdal connect`."""
