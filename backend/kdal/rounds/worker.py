@@ -31,7 +31,6 @@ from kdal.rounds.engine import Engine
 from kdal.rounds.snapshot import SnapshotHeader
 from kdal.rounds.store import Order, RoundStore
 from kdal.settings import Settings
-from kdal.storage.assets import MissingAssetError
 from kdal.storage.tables import SETUP, START_TRAINING, Event, Project, Round, now
 from kdal_core.errors import ConfigError, KdalError
 
@@ -320,11 +319,9 @@ class Worker:
 
     def _is_outdated(self, project: Project, last: Round) -> bool:
         """Whether a round is computed from another labelling config, or another training, than its project now asks."""
-        store = RoundStore(self._resources.assets, project.uid, last.number)
-        try:
-            header = SnapshotHeader.load(store)
-        except MissingAssetError:
-            return False  # it has not read the project yet
+        if "snapshot" not in last.seconds:
+            return False  # it has not read the project yet; the file that is there may be an earlier start's
+        header = SnapshotHeader.load(RoundStore(self._resources.assets, project.uid, last.number))
         wanted = Policy.stored(project.policy)
         return header.label_config != project.label_config or _training(header.policy) != _training(wanted)
 

@@ -428,6 +428,7 @@ def test_a_first_round_that_was_cancelled_waits_for_the_button(loop):
 def test_a_policy_that_trains_otherwise_begins_the_round_again_and_another_budget_does_not(loop):
     loop.look()
     take_snapshot(loop.resources, loop.row, RoundStore(loop.resources.assets, loop.row.uid, 0), StepReport())
+    loop.resources.storage.merge_round(3, 0, seconds={"snapshot": 0.5})
     loop.set_up(budget=5)
     loop.look()
     assert loop.rounds[0].restarts == 0
@@ -435,6 +436,9 @@ def test_a_policy_that_trains_otherwise_begins_the_round_again_and_another_budge
     loop.look()
     assert loop.rounds[0].restarts == 1
     assert (engine_state(loop, 0), engine_state(loop, 0, 1)) == ("CANCELLED", "ENQUEUED")
+    loop.set_up(budget=6, epochs=2)  # the new start has not read the project yet: what is there is the old one's
+    loop.look()
+    assert loop.rounds[0].restarts == 1
 
 
 def test_a_policy_that_changes_before_the_project_was_read_needs_no_new_start(loop):
