@@ -121,6 +121,7 @@ class Worker:
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop. Whatever happens to the database meanwhile: the worker waits, and goes on."""
+        log.info("worker started", worker=self._resources.settings.worker_id)
         pause = POLL
         while not stop.wait(pause):
             try:
