@@ -218,7 +218,7 @@ def test_images_that_cannot_be_read_are_set_aside_with_their_reasons_and_come_la
     assert (opened.facts["labels"], opened.facts["trained_on"]) == (8, 7)
 
 
-def test_a_label_that_cannot_be_read_is_set_aside_and_the_round_goes_on(
+def test_a_label_that_cannot_be_used_does_not_count_and_the_round_goes_on_without_it(
     kdal: RunningKdal, ls_api: Api, digits_project: Make
 ) -> None:
     project, truth = digits_project(24)
@@ -227,10 +227,13 @@ def test_a_label_that_cannot_be_read_is_set_aside_and_the_round_goes_on(
     (empty, odd, *_) = kdal.order(project, 0)
     ls_api.post(f"/api/tasks/{empty}/annotations/", {"result": []})
     ls_api.post(f"/api/tasks/{odd}/annotations/", {"result": [{"from_name": "digit", "type": "choices", "value": 7}]})
-    drain(project, [ls_api], 6, truth.__getitem__)
-    opened = kdal.wait_open(project, 1)
-    assert (opened.facts["labels"], opened.facts["trained_on"]) == (8, 6)
-    assert {item["task"] for item in kdal.report(project)["set_aside"]} == {empty, odd}
+    drain(project, [ls_api], 7, truth.__getitem__)
+    kdal.wait_counted(project, 7)
+    assert {item["task"] for item in kdal.report(project)["unusable"]} == {empty, odd}
+    assert [r.number for r in kdal.settled(project)] == [0]
+    drain(project, [ls_api], 1, truth.__getitem__)
+    assert kdal.wait_open(project, 1).facts["trained_on"] == 8
+    assert {item["task"] for item in kdal.report(project)["unusable"]} == {empty, odd}
 
 
 def test_labels_of_one_class_cannot_train_and_the_order_goes_on_by_diversity(
@@ -340,7 +343,7 @@ def test_an_outage_of_the_image_server_while_scoring_fails_the_round_and_the_but
     failed = kdal.wait(
         lambda: next((r for r in kdal.rounds(project) if r.state == "failed"), None), "the round to fail", timeout=180
     )
-    assert "none of 22 images can be reached" in (failed.error or "")
+    assert "not one of 22 images can be reached" in (failed.error or "")
     assert project.next_task() == order[8]  # the last order stays in force
 
     with image_server(tmp_path, int(address.rpartition(":")[2])):
