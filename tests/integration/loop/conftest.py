@@ -56,6 +56,7 @@ def killable_kdal(shared_killable_kdal: RunningKdal) -> RunningKdal:
     return shared_killable_kdal.start()
 
 
+@pytest.fixture(scope="session")
 def proxy(label_studio: EmbeddedLabelStudio) -> Iterator[Proxy]:
     """What stands between Label Studio and `kdal_behind_proxy`."""
     with Proxy() as between:
