@@ -231,7 +231,9 @@ class Worker:
         elif last.state == "computing":
             self._watch_over(project, last, restart=set_up and self._is_outdated(project, last))
         elif last.state == "failed":
-            self._retry(project, last, at_once=pressed or set_up)
+            # A set-up that says nothing new mends nothing: Label Studio sends several on connecting.
+            mended = set_up and (last.facts.get("failure") == "refused" or self._is_outdated(project, last))
+            self._retry(project, last, at_once=pressed or mended)
         elif pressed:
             self._begin(project, last.number + 1, "button")
         elif last.state == "closed" or self._lost_its_order(project, last):

@@ -16,7 +16,7 @@ from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import take_snapshot
 from kdal.rounds.store import Order, RoundStore
 from kdal.rounds.worker import only_worker
-from kdal.storage.tables import START_TRAINING, now
+from kdal.storage.tables import SETUP, START_TRAINING, now
 from kdal_core.errors import ConfigError
 from tests.kdal.rounds.conftest import choice
 
@@ -339,6 +339,19 @@ def test_a_failed_round_is_tried_again_later_and_later_and_by_the_button_at_once
     loop.look(3)
     assert (loop.rounds[0].state, loop.rounds[0].restarts) == ("computing", 2)
     assert engine_state(loop, 0, 2) == "ENQUEUED"
+
+
+def test_a_set_up_that_says_nothing_new_tries_no_failed_round_again_and_another_policy_does(loop):
+    loop.look()
+    take_snapshot(loop.resources, loop.row, RoundStore(loop.resources.assets, loop.row.uid, 0), StepReport())
+    loop.resources.storage.merge_round(3, 0, seconds={"snapshot": 0.5})
+    fail(loop, "error")
+    loop.event(SETUP)
+    loop.look()
+    assert (loop.rounds[0].state, loop.rounds[0].restarts) == ("failed", 0)
+    loop.set_up(epochs=2)
+    loop.look()
+    assert (loop.rounds[0].state, loop.rounds[0].restarts) == ("computing", 1)
 
 
 def test_what_label_studio_refuses_begins_again_at_once_from_a_fresh_snapshot_and_only_once(loop):
