@@ -183,12 +183,14 @@ def _processes(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
     context.set_forkserver_preload([__name__])
     try:
         with context.Manager() as manager:
+            others = multiprocessing.active_children()
             executor = ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,))
             try:
                 yield executor, manager.Queue()
             except BaseException:
-                for process in list((executor._processes or {}).values()):
-                    process.terminate()  # a run under way is taken up at its last finished round
+                for process in multiprocessing.active_children():
+                    if process not in others:
+                        process.terminate()  # a run under way goes on from its last finished round
                 raise
             finally:
                 executor.shutdown(cancel_futures=True)

@@ -117,15 +117,14 @@ def _told_to_stop() -> threading.Event:
 
 def up(host: Host = "127.0.0.1", port: Port = 9090) -> None:
     """Server and worker together, until Ctrl-C."""
-    from kdal.processes.child import ProcessError, Supervisor
+    from kdal.processes.child import KDAL, ProcessError, Supervisor
 
     settings = _prepare(host, port)
-    kdal = [sys.executable, "-m", "kdal"]
     environment = {"KDAL_URL": settings.url}
     with interruptible("Stopped."), Supervisor() as children:
-        serve = [*kdal, "serve", "--host", host, "--port", str(port), "--quiet"]
+        serve = [*KDAL, "serve", "--host", host, "--port", str(port), "--quiet"]
         server = children.start("kdal serve", serve, env=environment)
-        children.start("kdal worker", [*kdal, "worker"], env=environment)
+        children.start("kdal worker", [*KDAL, "worker"], env=environment)
         while children.ended() is None and not server.answers(f"{_own_address(host, port)}/health"):
             time.sleep(0.2)
         if children.ended() is None:

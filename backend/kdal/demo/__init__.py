@@ -18,7 +18,7 @@ from kdal.demo.example import Example, import_missing
 from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
 from kdal.labelstudio.connection import connect_backend
 from kdal.policy import Policy
-from kdal.processes.child import ProcessError, Supervisor, free_port, port_is_free
+from kdal.processes.child import KDAL, ProcessError, Supervisor, free_port, port_is_free
 from kdal.processes.embedded import EmbeddedLabelStudio, find_label_studio
 from kdal.resources import Resources
 from kdal.settings import Settings
@@ -172,11 +172,10 @@ def _start_kdal(children: Supervisor, settings: Settings, folder: Path) -> None:
     }
     port = settings.url.rpartition(":")[2]
     # In the demo's folder, where no `.env` sets anything else.
-    command = [sys.executable, "-m", "kdal"]
     serve = children.start(
-        "kdal-serve", [*command, "serve", "--port", port], env=environment, cwd=folder, log=folder / "kdal-serve.log"
+        "kdal-serve", [*KDAL, "serve", "--port", port], env=environment, cwd=folder, log=folder / "kdal-serve.log"
     )
-    children.start("kdal-worker", [*command, "worker"], env=environment, cwd=folder, log=folder / "kdal-worker.log")
+    children.start("kdal-worker", [*KDAL, "worker"], env=environment, cwd=folder, log=folder / "kdal-worker.log")
     serve.wait_until_healthy(f"{settings.url}/health", timeout=120)
 
 

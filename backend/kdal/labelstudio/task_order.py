@@ -70,9 +70,15 @@ class OrderInForce:
         elif insist or served in {*titles, ""} or VERSION.fullmatch(served):
             self._switch(project.id)
 
-    def confirm(self, project: Project) -> None:
-        """Make sure that Label Studio serves the queue by the version in force, whatever has happened since `put`."""
-        self.ensure(project, self._client.project(project.id), (), insist=True)
+    def confirm(self, project: Project) -> Json:
+        """Make sure that Label Studio serves the queue by the version in force, whatever has happened since `put`.
+
+        Returns:
+            The project as Label Studio had it before.
+        """
+        row = self._client.project(project.id)
+        self.ensure(project, row, (), insist=True)
+        return row
 
     def remove_others(self, project: Project, kept: Collection[str]) -> list[str]:
         """Delete every other version of ours; returns their names.

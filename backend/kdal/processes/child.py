@@ -23,6 +23,9 @@ import requests
 from kdal.processes import guard
 from kdal_core.errors import ConfigError, KdalError
 
+KDAL = (sys.executable, "-P", "-m", "kdal")
+"""The `kdal` command in a process of its own. Without -P, a folder `kdal` in the working directory (the demo's data, or
+a KDAL_HOME of that name) would be taken for the package where kdal is installed editable."""
 _TAIL_LINES = 30
 _SERVER_PORTS = range(10_000, 32_768)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)

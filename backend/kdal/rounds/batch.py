@@ -95,7 +95,8 @@ class NewLabels:
         if self._full_at is None:
             self._full_at = clock + FULL_EVERY
         due = clock >= self._full_at
-        if not due and not hinted and self.client.labelled_count(self.project) == self._total:
+        settled = not due and not hinted and not self._unseen
+        if settled and self.client.labelled_count(self.project) == self._total:
             return False
         for _ in range(2):  # annotators go on: between the two questions somebody may have submitted
             self._read_changes()

@@ -27,9 +27,10 @@ def publish(resources: Resources, project: Project, store: RoundStore, snapshot:
     """Push the first tasks of a round's order, and put it in force.
 
     Raises:
-        RefusedOrderError: Label Studio did not take it twice, the second time without the tasks that are gone. The
-            labelling config has become another one; what had been taken is removed again.
+        RefusedOrderError: the labelling config has become another one, or Label Studio did not take the order twice,
+            the second time without the tasks that are gone; what it had taken is removed again.
     """
+    check_config(resources.label_studio.project(project.id), snapshot)
     order = store.order()
     try:
         pushed = _push(resources, project, store, snapshot, order, order.tasks, report)
@@ -43,6 +44,24 @@ def publish(resources: Resources, project: Project, store: RoundStore, snapshot:
                 f"{error}; kdal begins this round again with the project as it is now", 400
             ) from error
     return {"pushed": pushed}
+
+
+def check_config(row: Json, snapshot: Snapshot) -> None:
+    """Check that a project is still labelled as it was when the round began.
+
+    Label Studio itself refuses an order only if one of its pre-annotations has a class that was renamed or removed:
+    models that predict none of it would go on serving a class fewer until the next round.
+
+    Args:
+        row: the project as Label Studio has it.
+
+    Raises:
+        RefusedOrderError: its labelling config has become another one.
+    """
+    if row["label_config"] != snapshot.label_config:
+        raise RefusedOrderError(
+            "the labelling config was changed while the round was computed; kdal begins it again with the new one", 400
+        )
 
 
 def _push(

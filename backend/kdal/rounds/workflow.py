@@ -158,7 +158,7 @@ class Rounds(DBOSConfiguredInstance):
     def _activate(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         storage, number = self._resources.storage, store.number
         # Nothing is opened, and no old order removed, while Label Studio serves the queue by another version.
-        self._in_force.confirm(project)
+        publishing.check_config(self._in_force.confirm(project), self._load(project, store))
         store.fence()
         storage.open_round(project.id, number, budget=store.order().budget, serving=self._serving(project, number))
         # Labels made while the round was computed count for the next one: somebody has to look.

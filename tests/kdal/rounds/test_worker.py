@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from dbos import DBOS
-from flask import jsonify
+from flask import jsonify, request
 
 from kdal.rounds.engine import workflow_id
 from kdal.rounds.progress import StepReport
@@ -71,6 +71,24 @@ def test_labels_whose_events_were_lost_are_found_by_the_timer(loop):
     loop.look(5)
     assert len(loop.rounds) == 1
     loop.look(60)
+    assert len(loop.rounds) == 2
+
+
+def test_labels_that_come_while_the_worker_counts_are_found_by_the_next_look(loop):
+    """Each time that it has read what changed, and asks how many there are now, somebody submits another."""
+    open_round(loop)
+    first, *others = loop.project.queue()[:3]
+
+    def submit() -> None:
+        if request.args["page_size"] == "1" and loop.project.tasks[first]["annotations"] and others:
+            loop.label_studio.annotate(loop.project, others.pop(), choice(1))
+
+    loop.label_studio.annotate(loop.project, first, choice(1))
+    loop.event("ANNOTATION_CREATED")
+    loop.label_studio.on["GET", "/api/tasks"] = submit
+    loop.look()
+    assert not others
+    loop.look()
     assert len(loop.rounds) == 2
 
 

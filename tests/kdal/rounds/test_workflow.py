@@ -22,6 +22,7 @@ from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 from tests.kdal.teachers.conftest import Endpoint
 
 PUSH = ("POST", "/api/projects/3/import/predictions")
+SWITCH = ("PATCH", "/api/projects/3")
 
 
 def header(loop, number):
@@ -115,6 +116,24 @@ def test_a_class_that_was_renamed_while_the_round_computed_leads_to_a_fresh_snap
     assert len(loop.resources.storage.unusable_tasks(3)) == 3
     assert loop.project.versions() == {second.version: 9}
     assert loop.project.model_version == second.version
+
+
+@pytest.mark.parametrize("moment", [PUSH, SWITCH], ids=["before the push", "before the switch"])
+def test_a_config_that_changes_in_a_way_that_label_studio_takes_still_begins_the_round_again(make_loop, moment):
+    loop = make_loop(computes=True)
+    open_first(loop)
+
+    def add_a_class():
+        loop.project.label_config = loop.project.label_config.replace("</Choices>", '<Choice value="ten"/></Choices>')
+        loop.label_studio.on.pop(moment)
+
+    loop.label(3)
+    loop.wait(lambda: loop.rounds[-1].number == 1, "round 1 has not begun")
+    loop.label_studio.on[moment] = add_a_class
+    second = loop.wait_open(1)
+    assert second.restarts == 1
+    assert header(loop, 1).label_config == loop.project.label_config
+    assert loop.project.versions() == {second.version: 9}
 
 
 def test_an_order_that_goes_on_being_refused_ends_in_words_and_without_a_pile_of_predictions(make_loop):
