@@ -1,4 +1,4 @@
-"""S, T, S-KD and an S-KD that hears of labelled images alone, on so many labels of BCCD: mAP@.5, and what the gaps say.
+"""S, T, S-KD and an S-KD that hears of labelled images alone, with few labels of BCCD: mAP@.5, and what the gaps say.
 
 Networks and settings are those of the campaign `boxes`, labels are drawn at random from its pool. Scored on its
 validation images, which choices are made by; `--labels 0 --test` is for the end: all labels, on the test images. Beside
@@ -26,7 +26,7 @@ from benchmarks.lane_trio import cell
 from kdal_core.acquisition import prediction_gap
 from kdal_core.simulation import Campaign, load_campaign
 from kdal_core.simulation.datasets import load_split
-from kdal_core.simulation.runner import make_lesson
+from kdal_core.simulation.runner import training_setup
 from kdal_core.tasks import Box, Task
 from kdal_core.training import distil, infer, train_student, train_teacher
 
@@ -75,8 +75,8 @@ def measure(campaign: Campaign, data: Path | None, labels: int, seed: int) -> di
     """The figures of one choice of labels."""
     split = load_split(campaign, seed, data)
     pool, held_out = split.pool, split.held_out
-    lesson, config = make_lesson(campaign, split), campaign.train_config(seed)
-    task, spec = lesson.task, lesson.spec
+    setup, config = training_setup(campaign, split), campaign.train_config(seed)
+    task, spec = setup.task, setup.spec
     learnt, left = np.split(np.random.default_rng(seed).permutation(len(pool)), [labels or len(pool)])
     images, targets = pool.take(learnt).images, list(pool.labels[learnt])
     teacher = train_teacher(task, spec, images, targets, config)

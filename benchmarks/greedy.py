@@ -35,7 +35,7 @@ def pool(size: int, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 def recompute(values: NDArray[np.float64], graph: NDArray[np.int64], picks: int, mode: str) -> NDArray[np.int64]:
-    """The same picks the plain way: every score anew before each of them."""
+    """The same picks the plain way: every score computed again before each of them."""
     size, k = graph.shape
     picked = np.zeros(size, dtype=np.bool_)
     counted = np.ones(size, dtype=np.bool_)  # rows whose arcs count

@@ -22,7 +22,7 @@ from kdal_core.simulation import load_campaign
 from kdal_core.simulation.curves import interval
 from kdal_core.simulation.datasets import Split, load_dataset
 from kdal_core.simulation.lane_folders import LaneFiles
-from kdal_core.simulation.runner import make_lesson
+from kdal_core.simulation.runner import training_setup
 from kdal_core.tasks.lane import lanes_of, x_at
 from kdal_core.training import infer, train_trio
 
@@ -64,12 +64,12 @@ def measure(data: Path | None, seed: int) -> dict[str, dict[str, float]]:
     if not isinstance(dataset.test, LaneFiles):
         raise SystemExit("the campaign `lanes` is about no lane folder")
     training, test = (part.resized(campaign.data.image_size) for part in (dataset.training, dataset.test))
-    lesson = make_lesson(campaign, Split(dataset.classes, training, test))
-    trio = train_trio(lesson.task, lesson.spec, training.images, list(training.labels), campaign.train_config(seed))
+    setup = training_setup(campaign, Split(dataset.classes, training, test))
+    trio = train_trio(setup.task, setup.spec, training.images, list(training.labels), campaign.train_config(seed))
     found = {}
     for name, field in MODELS.items():
-        predictions = infer(lesson.task, getattr(trio, field), test.images).predictions
-        f1 = lesson.task.score(predictions, list(test.labels))
+        predictions = infer(setup.task, getattr(trio, field), test.images).predictions
+        f1 = setup.task.score(predictions, list(test.labels))
         found[name] = {"F1": f1} | tusimple_means(predictions, dataset.test)
     return found
 

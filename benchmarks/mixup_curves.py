@@ -1,6 +1,6 @@
 """Accuracy against queries: Active Mixup, its rivals and its variants on MNIST and Fashion-MNIST, over several seeds.
 
-The teacher is trained here, on the whole training set, and asked as a black box. The real images are drawn anew for
+The teacher is trained here, on the whole training set, and asked as a black box. The real images are drawn again for
 each seed. Test images score the student of every stage and choose nothing: what is better is judged by the answers
 of the teacher to `JUDGES` other training images, whose labels nobody looks at and which no method gets (but
 vanilla_kd, which gets all). A run that is finished is kept in a JSON file of its own and not repeated; one that was
@@ -194,7 +194,7 @@ def run(experiment: Experiment, variant: str, seed: int, data: Dataset, teacher:
 
     replay = [MixupSelection(np.array(p, np.int64), np.array(w), np.array(c)) for p, w, c in found["selections"]]
     if variant.startswith(("random", "active")):
-        # The stages that are in the file are replayed; the last of them is trained again, so its entry is made anew.
+        # The stages that are in the file are replayed; the last of them is trained again, so its entry is replaced.
         found["curve"], found["stages"] = found["curve"][: len(replay)], found["stages"][: len(replay)]
         found["selections"] = found["selections"][: max(0, len(replay) - 1)]
         distil: Callable[..., Distilled] = random_search if variant.startswith("random") else active_mixup

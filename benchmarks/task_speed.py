@@ -36,7 +36,7 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: images (N, 3, H, W) uint8 with their targets, in batches of so many."""
+    """What is measured: images (N, 3, H, W) uint8 with their targets, in batches of `batch`."""
 
     task: Task
     images: Tensor

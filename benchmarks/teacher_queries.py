@@ -73,7 +73,7 @@ def serve(kind: str, port: int) -> None:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            """/health, or /own/<images>: seconds that the teacher takes for so many by itself."""
+            """/health, or /own/<images>: seconds that the teacher alone takes for that many."""
             took = 0.0
             if self.path.startswith("/own/"):
                 count = int(self.path.rpartition("/")[2])

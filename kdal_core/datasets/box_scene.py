@@ -58,7 +58,7 @@ def same_box(a: Corners, b: Corners) -> bool:
 
 
 def shortest(value: float, decimals: int) -> float | int:
-    """A number rounded to so many digits behind the point; a whole one as such.
+    """A number rounded to `decimals` decimals; a whole one without a point.
 
     >>> shortest(12.0000000001, 6), shortest(12.3456789, 2)
     (12, 12.35)

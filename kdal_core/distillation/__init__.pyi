@@ -1,9 +1,9 @@
-from .asking import Manner, RequestPolicy, ask, unasked
 from .confidence import Student, confidence_curves, pair_confidence
 from .ledger import Account, LedgerStore, MemoryStore, QueryLedger, image_key
 from .losses import kd_loss, soft_targets
 from .mixup import MixupConfig, active_mixup, random_search
 from .pairs import DEFAULT_LAMBDAS, PairPool, mix_images, mixup_pairs, pool_of_images
+from .querying import Manner, RequestPolicy, ask, unasked
 from .recorded import RecordedTeacher, record_answers
 from .rivals import Method, Problem, method, method_names
 from .selection import MixupSelection, random_pairs, select_pairs

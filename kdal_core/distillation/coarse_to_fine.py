@@ -20,7 +20,7 @@ from torch import Tensor
 from kdal_core.distillation.confidence import Student, as_float, highest_of_columns, inference, pair_confidence
 from kdal_core.distillation.curves import Sketch, corrected, inner, places_to_fit, sketch
 from kdal_core.distillation.pairs import PairPool
-from kdal_core.distillation.parts import Parts, parts_of
+from kdal_core.distillation.submodules import Submodules, submodules_of
 from kdal_core.errors import ConfigError
 from kdal_core.training.inference import block_size
 
@@ -169,7 +169,7 @@ class _Search:
     ) -> None:
         self.student, self.pixels, self.pool, self.grid = student, pixels, pool, grid
         self.device, self.half, self.memory = device, precision == "bfloat16", memory
-        self.parts: Parts = parts_of(student)
+        self.parts: Submodules = submodules_of(student)
         self.rounds = min(ROUNDS, len(inner(grid)))
         self.lambdas = torch.from_numpy(grid).float().to(device)
         self.size = block_size(pixels.shape[2:], device.type)

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdal_core.distillation.asking import ask, unasked
 from kdal_core.distillation.ledger import QueryLedger
+from kdal_core.distillation.querying import ask, unasked
 from kdal_core.distillation.selection import MixupSelection
 from kdal_core.distillation.soft_labels import SoftLabel, SoftLabelTask
 from kdal_core.distillation.teacher import Teacher

@@ -14,7 +14,7 @@ from scipy import stats
 
 from kdal_core.acquisition import PoolScores, Strategy, four_case_uncertainty, label_noise, strategy, uncertainty
 from kdal_core.simulation.images import LabelledImages
-from kdal_core.simulation.observation import Lesson, Models
+from kdal_core.simulation.observation import Models, TrainingSetup
 from kdal_core.tasks import Task
 from kdal_core.training import infer
 
@@ -88,22 +88,27 @@ def rank_correlations(scores: Mapping[str, Floats], marks: Mapping[str, Floats])
 
 
 def look(
-    lesson: Lesson, models: Models, images: LabelledImages, wrong: NDArray[np.bool_], seen: PoolScores, eps: float = EPS
+    setup: TrainingSetup,
+    models: Models,
+    images: LabelledImages,
+    wrong: NDArray[np.bool_],
+    seen: PoolScores,
+    eps: float = EPS,
 ) -> dict[str, dict[str, float]]:
     """What the scores of unlabelled images go with, {score: {mark: rho}}.
 
     Args:
-        lesson: task and settings.
+        setup: task and settings.
         models: of the round.
         images: N unlabelled images, with their true labels and traits.
         wrong: (N,) whether the annotator would label them wrong.
         seen: the same images as the arm saw them, with d_ss and d_st.
         eps: of the published uncertainty.
     """
-    device = lesson.campaign.train_config(0).device
-    inferred = infer(lesson.task, models.reader, images.images, device=device, distributions=True)
+    device = setup.campaign.train_config(0).device
+    inferred = infer(setup.task, models.reader, images.images, device=device, distributions=True)
     pool = PoolScores(d_ss=seen.d_ss, d_st=seen.d_st, probabilities=inferred.distributions)
-    failing = errors(lesson.task, inferred.predictions, images.labels.tolist())
+    failing = errors(setup.task, inferred.predictions, images.labels.tolist())
     return rank_correlations(
-        scores_of(pool, eps, lesson.task.kind), {**images.traits, ERROR: failing, WRONG: wrong.astype(np.float64)}
+        scores_of(pool, eps, setup.task.kind), {**images.traits, ERROR: failing, WRONG: wrong.astype(np.float64)}
     )

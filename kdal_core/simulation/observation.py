@@ -50,26 +50,26 @@ class Models:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSetup:
     """How a campaign's models are built and trained."""
 
     campaign: Campaign
     task: Task
     spec: TrioSpec
 
-    def of_arm(self, arm: Arm) -> Lesson:
+    def of_arm(self, arm: Arm) -> TrainingSetup:
         """The same with what the arm would have otherwise.
 
         Raises:
             ConfigError: it compares class probabilities, and the task is about no classes of images.
         """
-        lesson = self.with_gap(arm.gap)
+        setup = self.with_gap(arm.gap)
         if arm.scored is None:
-            return lesson
+            return setup
         models = self.campaign.models.model_copy(update={"scored": arm.scored})
-        return replace(lesson, campaign=self.campaign.model_copy(update={"models": models}))
+        return replace(setup, campaign=self.campaign.model_copy(update={"models": models}))
 
-    def with_gap(self, kind: ClassGap | None) -> Lesson:
+    def with_gap(self, kind: ClassGap | None) -> TrainingSetup:
         """The same with another comparison of class probabilities; None: as it is.
 
         Raises:
@@ -83,7 +83,7 @@ class Lesson:
 
 
 def train_models(
-    lesson: Lesson,
+    setup: TrainingSetup,
     images: Tensor,
     targets: Sequence[Any],
     config: TrainConfig,
@@ -95,8 +95,8 @@ def train_models(
     A rival's own models (members of an ensemble, dropout, loss head) are trained as the scored one is, distilled or
     not, so that strategies differ in how they choose and in nothing else.
     """
-    task, spec = lesson.task, lesson.spec
-    distils, gaps = lesson.campaign.models.scored == "distilled", bool(needs & GAPS)
+    task, spec = setup.task, setup.spec
+    distils, gaps = setup.campaign.models.scored == "distilled", bool(needs & GAPS)
     teacher = train_teacher(task, spec, images, targets, config) if distils or gaps else None
     distilled = None
     if teacher is not None:
@@ -110,9 +110,9 @@ def train_models(
             return distil(to_learn, spec, teacher, images, targets, settings, unlabelled=unlabelled, wrap=wrap)
         return train_student(to_learn, spec, images, targets, settings, wrap=wrap)
 
-    members = lesson.campaign.ensemble - 1 if "ensemble" in needs else 0
+    members = setup.campaign.ensemble - 1 if "ensemble" in needs else 0
     others = [replace(config, seed=config.seed + (member + 1) * MEMBER_SEED) for member in range(members)]
-    rate, loss_task = lesson.campaign.dropout, LearningLossTask(task)
+    rate, loss_task = setup.campaign.dropout, LearningLossTask(task)
     return Models(
         scored,
         student,
@@ -125,10 +125,17 @@ def train_models(
 
 
 def observe(
-    lesson: Lesson, models: Models, pool: Tensor, labelled: Tensor, needs: frozenset[str], *, seed: int, budget: int
+    setup: TrainingSetup,
+    models: Models,
+    pool: Tensor,
+    labelled: Tensor,
+    needs: frozenset[str],
+    *,
+    seed: int,
+    budget: int,
 ) -> PoolScores:
     """The unlabelled pool (N, 3, H, W) as the strategy will see it; `labelled` (L, 3, H, W) where it asks for these."""
-    task, device = lesson.task, lesson.campaign.train_config(seed).device
+    task, device = setup.task, setup.campaign.train_config(seed).device
 
     def predictions(model: Network) -> NDArray[np.float32]:
         return infer(task, model, pool, device=device).predictions
@@ -147,7 +154,7 @@ def observe(
     if models.ensemble:
         found["ensemble"] = (seen.distributions, *map(distributions, models.ensemble))
     if isinstance(models.dropout, DropoutNet):
-        passes = lesson.campaign.passes
+        passes = setup.campaign.passes
         found["dropout"] = dropout_samples(task, models.dropout, pool, passes=passes, seed=seed, device=device)
     if models.loss_head is not None:
         loss_task = LearningLossTask(task)
@@ -158,11 +165,11 @@ def observe(
     return PoolScores(**{name: found[name] for name in needs}, seed=seed, budget=budget)
 
 
-def noise_scores(lesson: Lesson, models: Models, labelled: Tensor) -> NDArray[np.float64] | None:
+def noise_scores(setup: TrainingSetup, models: Models, labelled: Tensor) -> NDArray[np.float64] | None:
     """`label_noise` (L,) of the labelled images, where the trio was trained."""
     if models.student is None or models.teacher is None or models.distilled is None:
         return None
-    task, device = lesson.task, lesson.campaign.train_config(0).device
+    task, device = setup.task, setup.campaign.train_config(0).device
     distilled, student, teacher = (
         infer(task, model, labelled, device=device).predictions
         for model in (models.distilled, models.student, models.teacher)

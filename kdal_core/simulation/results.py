@@ -29,8 +29,8 @@ class Point:
         noise_auroc: how well the label-noise score tells wrong labels from right ones, in [0, 1]; None: not measured.
         picked: {trait: mean over the images labelled in this round}; data without traits has none.
         offered: {trait: mean over the images that these were chosen from}.
-        goes_with: {score: {mark: Spearman's correlation over the images still unlabelled}}, in [-1, 1]; the marks are
-            the traits, the model's error and whether the label would be wrong. Measured where an arm sees the gaps.
+        correlations: {score: {mark: Spearman's over the images still unlabelled}}, in [-1, 1]; the marks are the
+            traits, the model's error and whether the label would be wrong. Measured where an arm sees the gaps.
     """
 
     round: int
@@ -43,7 +43,7 @@ class Point:
     scores: dict[str, float] = field(default_factory=dict)
     picked: dict[str, float] = field(default_factory=dict)
     offered: dict[str, float] = field(default_factory=dict)
-    goes_with: dict[str, dict[str, float]] = field(default_factory=dict)
+    correlations: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"The point of round {self.round}"
@@ -58,7 +58,7 @@ class Point:
                 raise ConfigError(f"{where} has {name} {getattr(self, name)}; it must be finite and not negative.")
         if self.picked.keys() != self.offered.keys():
             raise ConfigError(f"{where} must tell the same traits of the images picked and of those offered.")
-        for score, marks in self.goes_with.items():
+        for score, marks in self.correlations.items():
             for mark, rho in marks.items():
                 if not -1 <= rho <= 1:
                     raise ConfigError(
@@ -161,8 +161,15 @@ def _run(where: str, data: Any) -> Run:
     )
 
 
+def with_new_names(point: dict[str, Any]) -> dict[str, Any]:
+    """A point as files have it, those of kdal 0.1 too, which called the correlations otherwise."""
+    return {"correlations" if name == "goes_with" else name: value for name, value in point.items()}
+
+
 def _point(where: str, data: Any) -> Point:
-    entries = _entries(where, data, Point, younger=("scores", "picked", "offered", "goes_with"))
+    entries = _entries(
+        where, with_new_names(_object(where, data)), Point, younger=("scores", "picked", "offered", "correlations")
+    )
     auroc = entries["noise_auroc"]
     return Point(
         round=_whole(f"{where}.round", entries["round"]),
@@ -175,9 +182,9 @@ def _point(where: str, data: Any) -> Point:
         scores=_numbers(f"{where}.scores", entries["scores"]),
         picked=_numbers(f"{where}.picked", entries["picked"]),
         offered=_numbers(f"{where}.offered", entries["offered"]),
-        goes_with={
-            score: _numbers(f"{where}.goes_with.{score}", marks)
-            for score, marks in _object(f"{where}.goes_with", entries["goes_with"]).items()
+        correlations={
+            score: _numbers(f"{where}.correlations.{score}", marks)
+            for score, marks in _object(f"{where}.correlations", entries["correlations"]).items()
         },
     )
 

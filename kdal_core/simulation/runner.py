@@ -1,4 +1,4 @@
-"""One arm of a campaign with one seed, round after round, taken up again where it was interrupted."""
+"""One arm of a campaign with one seed, round after round; interrupted, it goes on from its last round."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from kdal_core.simulation.annotator import Annotator
 from kdal_core.simulation.attributes import EPS, look, means
 from kdal_core.simulation.campaign import GAPS, Arm, Campaign, Scored
 from kdal_core.simulation.datasets import Split
-from kdal_core.simulation.observation import Lesson, Models, noise_scores, observe, train_models
-from kdal_core.simulation.results import Point
+from kdal_core.simulation.observation import Models, TrainingSetup, noise_scores, observe, train_models
+from kdal_core.simulation.results import Point, with_new_names
 from kdal_core.tasks import get_task
 from kdal_core.training import TrioSpec, infer
 
@@ -35,7 +35,7 @@ Indices = NDArray[np.int64]
 class Setting:
     """A seed's data and annotator, the same for all arms."""
 
-    lesson: Lesson
+    setup: TrainingSetup
     split: Split
     annotator: Annotator
     seed: int
@@ -88,7 +88,7 @@ class RunState:
         if (data := journal.read()) is None:
             return None
         try:
-            data["points"] = tuple(Point(**point) for point in data["points"])
+            data["points"] = tuple(Point(**with_new_names(point)) for point in data["points"])
             return cls(**data | {name: tuple(data[name]) for name in ("labelled", "batch", "ahead")})
         except (ValueError, TypeError, KeyError) as error:
             raise journal.damaged(error) from error
@@ -98,7 +98,7 @@ def _journal(path: Path, fingerprint: str) -> Journal:
     return Journal(path, fingerprint, "delete it, or start again with --fresh")
 
 
-def make_lesson(campaign: Campaign, split: Split) -> Lesson:
+def training_setup(campaign: Campaign, split: Split) -> TrainingSetup:
     """Task and networks for these images."""
     task = get_task(campaign.task, split.classes)
     student, teacher = task.default_pair(split.image_size)
@@ -106,7 +106,7 @@ def make_lesson(campaign: Campaign, split: Split) -> Lesson:
     spec = TrioSpec(
         models.student or student, models.teacher or teacher, split.image_size, models.weights, models.weights
     )
-    return Lesson(campaign, task, spec)
+    return TrainingSetup(campaign, task, spec)
 
 
 def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
@@ -116,10 +116,10 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
     at the unlabelled pool, choose the next batch. Where arms of the campaign differ in the model that is scored alone,
     this run scores the models of all.
     """
-    campaign = setting.lesson.campaign
+    campaign = setting.setup.campaign
     fingerprint = run_fingerprint(campaign, arm, setting.seed)
     others = {campaign.scored_by(each) for each in campaign.together(arm)} - {campaign.scored_by(arm)}
-    setting = replace(setting, lesson=setting.lesson.of_arm(arm))
+    setting = replace(setting, setup=setting.setup.of_arm(arm))
     state = RunState.load(journal, fingerprint)
     if state is not None:
         unscored = [number for number, point in enumerate(state.points) if not others <= point.scores.keys()]
@@ -133,8 +133,10 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
         if not state.batch:  # the campaign had ended here and was given more rounds
             labelled = np.array(state.labelled)
             models, again = _trained(setting, labelled, number - 1, needs(arm), start)
-            batch, goes_with = _next_batch(setting, arm, models, labelled, state.ahead, number - 1)
-            last = replace(state.points[-1], noise_auroc=again.noise_auroc, scores=again.scores, goes_with=goes_with)
+            batch, correlations = _next_batch(setting, arm, models, labelled, state.ahead, number - 1)
+            last = replace(
+                state.points[-1], noise_auroc=again.noise_auroc, scores=again.scores, correlations=correlations
+            )
             state = replace(state, points=(*state.points[:-1], last), batch=batch)
         size = campaign.first_size if number == 0 else campaign.budget
         bought, before = np.array(state.batch[:size], dtype=np.int64), np.array(state.labelled, dtype=np.int64)
@@ -144,14 +146,14 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
         wanted = needs(arm) if goes_on or others else frozenset()
         models, point = _trained(setting, labelled, number, wanted, start)
         ahead = state.batch[size:]
-        batch, goes_with = _next_batch(setting, arm, models, labelled, ahead, number) if goes_on else ((), {})
+        batch, correlations = _next_batch(setting, arm, models, labelled, ahead, number) if goes_on else ((), {})
         traits = setting.split.pool.traits
         point = replace(
             point,
             compute_seconds=time.perf_counter() - start,
             picked=means(traits, bought),
             offered=means(traits, offered),
-            goes_with=goes_with,
+            correlations=correlations,
         )
         state = RunState((*state.points, point), _ints(labelled), batch, ahead)
         state.save(journal, fingerprint)
@@ -160,7 +162,7 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
 
 def run_every_label(setting: Setting, journal: Path) -> Point:
     """The one point of a model that has every label of the pool."""
-    campaign = setting.lesson.campaign
+    campaign = setting.setup.campaign
     fingerprint = run_fingerprint(campaign, None, setting.seed)
     if (state := RunState.load(journal, fingerprint)) is not None:
         return state.points[0]
@@ -202,24 +204,24 @@ def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:
 def _trained(
     setting: Setting, labelled: Indices, number: int, wanted: frozenset[str], start: float
 ) -> tuple[Models, Point]:
-    lesson, split, annotator = setting.lesson, setting.split, setting.annotator
-    config = lesson.campaign.train_config(setting.config_seed(number))
+    setup, split, annotator = setting.setup, setting.split, setting.annotator
+    config = setup.campaign.train_config(setting.config_seed(number))
     images, answers = split.pool.take(labelled).images, annotator.labels[labelled]
     others = split.pool.take(np.setdiff1d(np.arange(len(split.pool)), labelled)).images if config.unlabelled else None
-    models = train_models(lesson, images, answers.tolist(), config, wanted, others)
+    models = train_models(setup, images, answers.tolist(), config, wanted, others)
     scores = {
-        name: lesson.task.score(
-            infer(lesson.task, model, split.held_out.images, device=config.device).predictions,
+        name: setup.task.score(
+            infer(setup.task, model, split.held_out.images, device=config.device).predictions,
             split.held_out.labels.tolist(),
         )
         for name, model in models.trio().items()
     }
     wrong = annotator.wrong(labelled)
-    suspicion = noise_scores(lesson, models, images) if 0 < wrong.sum() < len(wrong) else None
+    suspicion = noise_scores(setup, models, images) if 0 < wrong.sum() < len(wrong) else None
     point = Point(
         round=number,
         labels=len(labelled),
-        score=scores[lesson.campaign.models.scored],
+        score=scores[setup.campaign.models.scored],
         scores=scores,
         wrong=int(wrong.sum()),
         annotator_seconds=float(annotator.seconds[labelled].sum()),
@@ -235,10 +237,10 @@ def _first_order(setting: Setting, arm: Arm) -> Indices:
         return strategy("random")(
             PoolScores(features=np.zeros((len(setting.split.pool), 1)), seed=setting.seed)
         ).indices
-    features = cold_start_features(setting.split.pool.images, look=setting.lesson.task.defaults.cold_start)
+    features = cold_start_features(setting.split.pool.images, look=setting.setup.task.defaults.cold_start)
     if arm.first == "cold_start":
         return cold_start(features, seed=setting.seed).indices
-    campaign = setting.lesson.campaign
+    campaign = setting.setup.campaign
     budget = campaign.first_size + campaign.annotator.ahead
     nothing = np.empty((0, features.shape[1]))
     pool = PoolScores(features=features, labelled_features=nothing, seed=setting.seed, budget=budget)
@@ -250,21 +252,21 @@ def _next_batch(
 ) -> tuple[tuple[int, ...], dict[str, dict[str, float]]]:
     """The next images to label: `ahead` in the old order, then the best of the others in the new one.
 
-    And what the scores go with, where the arm sees the gaps and the images have traits: `Point.goes_with`.
+    And what the scores correlate with, where the arm sees the gaps and the images have traits: `Point.correlations`.
     """
-    lesson, everything, goes_with = setting.lesson, setting.split.pool, {}
+    setup, everything, correlations = setting.setup, setting.split.pool, {}
     unlabelled = np.setdiff1d(np.arange(len(everything)), labelled)
-    seed, size = setting.config_seed(number), lesson.campaign.budget + lesson.campaign.annotator.ahead
+    seed, size = setting.config_seed(number), setup.campaign.budget + setup.campaign.annotator.ahead
     if needs(arm):
         left = everything.take(unlabelled)
-        pool = observe(lesson, models, left.images, everything.images[labelled], needs(arm), seed=seed, budget=size)
+        pool = observe(setup, models, left.images, everything.images[labelled], needs(arm), seed=seed, budget=size)
         if left.traits and needs(arm) >= GAPS:
             wrong = setting.annotator.wrong(unlabelled)
-            goes_with = look(lesson, models, left, wrong, pool, arm.parameters.get("eps", EPS))
+            correlations = look(setup, models, left, wrong, pool, arm.parameters.get("eps", EPS))
     else:
         pool = _unseen(len(unlabelled), seed)
     order = unlabelled[arm.bound()(pool).indices]
-    return (*ahead, *_ints(order[~np.isin(order, ahead)]))[:size], goes_with
+    return (*ahead, *_ints(order[~np.isin(order, ahead)]))[:size], correlations
 
 
 def _unseen(size: int, seed: int) -> PoolScores:

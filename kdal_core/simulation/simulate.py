@@ -1,4 +1,4 @@
-"""A whole campaign: every arm and seed in processes side by side, each taken up where it was interrupted."""
+"""A whole campaign: every arm and seed in processes side by side; interrupted, each goes on where it was."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from kdal_core.simulation.runner import (
     EVERY_LABEL,
     RunState,
     Setting,
-    make_lesson,
     run_arm,
     run_every_label,
     run_fingerprint,
+    training_setup,
 )
 from kdal_core.tasks import get_task
 
-# glibc gives every large tensor back to the kernel and asks for it anew: a fifth of the training time.
+# glibc gives every large tensor back to the kernel and asks for it again: a fifth of the training time.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "67108864"}
 POLL = 0.2  # seconds
 # Where fork is safe, a process that has imported everything is forked for each worker: torch alone takes seconds.
@@ -91,7 +91,7 @@ def simulate(
 
     Args:
         campaign: what to run.
-        out: folder of the runs; those found there are taken up where they were interrupted.
+        out: folder of the runs; those found there go on where they were interrupted.
         data: folder of the data sets.
         workers: processes, of one torch thread each; None: one for each CPU. With CUDA one is right.
         fresh: delete what is found in `out` first.
@@ -100,7 +100,7 @@ def simulate(
     Raises:
         ConfigError: data that is not there, or runs in `out` that were made with other settings.
 
-    The result hangs on the campaign alone: not on the number of workers, nor on interruptions.
+    The result depends on the campaign alone: not on the number of workers, nor on interruptions.
     """
     if fresh:
         shutil.rmtree(out / "runs", ignore_errors=True)
@@ -223,7 +223,7 @@ def _run(campaign: Campaign, job: Job, out: Path, data: Path | None, messages: A
 def _setting(campaign: Campaign, seed: int, out: Path, data: Path | None) -> Setting:
     split = _split(campaign.model_dump_json(), seed, data)
     difficulty = _difficulty(campaign, seed, out, data) if campaign.noise.kind == "difficulty" else None
-    return Setting(make_lesson(campaign, split), split, _annotator(campaign, split, seed, difficulty), seed)
+    return Setting(training_setup(campaign, split), split, _annotator(campaign, split, seed, difficulty), seed)
 
 
 def _annotator(campaign: Campaign, split: Split, seed: int, difficulty: Difficulty | None) -> Annotator:
@@ -254,8 +254,8 @@ def _difficulty(campaign: Campaign, seed: int, out: Path, data: Path | None) -> 
         with np.load(path, allow_pickle=False) as arrays:
             return Difficulty(arrays["loss"], arrays["mistake"])
     split = _split(campaign.model_dump_json(), seed, data)
-    lesson = make_lesson(campaign, split)
-    found = measure_difficulty(campaign, lesson.task, lesson.spec, split, seed)
+    setup = training_setup(campaign, split)
+    found = measure_difficulty(campaign, setup.task, setup.spec, split, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.stem}-{os.getpid()}.tmp.npz")
     np.savez(fresh, loss=found.loss, mistake=found.mistake)

@@ -67,7 +67,7 @@ def plain_batches(
         sources: what a network was trained on: uint8 images, and the positions at which a pass over them looks.
         size: at least 2.
         device: where the batches are wanted.
-        generator: of the order; of more than `MOST` images it draws so many.
+        generator: of the order; of more than `MOST` images it draws `MOST`.
     """
     longest = max(len(rows) for _, rows in sources)
     count = -(-min(MOST, longest * len(sources)) // size)

@@ -206,7 +206,7 @@ def test_lanes_come_in_as_predictions_or_not_at_all(
 def test_a_lane_drawn_in_the_editor_comes_out_beside_imported_ones_that_stay_as_they_were(
     kdal: Kdal, make_project: Callable[..., Project], tusimple: Path, tmp_path: Path, page: Page
 ) -> None:
-    """The editor writes all regions anew: percentages, and the meta that says where a lane has a gap, must survive."""
+    """The editor rewrites all regions: percentages, and the meta that says where a lane has a gap, must survive."""
     project = make_project(LANE_CONFIG)
     kdal("import", tusimple, "--project", project.id, "--list", "train.jsonl")
     imported = TUSIMPLE["train.jsonl"][0]

@@ -26,7 +26,7 @@ class Policy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     budget: Annotated[int, Field(ge=1, le=100_000)] = 50
-    """Labels of a batch: a round starts when so many tasks are labelled."""
+    """Labels of a batch: a round starts once this many tasks are labelled."""
     count_outside: bool = True
     """Count labels outside the batch too; false: only the batch's own tasks (skipped ones replaced)."""
     task: str | None = None

@@ -96,7 +96,8 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool) -> Json:
 
     Raises:
         NoReadableImageError: tasks wait for a label, and not one of their images can be used. The order in force is
-            better than one by nothing at all.
+            better than one by nothing at all. (The last few that are left, once models have been trained, are no
+            reason to throw these away: labels can still be asked for, in whatever order.)
     """
     policy = snapshot.policy
     task = snapshot.format.task()
@@ -104,7 +105,8 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool) -> Json:
     wanted = {"tasks", "reason", *(chosen.needs | {"features"} if trained else {"thumbnails"})}
     shards = [_read_shard(store, shard, task, wanted) for shard in range(shard_count(snapshot))]
     tasks = np.concatenate([s["tasks"] for s in shards]) if shards else np.zeros(0, dtype=np.int64)
-    if snapshot.pool and not len(tasks):
+    last_few = trained and len(snapshot.pool) <= policy.budget
+    if snapshot.pool and not len(tasks) and not last_few:
         example = next((str(s["reason"]) for s in shards if "reason" in s), "see the list of unusable tasks")
         raise NoReadableImageError(nothing_readable("images that wait for a label", len(snapshot.pool), example))
     scored = [s for s in shards if len(s["tasks"])]

@@ -36,7 +36,7 @@ def badge(pool: PoolScores) -> Selection:
 
     A dense prediction has M distributions over K places; its gradient is that of a last layer with M · K outputs over
     the image's features. P: more than `REDUCED` of these residuals are multiplied with random signs, the same ones in
-    every pool, into so many, which keeps inner products within about 6% of the two lengths (Achlioptas 2003).
+    every pool, into that many, which keeps inner products within about 6% of the two lengths (Achlioptas 2003).
 
     Time O(picks · N · (C + D)), memory O(N · (C + D)): the gradients, N · C · D numbers, are never made.
     """

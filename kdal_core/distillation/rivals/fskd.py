@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdal_core.distillation.asking import ask
 from kdal_core.distillation.confidence import as_float
 from kdal_core.distillation.pairs import pool_of_images
+from kdal_core.distillation.querying import ask
 from kdal_core.distillation.rivals.protocol import Problem
 from kdal_core.distillation.stages import Distilled, Proposal, Stage, distil_in_stages
 from kdal_core.models import Network

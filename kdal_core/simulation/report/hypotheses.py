@@ -45,14 +45,14 @@ class Hypotheses:
         traits: their names, in the data set's order.
         picks: {arm: {trait: what it picked}}, of the batches that a model chose (not the first one).
         marks: what scores were compared with: traits, error, wrong label.
-        goes_with: {score: {mark: Spearman's correlation}} on the pools of kdal's arm.
+        correlations: {score: {mark: Spearman's correlation}} on the pools of kdal's arm.
         sentences: the paper's claims, one by one, and what was found.
     """
 
     traits: tuple[str, ...]
     picks: dict[str, dict[str, Pick]]
     marks: tuple[str, ...]
-    goes_with: dict[str, dict[str, Interval]]
+    correlations: dict[str, dict[str, Interval]]
     sentences: tuple[str, ...]
 
 
@@ -61,13 +61,13 @@ def hypotheses(results: Results, summary: Summary) -> Hypotheses:
     by_arm = arms(results)
     picks = {name: found for name, runs in by_arm.items() if (found := _picks(runs))}
     ordered = {arm.arm: picks[arm.arm] for arm in summary.arms if arm.arm in picks}
-    goes_with = _goes_with(by_arm.get(summary.kdal or "", {}))
+    correlations = _correlations(by_arm.get(summary.kdal or "", {}))
     return Hypotheses(
         traits=_names(picks.values()),
         picks=ordered,
-        marks=_names(goes_with.values()),
-        goes_with=goes_with,
-        sentences=tuple(_sentences(ordered, goes_with, summary)),
+        marks=_names(correlations.values()),
+        correlations=correlations,
+        sentences=tuple(_sentences(ordered, correlations, summary)),
     )
 
 
@@ -95,9 +95,9 @@ def _mean(points: Sequence[Point], table: str, name: str) -> float:
     return statistics.fmean(getattr(point, table)[name] for point in points if name in point.picked)
 
 
-def _goes_with(runs: Runs) -> dict[str, dict[str, Interval]]:
+def _correlations(runs: Runs) -> dict[str, dict[str, Interval]]:
     """{score: {mark: correlation}} over the rounds in which it was measured."""
-    measured = [[point.goes_with for point in run.points if point.goes_with] for run in runs.values()]
+    measured = [[point.correlations for point in run.points if point.correlations] for run in runs.values()]
     tables = [table for of_run in measured for table in of_run]
     found: dict[str, dict[str, Interval]] = {}
     for score in dict.fromkeys(score for table in tables for score in table):
@@ -110,7 +110,7 @@ def _goes_with(runs: Runs) -> dict[str, dict[str, Interval]]:
 
 
 def _sentences(
-    picks: dict[str, dict[str, Pick]], goes_with: dict[str, dict[str, Interval]], summary: Summary
+    picks: dict[str, dict[str, Pick]], correlations: dict[str, dict[str, Interval]], summary: Summary
 ) -> Iterable[str]:
     """One claim after the other, as far as it was measured."""
     kdal = names_of(summary)[0]
@@ -129,7 +129,7 @@ def _sentences(
             f"that {kdal} had bought, the smaller of the two gaps picks out the wrong one in "
             f"{_between(own.noise_auroc, percent)} of all pairs; by chance it would be {percent(0.5, 0)}."
         )
-    told = [(score, marks[ERROR]) for score, marks in goes_with.items() if ERROR in marks]
+    told = [(score, marks[ERROR]) for score, marks in correlations.items() if ERROR in marks]
     if told:
         listed = ", ".join(
             f"{score} {with_sign(rho.mean)}" for score, rho in sorted(told, key=lambda pair: -pair[1].mean)
@@ -192,7 +192,7 @@ def correlation_rows(found: Hypotheses) -> list[list[str]]:
     """One row for each score: name, then its correlation with each mark."""
     return [
         [score, *(NOTHING if mark not in marks else _signed(marks[mark]) for mark in found.marks)]
-        for score, marks in found.goes_with.items()
+        for score, marks in found.correlations.items()
     ]
 
 

@@ -117,7 +117,7 @@ def _markdown_claims(found: Hypotheses) -> list[str]:
             "those that they were chosen from:",
             _markdown_table(["order", *claim_heads(found)], pick_rows(found)),
         ]
-    if found.goes_with:
+    if found.correlations:
         parts += [
             "What scores of unlabelled images go with, Spearman's rank correlation on the same pools:",
             _markdown_table(["score", *found.marks], correlation_rows(found)),

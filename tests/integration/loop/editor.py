@@ -73,7 +73,7 @@ class Editor:
     name: str
 
     def open_next(self, project: Project, regions: int) -> None:
-        """Open the queue's next task, wait until its image and so many regions are there, take a picture."""
+        """Open the queue's next task, wait until its image and `regions` regions are there, take a picture."""
         self._resize(TALL)
         self.page.goto(f"/projects/{project.id}/data")
         self.page.get_by_role("button", name="Label All Tasks").click(timeout=120_000)

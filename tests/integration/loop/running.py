@@ -149,7 +149,7 @@ class RunningKdal:
         )
 
     def wait_counted(self, project: Project, counted: int, timeout: float = 30) -> None:
-        """Wait until the open round has counted so many labels."""
+        """Wait until the open round has counted `counted` labels."""
         self.wait(
             lambda: self.report(project)["counted"] == counted or None, f"{counted} labels to be counted", timeout
         )

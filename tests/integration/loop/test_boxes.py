@@ -124,7 +124,7 @@ def test_label_studios_button_gets_the_same_boxes_as_the_queue(kdal: RunningKdal
         assert places[0] == pytest.approx(places[1], abs=0.01)
 
 
-def test_a_person_drags_a_pre_annotated_box_and_submits_and_that_is_learnt_and_served_anew(
+def test_a_person_drags_a_pre_annotated_box_and_submits_and_that_is_learnt_and_served(
     kdal: RunningKdal, blood: Blood, page: Page, tmp_path: Path
 ) -> None:
     project = blood.project
@@ -148,7 +148,7 @@ def test_a_person_drags_a_pre_annotated_box_and_submits_and_that_is_learnt_and_s
         assert moved == pytest.approx((right, down) if i == number else (0, 0), abs=0.5 if i == number else 0.01)
         assert (new["width"], new["height"]) == pytest.approx((old["width"], old["height"]), abs=0.01)
 
-    # What the person made of it is what the next models learn, and the queue is ordered and suggested anew.
+    # What the person made of it is what the next models learn, and the queue is ordered and suggested again.
     (backend,) = project.api.get("/api/ml/", project=project.id)
     project.api.request("POST", f"/api/ml/{backend['id']}/train")
     opened = kdal.wait_open(project, 2, timeout=PATIENCE)

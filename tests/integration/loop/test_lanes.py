@@ -129,7 +129,7 @@ def test_label_studios_button_gets_the_same_lines_as_the_queue(kdal: RunningKdal
         assert np.array(places[0]) == pytest.approx(np.array(places[1]), abs=0.01)
 
 
-def test_a_person_drags_a_pre_annotated_lane_and_submits_and_that_is_learnt_and_served_anew(
+def test_a_person_drags_a_pre_annotated_lane_and_submits_and_that_is_learnt_and_served(
     kdal: RunningKdal, roads: Roads, page: Page, tmp_path: Path
 ) -> None:
     project = roads.project
@@ -155,7 +155,7 @@ def test_a_person_drags_a_pre_annotated_lane_and_submits_and_that_is_learnt_and_
     assert moved.pop((number, chosen)) == pytest.approx((right, down), abs=1)  # per cent: the mouse's pixel, rounded
     assert np.abs(list(moved.values())).max() < 0.01
 
-    # What the person made of it is what the next models learn, and the queue is ordered and suggested anew.
+    # What the person made of it is what the next models learn, and the queue is ordered and suggested again.
     (backend,) = project.api.get("/api/ml/", project=project.id)
     project.api.request("POST", f"/api/ml/{backend['id']}/train")
     opened = kdal.wait_open(project, 2, timeout=500)

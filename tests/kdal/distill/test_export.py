@@ -65,7 +65,7 @@ class Forgetful(Network):
 
 
 class Moody(Network):
-    """What it answers hangs on a branch that tracing freezes."""
+    """What it answers depends on a branch that tracing freezes."""
 
     def forward_with_features(self, images):
         found = torch.ones(len(images), 3)

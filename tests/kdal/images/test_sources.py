@@ -109,7 +109,7 @@ def test_what_is_not_a_plain_file_is_refused(local, root):
     assert "not an address" in refused(local, f"file://{root}/%00.png")
 
 
-def test_a_local_file_that_changes_is_read_anew(local, root):
+def test_a_local_file_that_changes_is_read_again(local, root):
     uri = f"file://{root}/a.png"
     for size in ((8, 8), (5, 4)):
         (root / "a.png").write_bytes(encode(PHOTO.resize(size)))

@@ -274,7 +274,7 @@ def test_a_bearer_token_that_cannot_be_read_still_works(web, personal, bearer):
     assert web.seen[-1].headers["Authorization"] == f"Bearer {bearer}"
 
 
-def test_a_bearer_token_that_ran_out_is_exchanged_anew(web, personal):
+def test_a_bearer_token_that_ran_out_is_exchanged_again(web, personal):
     fresh = token("access", 300)
     web.answers = {
         "/api/token/refresh/": [answer({"access": token("access", -5)}), answer({"access": fresh})],

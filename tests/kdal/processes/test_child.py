@@ -15,7 +15,8 @@ import psutil
 import pytest
 import requests
 
-from kdal.processes.child import Child, ProcessError, Supervisor, free_port, port_is_free
+import kdal
+from kdal.processes.child import KDAL, Child, ProcessError, Supervisor, free_port, port_is_free
 from tests.paths import PYTHONPATH
 
 # A server like gunicorn: a forked worker listens, and ignores polite requests when it is told to.
@@ -211,3 +212,11 @@ def test_a_port_that_is_listened_on_is_not_free(tmp_path: Path) -> None:
 def test_a_free_port_is_none_that_an_outgoing_connection_may_be_given_before_the_server_is_up() -> None:
     first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     assert not set(range(first, last + 1)) & {free_port() for _ in range(20)}
+
+
+def test_a_folder_named_kdal_where_it_is_started_is_not_taken_for_the_package(tmp_path):
+    (tmp_path / "kdal").mkdir()
+    program = "import flask, kdal; flask.Flask('kdal'); print(kdal.__file__)"
+    done = subprocess.run([*KDAL[:-2], "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == kdal.__file__

@@ -74,6 +74,19 @@ def test_a_few_images_that_are_out_of_reach_make_no_order_either(resources, web)
         score_and_select(resources, snapshot_of(refs(web, 3)))
 
 
+@pytest.mark.parametrize(("count", "opens"), [(4, True), (5, False)])
+def test_the_last_batch_opens_though_none_of_its_images_can_be_read_and_a_pool_does_not(resources, web, count, opens):
+    """Models were trained from the labelled ones: a few broken files at the end are no reason never to serve them."""
+    snapshot, store = snapshot_of(refs(web, count), policy=Policy(budget=4)), RoundStore(resources.assets, UID, 0)
+    scoring.score_shard(resources, store, snapshot, 0, True, None, StepReport())
+    if opens:
+        assert scoring.select(store, snapshot, True) == {"ordered": 0, "skipped": 0, "unreadable": 4}
+        assert store.order().tasks == [40, 41, 42, 43]
+    else:
+        with pytest.raises(NoReadableImageError):
+            scoring.select(store, snapshot, True)
+
+
 def test_one_readable_image_makes_an_order_with_the_others_behind_it(resources, web):
     web.answers["/42.png"] = Answer(PHOTO_FILE)
     store = score_and_select(resources, snapshot_of(refs(web, 5)))

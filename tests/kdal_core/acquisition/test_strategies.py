@@ -16,7 +16,7 @@ NAMES = strategy_names()
 COLD = [name for name in NAMES if STRATEGIES[name].cold]
 ARRAYS = [(name, array) for name in NAMES for array in sorted(STRATEGIES[name].needs)]
 DRAWS = {"random", "badge", "typiclust"}
-"""Their order hangs on the generator, so it does not follow a permutation of the pool."""
+"""Their order depends on the generator, so it does not follow a permutation of the pool."""
 
 
 def pool(size=40, seed=0, **changes):

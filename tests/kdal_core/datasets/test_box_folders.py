@@ -199,7 +199,7 @@ def test_a_moved_box_keeps_what_still_holds_of_it_in_each_form(voc, coco, yolo, 
     assert lines == ["0 0.375000 0.500000 0.250000 0.500000", "2 0.5 0.5 1 1"]
 
 
-def test_a_box_that_was_named_anew_added_or_taken_away_is_written_so(voc, coco, yolo, tmp_path):
+def test_a_box_that_was_renamed_added_or_taken_away_is_written_so(voc, coco, yolo, tmp_path):
     new = Mark("zebra", (0.5, 0.5, 0.75, 1.0))
     for form, folder in (("voc", voc), ("coco", coco), ("yolo", yolo)):
         scenes = BOX_FOLDERS[form].read(folder, ())

@@ -87,7 +87,7 @@ def test_a_budget_beyond_all_pairs_is_not_spent(teacher, images):
     assert result.ledger.spent == 6 + 15
 
 
-def test_each_stage_selects_by_the_student_of_the_stage_before_with_lambda_found_anew(teacher, images):
+def test_each_stage_selects_by_the_student_of_the_stage_before_with_lambda_found_again(teacher, images):
     students = {}
     config = replace(CONFIG, training=replace(CONFIG.training, stages=3), selectivity=1)
     result = active_mixup(

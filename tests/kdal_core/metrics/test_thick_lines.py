@@ -41,7 +41,7 @@ def test_a_line_near_the_border_is_the_part_inside_of_what_it_is_in_a_larger_ima
     inner = (x >= 100) & (x < 300) & (y >= 100) & (y < 200)
     nearer = set(zip(*pixels((20, 40), (230, 120), 30), strict=True))
     parted = nearer ^ set(zip(x[inner] - 100, y[inner] - 100, strict=True))
-    assert len(parted) < 0.05 * len(nearer)  # its outline is rounded anew where it is cut
+    assert len(parted) < 0.05 * len(nearer)  # its outline is rounded again where it is cut
 
 
 def test_lines_of_several_owners_do_not_mix_and_those_of_one_count_once():

@@ -4,7 +4,7 @@ import pytest
 from kdal_core.simulation.annotator import Difficulty, make_annotator, measure_difficulty
 from kdal_core.simulation.campaign import AnnotatorSettings, NoiseSettings
 from kdal_core.simulation.datasets import load_split
-from kdal_core.simulation.runner import make_lesson
+from kdal_core.simulation.runner import training_setup
 
 TRUTH = np.random.default_rng(0).integers(0, 10, 20_000)
 ALL = np.arange(len(TRUTH))
@@ -61,8 +61,8 @@ def test_difficulty_is_measured_by_models_that_have_not_seen_the_image(small):
     spoilt = split.pool.labels.copy()
     spoilt[:20] = (spoilt[:20] + 1) % 10
     split = type(split)(split.classes, type(split.pool)(split.pool.images, spoilt), split.held_out)
-    lesson = make_lesson(campaign, split)
-    found = measure_difficulty(campaign, lesson.task, lesson.spec, split, seed=0)
+    setup = training_setup(campaign, split)
+    found = measure_difficulty(campaign, setup.task, setup.spec, split, seed=0)
     assert found.loss[:20].mean() > 10 * np.median(found.loss)
     assert (found.mistake != split.pool.labels).all()
     assert (found.mistake[:20] == (spoilt[:20] - 1) % 10).mean() > 0.7

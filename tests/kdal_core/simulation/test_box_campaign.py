@@ -13,7 +13,7 @@ from kdal_core.simulation import Campaign, simulate, write_report
 from kdal_core.simulation.annotator import make_annotator
 from kdal_core.simulation.campaign import DataSettings
 from kdal_core.simulation.datasets import load_dataset, load_split
-from kdal_core.simulation.runner import Setting, make_lesson, run_arm
+from kdal_core.simulation.runner import Setting, run_arm, training_setup
 from kdal_core.tasks import Box, BoxTask
 
 BOXES = {
@@ -65,7 +65,7 @@ def plates(tmp_path_factory):
 def setting(settings, data, seed=0):
     split = load_split(settings, seed, data)
     annotator = make_annotator(settings.annotator, settings.noise, split.pool.labels, 2, seed)
-    return Setting(make_lesson(settings, split), split, annotator, seed)
+    return Setting(training_setup(settings, split), split, annotator, seed)
 
 
 def test_the_boxes_of_a_folder_are_those_of_its_files_and_what_is_no_box_is_left_out(plates):
@@ -116,7 +116,7 @@ def test_a_campaign_on_boxes_goes_from_its_settings_to_its_page(plates, tmp_path
     assert results.full_labels == 24
     assert [[point.labels for point in run.points] for run in results.runs] == [[4, 8], [4, 8]]
     assert all(0 <= point.score <= 1 for run in results.runs for point in run.points)
-    assert set(results.runs[1].points[0].goes_with) >= {"entropy", "entropy of boxes", "D_SS + D_ST"}
+    assert set(results.runs[1].points[0].correlations) >= {"entropy", "entropy of boxes", "D_SS + D_ST"}
     assert "mAP@.5" in write_report(results, tmp_path).read_text()
 
 
@@ -132,7 +132,7 @@ def test_runs_are_not_mixed_with_those_from_before_box_tasks_were_trained_otherw
 @pytest.mark.parametrize("name", ALL)
 def test_every_strategy_orders_a_pool_of_boxes(name, plates, tmp_path):
     found = setting(campaign(strategies=["random", name], ensemble=2), plates)
-    points = list(run_arm(found, found.lesson.campaign.strategies[1], tmp_path / "run.json"))
+    points = list(run_arm(found, found.setup.campaign.strategies[1], tmp_path / "run.json"))
     assert [point.labels for point in points] == [4, 8]
     labelled = json.loads((tmp_path / "run.json").read_text())["labelled"]
     assert len(set(labelled)) == 8

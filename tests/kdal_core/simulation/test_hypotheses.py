@@ -14,7 +14,7 @@ LANES = {"entropy": -0.3, "kd_gap": 0.1, "random": 0.0}
 """How many lanes more the images have that each synthetic arm picks."""
 
 
-def goes_with(seed, number):
+def correlations(seed, number):
     return {
         "entropy": {"lanes": -0.2, "worn": 0.5 + 0.01 * seed, "error": 0.3, "wrong label": 0.4},
         "D_SS + D_ST": {"lanes": 0.1, "worn": 0.1, "error": 0.2 + 0.1 * number, "wrong label": 0.1},
@@ -40,7 +40,7 @@ def synthetic(seeds=3, rounds=3, preferences=LANES):
                         noise_auroc=None if last or arm != "kd_gap" else 0.6 + 0.02 * seed,
                         picked={"lanes": 9.0 if number == 0 else 4 + more + wobble, "worn": 0.5 + more / 10},
                         offered={"lanes": 4.0 + 0.01 * number, "worn": 0.5},
-                        goes_with=goes_with(seed, number) if arm == "kd_gap" and not last else {},
+                        correlations=correlations(seed, number) if arm == "kd_gap" and not last else {},
                     )
                 )
             runs.append(Run(arm, seed, tuple(points)))
@@ -62,7 +62,7 @@ def test_what_an_order_picks_is_compared_with_what_it_chose_from_by_round_and_se
 
 
 def test_correlations_are_means_over_rounds_then_seeds():
-    table = found(synthetic()).goes_with
+    table = found(synthetic()).correlations
     assert table["entropy"]["worn"].mean == pytest.approx(0.51)
     assert table["D_SS + D_ST"]["error"].mean == pytest.approx(0.25)
     assert table["D_SS + D_ST"]["error"].half_width == pytest.approx(0)
@@ -98,7 +98,7 @@ def test_the_claims_are_told_as_they_fall_out():
 def test_a_campaign_whose_images_have_no_traits_makes_no_claims(tmp_path):
     plain = synthetic()
     runs = [
-        Run(run.arm, run.seed, tuple(replace(p, picked={}, offered={}, goes_with={}) for p in run.points))
+        Run(run.arm, run.seed, tuple(replace(p, picked={}, offered={}, correlations={}) for p in run.points))
         for run in plain.runs
     ]
     plain = replace(plain, runs=tuple(runs))

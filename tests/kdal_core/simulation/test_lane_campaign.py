@@ -11,7 +11,7 @@ from kdal_core.simulation import collect, load_campaign, simulate, write_report
 from kdal_core.simulation.annotator import make_annotator
 from kdal_core.simulation.datasets import load_split
 from kdal_core.simulation.observation import observe, train_models
-from kdal_core.simulation.runner import Setting, make_lesson, run_arm
+from kdal_core.simulation.runner import Setting, run_arm, training_setup
 from kdal_core.tasks import Lane
 
 NOISE = {"kind": "attribute", "attributes": ["occluded", "worn"], "share": 0.5, "rate": 1.0}
@@ -23,7 +23,7 @@ def setting(campaign, data, seed=0):
     annotator = make_annotator(
         campaign.annotator, campaign.noise, split.pool.labels, 1, seed, None, split.pool.attributes
     )
-    return Setting(make_lesson(campaign, split), split, annotator, seed)
+    return Setting(training_setup(campaign, split), split, annotator, seed)
 
 
 def test_a_campaign_on_lanes_goes_from_its_file_to_its_page(lanes_campaign, roads, tmp_path):
@@ -45,7 +45,7 @@ def test_a_campaign_on_lanes_goes_from_its_file_to_its_page(lanes_campaign, road
 @pytest.mark.parametrize("name", ALL)
 def test_every_strategy_orders_a_pool_of_lanes(name, lanes_campaign, roads, tmp_path):
     found = setting(lanes_campaign(strategies=["random", name], ensemble=2), roads)
-    points = list(run_arm(found, found.lesson.campaign.strategies[1], tmp_path / "run.json"))
+    points = list(run_arm(found, found.setup.campaign.strategies[1], tmp_path / "run.json"))
     assert [point.labels for point in points] == [4, 8]
     labelled = json.loads((tmp_path / "run.json").read_text())["labelled"]
     assert len(set(labelled)) == 8
@@ -53,18 +53,18 @@ def test_every_strategy_orders_a_pool_of_lanes(name, lanes_campaign, roads, tmp_
 
 def test_points_tell_what_was_picked_and_what_the_scores_go_with(lanes_campaign, roads, tmp_path):
     found = setting(lanes_campaign(noise=NOISE), roads)
-    first, last = run_arm(found, found.lesson.campaign.strategies[1], tmp_path / "run.json")
+    first, last = run_arm(found, found.setup.campaign.strategies[1], tmp_path / "run.json")
     labelled, traits = json.loads((tmp_path / "run.json").read_text())["labelled"], found.split.pool.traits
     assert first.picked["lanes"] == pytest.approx(traits["lanes"][labelled[:4]].mean())
     assert first.offered["lanes"] == pytest.approx(traits["lanes"].mean())
     assert last.picked["worn"] == pytest.approx(traits["worn"][labelled[4:]].mean())
     left = np.setdiff1d(np.arange(24), labelled[:4])
     assert last.offered["worn"] == pytest.approx(traits["worn"][left].mean())
-    assert set(first.goes_with) == {
+    assert set(first.correlations) == {
         *("entropy", "entropy of lanes", "D_SS + D_ST", "Uncr, published", "Uncr, four cases", "min(D_SS, D_ST)")
     }
-    assert {"lanes", "worn", "wrong label"} <= set(first.goes_with["entropy"])
-    assert last.goes_with == {}
+    assert {"lanes", "worn", "wrong label"} <= set(first.correlations["entropy"])
+    assert last.correlations == {}
     wrong = found.annotator.wrong(np.array(labelled))
     assert (first.wrong, last.wrong) == (wrong[:4].sum(), wrong.sum())
     assert last.wrong > 0
@@ -74,11 +74,11 @@ def test_what_a_shorter_campaign_left_unmeasured_is_measured_when_it_grows(lanes
     short, long = (lanes_campaign(noise=NOISE, rounds=rounds) for rounds in (1, 2))
     arm = short.strategies[1]
     (alone,) = run_arm(setting(short, roads), arm, tmp_path / "run.json")
-    assert alone.goes_with == {}
+    assert alone.correlations == {}
     list(run_arm(setting(long, roads), arm, tmp_path / "run.json"))
     grown = json.loads((tmp_path / "run.json").read_text())["points"]
     at_once = list(run_arm(setting(long, roads), arm, tmp_path / "other.json"))
-    for name in ("goes_with", "noise_auroc", "picked", "score"):
+    for name in ("correlations", "noise_auroc", "picked", "score"):
         assert [point[name] for point in grown] == [getattr(point, name) for point in at_once]
 
 
@@ -92,10 +92,10 @@ def test_arms_of_a_seed_get_the_same_labels_and_the_held_out_images_the_right_on
 
 def test_an_ensemble_is_seen_as_members_of_half_precision(lanes_campaign, roads):
     found = setting(lanes_campaign(ensemble=3, strategies=["random", "ensemble"]), roads)
-    lesson, pool = found.lesson, found.split.pool
-    config = lesson.campaign.train_config(0)
-    models = train_models(lesson, pool.images[:8], pool.labels[:8].tolist(), config, frozenset({"ensemble"}))
-    seen = observe(lesson, models, pool.images[8:], pool.images[:8], frozenset({"ensemble"}), seed=0, budget=4)
+    setup, pool = found.setup, found.split.pool
+    config = setup.campaign.train_config(0)
+    models = train_models(setup, pool.images[:8], pool.labels[:8].tolist(), config, frozenset({"ensemble"}))
+    seen = observe(setup, models, pool.images[8:], pool.images[:8], frozenset({"ensemble"}), seed=0, budget=4)
     assert [member.shape for member in seen.ensemble] == [(16, 8, 36, 65)] * 3
     assert {member.dtype for member in seen.ensemble} == {np.dtype(np.float16)}
 

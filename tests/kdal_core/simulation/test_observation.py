@@ -4,7 +4,7 @@ import torch
 from kdal_core.acquisition import prediction_gap
 from kdal_core.errors import ConfigError
 from kdal_core.simulation.campaign import Campaign, ModelSettings
-from kdal_core.simulation.observation import Lesson, train_models
+from kdal_core.simulation.observation import TrainingSetup, train_models
 from kdal_core.simulation.runner import run_fingerprint
 from kdal_core.tasks import ClassificationTask, LearningLossTask
 from kdal_core.training import TrainConfig, TrioSpec, train_student
@@ -16,20 +16,20 @@ OTHER_ARM = CAMPAIGN.strategies[0].model_copy(update={"scored": "student"})
 TASK = ClassificationTask(("cat", "dog"))
 
 
-def lesson(task):
-    return Lesson(CAMPAIGN, task, TrioSpec("tiny_cnn", "mid_cnn", (8, 8)))
+def setup(task):
+    return TrainingSetup(CAMPAIGN, task, TrioSpec("tiny_cnn", "mid_cnn", (8, 8)))
 
 
 def test_an_arm_may_compare_class_probabilities_in_its_own_way():
     unsure = [[0.5, 0.5]]
-    chosen = {kind: lesson(TASK).with_gap(kind).task for kind in (None, "disagreement", "total_variation")}
+    chosen = {kind: setup(TASK).with_gap(kind).task for kind in (None, "disagreement", "total_variation")}
     gaps = {kind: prediction_gap(task, unsure, unsure).item() for kind, task in chosen.items()}
     assert gaps == {None: 0.5, "disagreement": 0.5, "total_variation": 0.0}
 
 
 def test_a_task_without_class_probabilities_has_no_such_choice():
     with pytest.raises(ConfigError, match="classification\\+loss"):
-        lesson(LearningLossTask(TASK)).with_gap("disagreement")
+        setup(LearningLossTask(TASK)).with_gap("disagreement")
 
 
 def test_an_unknown_comparison_is_refused_when_the_campaign_is_read():
@@ -45,7 +45,7 @@ def test_where_the_student_is_scored_a_rival_waits_for_no_teacher_and_all_see_th
     alone = parameters(train_student(TASK, spec, images, targets, config))
 
     def models(*needs):
-        return train_models(Lesson(campaign, TASK, spec), images, targets, config, frozenset(needs))
+        return train_models(TrainingSetup(campaign, TASK, spec), images, targets, config, frozenset(needs))
 
     rival, ours = models("ensemble"), models("d_ss", "d_st")
     assert (rival.teacher, rival.distilled, rival.reader) == (None, None, rival.scored)
@@ -58,8 +58,8 @@ def test_where_the_student_is_scored_a_rival_waits_for_no_teacher_and_all_see_th
 
 def test_an_arm_may_score_another_model_than_the_campaign():
     arm = CAMPAIGN.strategies[0]
-    assert lesson(TASK).of_arm(arm).campaign.models.scored == "distilled"
-    other = lesson(TASK).of_arm(arm.model_copy(update={"scored": "student"}))
+    assert setup(TASK).of_arm(arm).campaign.models.scored == "distilled"
+    other = setup(TASK).of_arm(arm.model_copy(update={"scored": "student"}))
     assert other.campaign.models.scored == "student"
     assert other.campaign.data == CAMPAIGN.data
 

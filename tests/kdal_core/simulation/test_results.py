@@ -11,7 +11,7 @@ MEASURED = {
     "scores": {"student": 0.75, "teacher": 0.875},
     "picked": {"worn": 0.5},
     "offered": {"worn": 0.25},
-    "goes_with": {"uncr": {"worn": -0.5}},
+    "correlations": {"uncr": {"worn": -0.5}},
 }
 RESULTS = Results(
     campaign="digits",
@@ -51,7 +51,7 @@ def test_files_from_before_something_was_measured_are_read():
     for name in MEASURED:
         del data["runs"][0]["points"][1][name]
     (random, _) = Results.from_json(json.dumps(data)).runs
-    assert random.points[1] == replace(RESULTS.runs[0].points[1], scores={}, picked={}, offered={}, goes_with={})
+    assert random.points[1] == replace(RESULTS.runs[0].points[1], scores={}, picked={}, offered={}, correlations={})
 
 
 def test_a_date_in_the_campaign_file_becomes_text():

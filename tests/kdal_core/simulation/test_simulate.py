@@ -13,7 +13,7 @@ from kdal_core.simulation import collect, simulate
 from kdal_core.simulation.annotator import make_annotator
 from kdal_core.simulation.campaign import NoiseSettings
 from kdal_core.simulation.datasets import load_split
-from kdal_core.simulation.runner import RunState, Setting, make_lesson, run_arm, run_every_label
+from kdal_core.simulation.runner import RunState, Setting, run_arm, run_every_label, training_setup
 
 
 def learnt(results):
@@ -26,7 +26,7 @@ def learnt(results):
 def setting(campaign, seed=0):
     split = load_split(campaign, seed)
     annotator = make_annotator(campaign.annotator, campaign.noise, split.pool.labels, 10, seed)
-    return Setting(make_lesson(campaign, split), split, annotator, seed)
+    return Setting(training_setup(campaign, split), split, annotator, seed)
 
 
 def test_a_campaign_gives_a_point_for_each_round_arm_and_seed(small, tmp_path):

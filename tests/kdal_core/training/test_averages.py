@@ -100,7 +100,7 @@ def task_of_two():
 def settled(model, images):
     """Whether each batch norm's averages are those of what it sees of these images when it predicts.
 
-    Of all norms but the first few, what they see hangs on the averages before them; so they agree but for little.
+    Of all norms but the first few, what they see depends on the averages before them; so they agree but for little.
     """
     seen = {}
 

@@ -15,7 +15,7 @@ WIDEST = 512  # hidden values of an image; with more, keeping them for many pair
 
 
 @dataclass(frozen=True)
-class Parts:
+class Submodules:
     """A student whose logits are `tail(trunk(stem(x)))`.
 
     Attributes:
@@ -30,12 +30,12 @@ class Parts:
     tail: Map
 
 
-def parts_of(student: Student) -> Parts:
+def submodules_of(student: Student) -> Submodules:
     """How far a student can be taken apart: staged networks in three, other networks before their head, a mere
     callable not at all (its hidden values are its logits)."""
     if isinstance(student, StagedNetwork):
-        return Parts(student.stem, student.trunk, lambda hidden: logits_of(lambda h: student.tail(h)[0], hidden))
+        return Submodules(student.stem, student.trunk, lambda hidden: logits_of(lambda h: student.tail(h)[0], hidden))
     head = getattr(student, "head", None) if isinstance(student, Network) else None
     if isinstance(student, Network) and isinstance(head, nn.Linear) and head.in_features <= WIDEST:
-        return Parts(None, student.features, head)
-    return Parts(None, lambda x: logits_of(student, x), lambda hidden: hidden)
+        return Submodules(None, student.features, head)
+    return Submodules(None, lambda x: logits_of(student, x), lambda hidden: hidden)
