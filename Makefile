@@ -66,6 +66,9 @@ venv-test: venv .venv/ready-test .venv-label-studio-ml/ready
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium; } || \
 	  { echo "The tests drive a browser: install Chromium (Debian: apt-get install chromium)." >&2; exit 1; }
+	@command -v pg_ctl >/dev/null || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq postgresql; } || \
+	  { echo "The tests restart a PostgreSQL: install one (Debian: apt-get install postgresql)." >&2; exit 1; }
 
 .venv/ready: pyproject.toml requirements/torch.txt requirements/kdal.txt
 	$(PYTHON) -m venv .venv

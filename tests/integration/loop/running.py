@@ -57,7 +57,9 @@ class RunningKdal:
         self.home = home
         self.server: Child | None = None
         self.worker: Child | None = None
-        self.settings = Settings(home=home, assets=extra.get("KDAL_ASSETS", ""))
+        self.settings = Settings(
+            home=home, assets=extra.get("KDAL_ASSETS", ""), database_url=extra.get("KDAL_DATABASE_URL", "")
+        )
         self.storage = Storage(self.settings.sqlalchemy_url)
         self.assets = Assets(self.settings.assets_root)
 
