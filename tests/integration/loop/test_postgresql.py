@@ -28,7 +28,8 @@ def test_a_round_goes_on_where_it_was_when_its_postgresql_is_restarted(
     postgresql: PostgreSQL, make_kdal: MakeKdal, ls_api: Api, digits_project: Make
 ) -> None:
     kdal = make_kdal(KDAL_DATABASE_URL=postgresql.url).start()
-    assert kdal.worker is not None and kdal.server is not None
+    assert kdal.worker is not None
+    assert kdal.server is not None
     project, truth = digits_project(40)
     kdal.connect(project, budget=12, epochs=40)
     kdal.wait_open(project, 0)
