@@ -1,75 +1,19 @@
+"""What the client asks Label Studio, and how it reads the answers."""
+
 import json
 import subprocess
 import sys
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from urllib.parse import parse_qs, urlsplit
 
-import jwt
 import pytest
 
 from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
 from tests.kdal.conftest import TOKEN
+from tests.kdal.labelstudio.calls import CALLS, COUNTS, HTML, READS, Everywhere, answer, failure
 from tests.kdal.servers import Answer
 from tests.paths import PYTHONPATH
-
-HTML = Answer(b"<!doctype html><title>Log in</title>", headers={"Content-Type": "text/html"})
-
-
-def answer(value, status=200):
-    return Answer(json.dumps(value).encode(), status, {"Content-Type": "application/json"})
-
-
-@pytest.fixture
-def client(web):
-    return LabelStudioClient(web.url, TOKEN)
-
-
-CALLS = {
-    "project": lambda c: c.project(3),
-    "update_project": lambda c: c.update_project(3, title="x"),
-    "create_project": lambda c: c.create_project("x", "<View/>"),
-    "tasks": lambda c: list(c.tasks(3)),
-    "labelled_ids": lambda c: c.labelled_ids(3),
-    "skipped_ids": lambda c: c.skipped_ids(3),
-    "open_count": lambda c: c.open_count(3),
-    "labelled_count": lambda c: c.labelled_count(3),
-    "skipped_count": lambda c: c.skipped_count(3),
-    "labelled_after": lambda c: c.labelled_after(3, datetime(2026, 1, 2, tzinfo=UTC)),
-    "version": lambda c: c.version(),
-    "import_predictions": lambda c: c.import_predictions(3, [{"task": 1}]),
-    "import_tasks": lambda c: c.import_tasks(3, [{"data": {}}]),
-    "upload_files": lambda c: c.upload_files(3, [("a.jpg", b"x")]),
-    "prediction_counts": lambda c: c.prediction_counts(3),
-    "webhooks": lambda c: c.webhooks(3),
-    "backends": lambda c: c.backends(3),
-    "create_webhook": lambda c: c.create_webhook(url="x"),
-    "create_backend": lambda c: c.create_backend(url="x"),
-}
-COUNTS = ["open_count", "labelled_count", "skipped_count", "labelled_after", "version"]
-READS = ["project", "tasks", "labelled_ids", "skipped_ids", *COUNTS, "prediction_counts", "webhooks", "backends"]
-
-
-class Everywhere(dict):
-    """The same answer under every path."""
-
-    def __init__(self, found):
-        super().__init__()
-        self.found = found
-
-    def get(self, path, default=None):
-        return self.found
-
-
-def failure(call, web, found, client):
-    """The error of a call to a Label Studio that answers everything so; it never holds the token."""
-    web.answers = Everywhere(found)
-    with pytest.raises(LabelStudioError) as caught:
-        CALLS[call](client)
-    assert TOKEN not in str(caught.value)
-    return caught.value
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -179,151 +123,6 @@ def test_a_read_is_tried_again_and_an_import_is_not(client, web):
         assert len(web.seen) == before + 1
 
 
-# ---------------------------------------------------------------------- tokens
-
-
-def test_without_a_token_the_message_says_where_to_get_one():
-    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_API_KEY is not set: copy a token") as caught:
-        LabelStudioClient("http://127.0.0.1:1", "")
-    assert not caught.value.transient
-
-
-def test_no_password_of_netrc_takes_the_tokens_place(web, env, tmp_path, personal):
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password 5ec4e7\n")
-    (tmp_path / "netrc").chmod(0o600)
-    env.setenv("NETRC", str(tmp_path / "netrc"))
-    web.answers = {"/api/token/refresh/": answer({"access": "opaque"}), "/api/projects/3": answer({"id": 3})}
-    for key in (TOKEN, personal):
-        LabelStudioClient(web.url, key).project(3)
-    signed = [seen.headers.get("Authorization") for seen in web.seen]
-    assert signed == [f"Token {TOKEN}", None, "Bearer opaque"]
-
-
-def test_a_legacy_token_goes_along_as_it_is(client, web):
-    web.answers["/api/projects/3"] = answer({"id": 3})
-    client.project(3)
-    assert web.seen[0].headers["Authorization"] == f"Token {TOKEN}"
-    assert client.authorization() == {"Authorization": f"Token {TOKEN}"}
-
-
-def token(kind, seconds):
-    claims = {"token_type": kind, "exp": int(time.time()) + seconds, "jti": "5ec4e7", "user_id": 1}
-    return jwt.encode(claims, "a key that only Label Studio knows!!", algorithm="HS256")
-
-
-@pytest.fixture
-def personal():
-    """A personal access token, as Label Studio 1.23.2 makes them: a refresh token that is a JWT."""
-    return token("refresh", 3600)
-
-
-def test_a_personal_access_token_is_exchanged_once_for_a_bearer_token(web, personal):
-    bearer = token("access", 300)
-    web.answers = {"/api/token/refresh/": answer({"access": bearer}), "/api/projects/3": answer({"id": 3})}
-    client = LabelStudioClient(web.url, personal)
-    for _ in range(3):
-        assert client.project(3) == {"id": 3}
-    assert client.authorization() == {"Authorization": f"Bearer {bearer}"}
-    refresh, *calls = web.seen
-    assert (refresh.method, refresh.path, json.loads(refresh.body)) == (
-        "POST",
-        "/api/token/refresh/",
-        {"refresh": personal},
-    )
-    assert [call.headers["Authorization"] for call in calls] == [f"Bearer {bearer}"] * 3
-
-
-def test_a_bearer_token_lasts_as_long_as_it_says_whatever_our_clock_says(web, personal):
-    """Label Studio's clock is two hours behind: by ours, each token has ended before it begins."""
-    then = int(time.time()) - 7200
-    claims = {"token_type": "access", "iat": then, "exp": then + 300}
-    bearer = jwt.encode(claims, "a key that only Label Studio knows!!", algorithm="HS256")
-    web.answers = {"/api/token/refresh/": answer({"access": bearer}), "/api/projects/3": answer({"id": 3})}
-    client = LabelStudioClient(web.url, personal)
-    for _ in range(3):
-        client.project(3)
-    assert [seen.path for seen in web.seen].count("/api/token/refresh/") == 1
-
-
-def test_a_bearer_token_that_is_refused_is_exchanged_once_more(web, personal):
-    """As after a laptop has slept: its clock stood still, and the token ran out meanwhile."""
-    old, fresh = token("access", 300), token("access", 301)
-    web.answers = {
-        "/api/token/refresh/": [answer({"access": old}), answer({"access": fresh})],
-        "/api/projects/3/import/predictions": [answer({"detail": "expired"}, 401), answer({"created": 1})],
-    }
-    assert LabelStudioClient(web.url, personal).import_predictions(3, [{"task": 1}]) == 1
-    assert web.seen[-1].headers["Authorization"] == f"Bearer {fresh}"
-
-
-def test_a_bearer_token_that_is_refused_twice_is_told(web, personal):
-    web.answers = {
-        "/api/token/refresh/": answer({"access": token("access", 300)}),
-        "/api/projects/3": answer({"detail": "expired"}, 401),
-    }
-    with pytest.raises(LabelStudioError, match="refuses LABEL_STUDIO_API_KEY"):
-        LabelStudioClient(web.url, personal).project(3)
-    assert [seen.path for seen in web.seen].count("/api/projects/3") == 2
-
-
-@pytest.mark.parametrize("bearer", ["opaque", "a.b.c"])
-def test_a_bearer_token_that_cannot_be_read_still_works(web, personal, bearer):
-    web.answers = {"/api/token/refresh/": answer({"access": bearer}), "/api/projects/3": answer({"id": 3})}
-    client = LabelStudioClient(web.url, personal)
-    assert client.project(3) == {"id": 3}
-    assert web.seen[-1].headers["Authorization"] == f"Bearer {bearer}"
-
-
-def test_a_bearer_token_that_ran_out_is_exchanged_again(web, personal):
-    fresh = token("access", 300)
-    web.answers = {
-        "/api/token/refresh/": [answer({"access": token("access", -5)}), answer({"access": fresh})],
-        "/api/projects/3": answer({"id": 3}),
-    }
-    client = LabelStudioClient(web.url, personal)
-    client.project(3)
-    client.project(3)
-    assert web.seen[-1].headers["Authorization"] == f"Bearer {fresh}"
-
-
-@pytest.mark.parametrize(
-    ("found", "status", "transient", "message"),
-    [
-        (answer({"detail": "Token is blacklisted"}, 401), 401, False, "make a new token"),
-        (answer({"detail": "no"}, 403), 403, False, "make a new token"),
-        (answer({"detail": "down"}, 503), 503, True, "503 when asked for a bearer token"),
-        (HTML, 502, True, "LABEL_STUDIO_URL"),
-        (Answer(b"<h1>Server Error</h1>", 500), 502, True, "LABEL_STUDIO_URL"),
-        (answer({"token": "x"}), 502, True, "LABEL_STUDIO_URL"),
-        (answer([]), 502, True, "LABEL_STUDIO_URL"),
-    ],
-)
-def test_a_personal_access_token_that_cannot_be_exchanged_is_told(web, personal, found, status, transient, message):
-    web.answers["/api/token/refresh/"] = found
-    client = LabelStudioClient(web.url, personal)
-    for call in (lambda: client.project(3), client.authorization):
-        with pytest.raises(LabelStudioError) as caught:
-            call()
-        assert (caught.value.status, caught.value.transient) == (status, transient)
-        assert message in str(caught.value)
-        assert personal not in str(caught.value)
-
-
-def test_a_personal_access_token_that_ran_out_is_told_at_once():
-    old = token("refresh", -5)
-    with pytest.raises(LabelStudioError, match=r"expired.*Make a new token") as caught:
-        LabelStudioClient("http://127.0.0.1:1", old)
-    assert old not in str(caught.value)
-    assert not caught.value.transient
-
-
-@pytest.mark.parametrize("claims", [{}, {"exp": None}, {"exp": 10**30}, {"exp": "soon"}])
-def test_a_personal_access_token_that_is_damaged_is_told_at_once(claims):
-    damaged = jwt.encode(claims, "a key that only Label Studio knows!!", algorithm="HS256")
-    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_API_KEY is of no use"):
-        LabelStudioClient("http://127.0.0.1:1", damaged)
-
-
 # ---------------------------------------------------------------------- what it asks
 
 
@@ -424,102 +223,7 @@ def test_a_moment_without_a_time_zone_is_refused(client):
         client.labelled_after(3, datetime(2026, 3, 1))
 
 
-# ---------------------------------------------------------------------- refusals that say what to do
-
-
-@pytest.mark.parametrize("call", ["create_backend", "create_webhook"])
-@pytest.mark.parametrize(
-    "reason",
-    [
-        "URL resolves to a reserved network address (block: 172.16.0.0/12)",
-        "The provided URL was not allowed. URLs must use http:// or https://, and must not resolve to local or "
-        "private network addresses when SSRF protection applies.",
-    ],
-)
-def test_an_address_that_label_studio_bans_is_told_with_the_setting_that_allows_it(client, web, call, reason):
-    error = failure(call, web, answer({"detail": reason}, 403), client)
-    assert "USE_DEFAULT_BANNED_SUBNETS=false" in str(error)
-    assert reason in str(error)
-    assert (error.status, error.transient) == (403, False)
-
-
-def test_a_refusal_for_another_reason_does_not_name_the_ban(client, web):
-    error = failure("create_backend", web, answer({"detail": "You do not have permission."}, 403), client)
-    assert "BANNED" not in str(error)
-
-
-def test_a_host_that_label_studio_does_not_know_is_told_with_the_setting(client, web):
-    error = failure("create_backend", web, answer({"detail": "Can't resolve hostname kdal"}, 500), client)
-    assert "KDAL_URL" in str(error)
-
-
-# ---------------------------------------------------------------------- redirects
-
-
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_no_redirect_is_followed_and_the_message_says_what_to_set(client, web, other_web, call, status):
-    """A POST that is redirected becomes a GET, whose answer looks like success; the token would go along."""
-    other_web.answers = Everywhere(answer({"created": 1, "task_count": 1, "tasks": [], "total": 0}))
-    web.answers = Everywhere(Answer(status=status, headers={"Location": f"{other_web.url}/elsewhere?token=5ec4e7"}))
-    with pytest.raises(LabelStudioError, match=f"to {other_web.url}/elsewhere .*LABEL_STUDIO_URL") as caught:
-        CALLS[call](client)
-    assert caught.value.status == status
-    assert "5ec4e7" not in str(caught.value)
-    assert len(web.seen) == 1
-    assert other_web.seen == []
-
-
-@pytest.mark.parametrize(
-    ("location", "setting"),
-    [
-        ("https://ls.example.com/api/projects/3", "https://ls.example.com"),
-        ("https://ls.example.com/ls/api/projects/3/", "https://ls.example.com/ls"),
-        ("/ls/api/projects/3", "{url}/ls"),
-        ("//ls.example.com/api/projects/3", "http://ls.example.com"),
-        ("https://ls.example.com/user/login/?next=/api/projects/3", "the address at which"),
-        ("", "the address at which"),
-    ],
-)
-def test_the_setting_is_worked_out_where_the_redirect_keeps_the_path(client, web, location, setting):
-    web.answers["/api/projects/3"] = Answer(status=301, headers={"Location": location})
-    with pytest.raises(LabelStudioError) as caught:
-        client.project(3)
-    assert f"set LABEL_STUDIO_URL to {setting.format(url=web.url)}" in str(caught.value)
-
-
-@pytest.mark.parametrize("location", ["http://[", "http://host:port/", "\u00ff://", "http://a b/"])
-def test_a_redirect_to_no_address_is_a_label_studio_error(client, web, location):
-    web.answers["/api/projects/3"] = Answer(status=301, headers={"Location": location})
-    with pytest.raises(LabelStudioError):
-        client.project(3)
-
-
-def test_a_moved_server_stays_moved_and_a_detour_may_end(client, web):
-    for status, transient in ((301, False), (308, False), (302, True), (303, True), (307, True)):
-        web.answers["/api/projects/3"] = Answer(status=status, headers={"Location": "/maintenance.html"})
-        with pytest.raises(LabelStudioError) as caught:
-            client.project(3)
-        assert caught.value.transient is transient
-
-
-def test_a_bearer_token_is_not_asked_for_through_a_redirect(web, other_web, personal):
-    web.answers["/api/token/refresh/"] = Answer(status=307, headers={"Location": f"{other_web.url}/api/token/refresh/"})
-    with pytest.raises(LabelStudioError, match=f"set LABEL_STUDIO_URL to {other_web.url}"):
-        LabelStudioClient(web.url, personal).project(3)
-    assert other_web.seen == []
-
-
 # ---------------------------------------------------------------------- what it takes
-
-
-def test_threads_share_one_client_and_one_bearer_token(web, personal):
-    bearer = token("access", 300)
-    web.answers = {"/api/token/refresh/": answer({"access": bearer}), "/api/projects/3": answer({"id": 3})}
-    client = LabelStudioClient(web.url, personal)
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda _: client.project(3), range(64))) == [{"id": 3}] * 64
-    assert [seen.path for seen in web.seen].count("/api/token/refresh/") == 1
 
 
 def test_the_client_is_imported_without_what_takes_seconds():
@@ -530,39 +234,3 @@ def test_the_client_is_imported_without_what_takes_seconds():
     )
     loaded = {name.partition(".")[0] for name in shown.stdout.split()}
     assert not loaded & {"label_studio_sdk", "torch", "numpy", "sqlalchemy", "dbos", "jwt", "pandas"}
-
-
-# ---------------------------------------------------------------------- what a stranger reads
-
-
-def test_nobody_there_is_told_in_the_systems_words():
-    with pytest.raises(LabelStudioError) as caught:
-        LabelStudioClient("http://127.0.0.1:1", TOKEN).project(3)
-    assert str(caught.value) == (
-        "Label Studio at http://127.0.0.1:1 does not answer (Connection refused): is it running, and is "
-        "LABEL_STUDIO_URL right?"
-    )
-
-
-def test_a_host_that_nobody_knows_is_told_without_the_librarys_objects():
-    with pytest.raises(LabelStudioError, match="does not answer") as caught:
-        LabelStudioClient("http://nobody.invalid", TOKEN).project(3)
-    assert "HTTPConnection" not in str(caught.value)
-    assert "object at" not in str(caught.value)
-
-
-def test_a_project_that_is_not_there_is_named(client, web):
-    error = failure("project", web, answer({"detail": "No Project matches the given query."}, 404), client)
-    assert f"Label Studio at {web.url} has no project 3, or LABEL_STUDIO_API_KEY may not see it" in str(error)
-
-
-def test_a_kdal_that_label_studio_cannot_reach_is_told_with_what_to_do(client, web):
-    """As Label Studio 1.23.2 words it, for administrators and browsers."""
-    reason = (
-        "Can't connect to ML backend http://127.0.0.1:5, health check failed. Make sure it is up and your firewall is "
-        'properly configured. <a href="https://labelstud.io/guide/ml.html">Learn more</a>'
-    )
-    error = failure("create_backend", web, answer({"non_field_errors": [reason]}, 400), client)
-    assert error.status == 400
-    assert "Label Studio gets no answer from kdal at http://127.0.0.1:5: start `kdal up`" in str(error)
-    assert "<a href" not in str(error)

@@ -17,7 +17,7 @@ from kdal_core.models import build_model
 from kdal_core.training import ModelSpec, save_checkpoint
 from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.images.files import PHOTO, encode
-from tests.kdal.labelstudio.test_client import answer
+from tests.kdal.labelstudio.calls import answer
 from tests.kdal.servers import Answer
 
 UID = "3.1795301030"
