@@ -123,8 +123,8 @@ def up(host: Host = "127.0.0.1", port: Port = 9090) -> None:
     environment = {"KDAL_URL": settings.url}
     with interruptible("Stopped."), Supervisor() as children:
         serve = [*KDAL, "serve", "--host", host, "--port", str(port), "--quiet"]
-        server = children.start("kdal serve", serve, env=environment)
-        children.start("kdal worker", [*KDAL, "worker"], env=environment)
+        server = children.start("kdal serve", serve, env=environment, grace=LEAVING + 2)
+        children.start("kdal worker", [*KDAL, "worker"], env=environment, grace=LEAVING + 2)
         while children.ended() is None and not server.answers(f"{_own_address(host, port)}/health"):
             time.sleep(0.2)
         if children.ended() is None:

@@ -198,10 +198,15 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
-    def stop(self) -> None:
-        """SIGTERM for the command and all that it forked, SIGKILL after the grace period."""
+    def ask_to_stop(self) -> None:
+        """SIGTERM for the command and all that it forked, SIGKILL after the grace period; returns at once."""
         if self._process.poll() is None:
             self._process.terminate()
+
+    def stop(self) -> None:
+        """Ask it to stop, and wait until all of it is gone."""
+        if self._process.poll() is None:
+            self.ask_to_stop()
             # The guard does the killing; it is killed itself only if it hangs, and takes the command along.
             if self.wait(self._grace + 5) is None:
                 self._process.kill()
@@ -239,7 +244,7 @@ def _status_of(url: str) -> int:
 
 
 class Supervisor:
-    """The children of one program: started in order, stopped in reverse order when the `with` block ends."""
+    """The children of one program: started in order, stopped together when the `with` block ends."""
 
     def __init__(self) -> None:
         self._children: list[Child] = []
@@ -278,7 +283,9 @@ class Supervisor:
         return None
 
     def stop(self) -> None:
-        """Stop all children, the last started first."""
+        """Stop all children at the same time: to end takes as long as the slowest of them, not as all of them."""
+        for child in self._children:
+            child.ask_to_stop()
         while self._children:
             self._children.pop().stop()
 

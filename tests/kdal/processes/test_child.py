@@ -214,6 +214,31 @@ def test_a_free_port_is_none_that_an_outgoing_connection_may_be_given_before_the
     assert not set(range(first, last + 1)) & {free_port() for _ in range(20)}
 
 
+# Ends well only if the other is told to stop, too, while it is ending.
+SLOW_TO_END = """
+import pathlib, signal, sys, time
+own, other = map(pathlib.Path, sys.argv[1:])
+def end(*_):
+    own.write_text("told")
+    while not other.exists():
+        time.sleep(0.05)
+    own.write_text("ended")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_children_are_stopped_together_so_that_one_which_is_slow_does_not_delay_the_others(tmp_path: Path) -> None:
+    files = [tmp_path / "a", tmp_path / "b"]
+    with Supervisor() as supervisor:
+        for own, other in (files, reversed(files)):
+            child = supervisor.start(own.name, [sys.executable, "-c", SLOW_TO_END, own, other], grace=5)
+            assert wait_for(lambda child=child: "ready" in child.tail())
+    assert [file.read_text() for file in files] == ["ended", "ended"]
+
+
 def test_a_folder_named_kdal_where_it_is_started_is_not_taken_for_the_package(tmp_path):
     (tmp_path / "kdal").mkdir()
     program = "import flask, kdal; flask.Flask('kdal'); print(kdal.__file__)"
