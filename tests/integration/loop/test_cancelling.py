@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -108,11 +107,9 @@ def test_a_policy_that_trains_otherwise_begins_the_round_again_and_a_larger_budg
     assert set_up(kdal, ls_api, project, **ENDLESS, budget=9) == 200
     assert [row.restarts for row in kdal.settled(project)] == [0, 0]
     drain(project, [ls_api], 1, truth.__getitem__)
-    began = time.monotonic()
     assert set_up(kdal, ls_api, project, epochs=1, budget=9) == 200
     given_up(kdal, project)
     opened = kdal.wait_open(project, 1)
-    assert time.monotonic() - began < 120
     assert (opened.restarts, opened.budget, opened.facts["labels"]) == (1, 9, 9)
     assert kdal.snapshot(project, 1)["policy"]["epochs"] == 1
     assert drain(project, [ls_api], 3, truth.__getitem__) == kdal.order(project, 1)[:3]
