@@ -18,7 +18,6 @@ import json
 import os
 import signal
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -34,7 +33,7 @@ import requests
 from kdal.demo.examples.digits import Digits
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.connection import connect_backend
-from kdal.processes.child import Child, Supervisor, free_port
+from kdal.processes.child import KDAL, Child, Supervisor, free_port
 from kdal.processes.embedded import EmbeddedLabelStudio
 from kdal.resources import Resources
 from kdal.rounds.engine import Engine
@@ -301,12 +300,11 @@ def main() -> None:
             large = fill(client, "large", options.tasks, options.labels)
             small = fill(client, "small", 200, 20)
             print(f"{options.tasks} tasks, {options.labels} labels, in {time.monotonic() - began:.0f} s")
-            command = [sys.executable, "-m", "kdal"]
             serve = children.start(
-                "serve", [*command, "serve", "--port", str(port)], env=environment, log=folder / "serve.log"
+                "serve", [*KDAL, "serve", "--port", str(port)], env=environment, log=folder / "serve.log"
             )
             serve.wait_until_healthy(f"{settings.url}/health", timeout=120)
-            worker = children.start("worker", [*command, "worker"], env=environment, log=folder / "worker.log")
+            worker = children.start("worker", [*KDAL, "worker"], env=environment, log=folder / "worker.log")
             storage = Storage(settings.sqlalchemy_url)
             began = time.monotonic()
             for project in (large, small):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from kdal.demo.example import import_missing, index_of
 from kdal.demo.examples.digits import Digits
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER, connect_backend
-from kdal.processes.child import Supervisor, free_port
+from kdal.processes.child import KDAL, Supervisor, free_port
 from kdal.processes.embedded import EmbeddedLabelStudio
 from kdal.settings import Settings
 from kdal.storage.database import Storage
@@ -134,11 +133,10 @@ def main() -> None:
             projects = [int(client.create_project(f"digits {i}", DIGITS.label_config)["id"]) for i in range(3)]
             for project in projects:
                 import_missing(DIGITS, client, project, len(DIGITS))
-            command = [sys.executable, "-m", "kdal"]
             serve = children.start(
-                "serve", [*command, "serve", "--port", str(port)], env=environment, log=folder / "serve.log"
+                "serve", [*KDAL, "serve", "--port", str(port)], env=environment, log=folder / "serve.log"
             )
-            children.start("worker", [*command, "worker"], env=environment, log=folder / "worker.log")
+            children.start("worker", [*KDAL, "worker"], env=environment, log=folder / "worker.log")
             serve.wait_until_healthy(f"{settings.url}/health", timeout=120)
             storage = Storage(settings.sqlalchemy_url)
             looped, connected, plain = projects

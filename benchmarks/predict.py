@@ -10,7 +10,6 @@ import argparse
 import io
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
 from kdal.policy import Policy
-from kdal.processes.child import Child, free_port
+from kdal.processes.child import KDAL, Child, free_port
 from kdal.resources import Resources
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import DISTILLED, Order, RoundStore
@@ -116,7 +115,7 @@ def main() -> None:
             "OMP_NUM_THREADS": str(threads),
             "LABEL_STUDIO_API_KEY": "unused",
         }
-        command = [sys.executable, "-m", "kdal", "serve", "--port", str(port)]
+        command = [*KDAL, "serve", "--port", str(port)]
         with Child("kdal serve", command, env=environment, log=folder / "serve.log") as server:
             server.wait_until_healthy(f"http://127.0.0.1:{port}/health", timeout=120)
             session = requests.Session()

@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,9 +17,9 @@ import pytest
 import requests
 
 from kdal.demo import State
-from kdal.processes.child import free_port
+from kdal.processes.child import KDAL, free_port
 
-DEMO = [sys.executable, "-m", "kdal", "demo"]
+DEMO = [*KDAL, "demo"]
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -196,7 +196,7 @@ class BoxAdapter(Adapter[BoxScene, RegionFormat]):
 
     def importing(self, drawer: Format, how: Importing) -> RegionFormat:
         """Boxes keep the classes that their data set gives them."""
-        if drawer.task().kind != "boxes" or not isinstance(drawer, RegionFormat) or not drawer.exact:
+        if drawer.kind != "boxes" or not isinstance(drawer, RegionFormat) or not drawer.exact:
             raise ConfigError("boxes are imported into <RectangleLabels>")
         if how.label is not None:
             raise ConfigError("boxes keep the labels that their data set gives them: leave --label out")
@@ -204,7 +204,7 @@ class BoxAdapter(Adapter[BoxScene, RegionFormat]):
 
     def exporting(self, drawer: Format) -> RegionFormat:
         """Boxes are written as boxes."""
-        if drawer.task().kind != "boxes" or not isinstance(drawer, RegionFormat):
+        if drawer.kind != "boxes" or not isinstance(drawer, RegionFormat):
             raise ConfigError("its labels are no boxes")
         return drawer
 

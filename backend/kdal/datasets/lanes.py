@@ -148,14 +148,14 @@ class LaneAdapter(Adapter[LaneScene, RegionFormat]):
 
     def importing(self, drawer: Format, how: Importing) -> RegionFormat:
         """Lanes are imported point by point, which needs polylines."""
-        if drawer.task().kind != "lanes" or not isinstance(drawer, RegionFormat) or not drawer.exact:
+        if drawer.kind != "lanes" or not isinstance(drawer, RegionFormat) or not drawer.exact:
             raise ConfigError("lanes are imported into <VectorLabels> or <Vector>")
         self._class_number(drawer, how.label)
         return drawer
 
     def exporting(self, drawer: Format) -> RegionFormat:
         """Lanes are written whichever tag they are drawn with."""
-        if drawer.task().kind != "lanes" or not isinstance(drawer, RegionFormat):
+        if drawer.kind != "lanes" or not isinstance(drawer, RegionFormat):
             raise ConfigError("its labels are no lanes")
         return drawer
 

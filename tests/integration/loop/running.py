@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from kdal.processes.child import Child, free_port
+from kdal.processes.child import KDAL, Child, free_port
 from kdal.processes.embedded import EmbeddedLabelStudio
 from kdal.rounds.status import status
 from kdal.rounds.store import RoundStore
@@ -26,7 +25,6 @@ from tests.forked import run_kdal
 from tests.integration.harness import Api, Project
 
 T = TypeVar("T")
-KDAL = [sys.executable, "-m", "kdal"]
 FAST = {"budget": 8, "epochs": 12, "holdout": 0.0}
 """A policy under which a round takes seconds."""
 ENDLESS = {"epochs": 10_000, "batch_size": 2}

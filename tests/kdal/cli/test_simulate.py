@@ -3,16 +3,14 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 import yaml
 
+from kdal.processes.child import KDAL
 from kdal_core.acquisition import strategy_names
 from kdal_core.simulation import Results, shipped_campaigns
 from tests.forked import run_kdal
-
-KDAL = [sys.executable, "-m", "kdal"]
 
 
 def kdal(*arguments, cwd):
