@@ -17,6 +17,7 @@ from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, RoundStore
 from kdal.web.app import create_app
 from kdal_core.errors import ConfigError
+from kdal_core.simulation import Campaign, simulate
 from kdal_core.tasks import get_task, task_kinds
 from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.rounds.conftest import DIGITS, picture
@@ -142,6 +143,26 @@ def test_a_round_is_ordered_by_the_strategy_of_another_package(resources, packag
     surest = shard["tasks"][np.argsort(-shard["probabilities"].max(axis=1), kind="stable")]
     assert store.order().tasks == surest.tolist()
     assert facts["held_out"] == 8
+
+
+def test_a_campaign_compares_it_with_others(package, tmp_path):
+    campaign = Campaign.parse(
+        {
+            "name": "toy",
+            "data": {"name": "digits", "pool": 100, "validation": 50, "test": 50},
+            "budget": 10,
+            "rounds": 2,
+            "seeds": [0],
+            "models": {"student": "tiny_cnn", "teacher": "mid_cnn"},
+            "training": {"epochs": 1, "min_steps": 4, "max_steps": 4, "device": "cpu"},
+            "strategies": ["random", {"strategy": "surest", "parameters": {"power": 2.0}}],
+        }
+    )
+    found = simulate(campaign, tmp_path, workers=1)
+    assert [(run.arm.partition(" ")[0], [point.labels for point in run.points]) for run in found.runs] == [
+        ("random", [10, 20]),
+        ("surest", [10, 20]),
+    ]
 
 
 def test_its_parameters_are_tried_when_the_project_is_set_up(resources, package):

@@ -42,7 +42,7 @@ def test_a_campaign_gives_a_point_for_each_round_arm_and_seed(small, tmp_path):
     assert [step.done for step in seen] == sorted(step.done for step in seen)
 
 
-def test_the_result_hangs_neither_on_the_number_of_workers_nor_on_what_was_there_before(small, tmp_path):
+def test_the_result_depends_neither_on_the_number_of_workers_nor_on_what_was_there_before(small, tmp_path):
     alone = simulate(small(), tmp_path / "alone", workers=1)
     assert learnt(simulate(small(), tmp_path / "three", workers=3)) == learnt(alone)
     assert learnt(simulate(small(), tmp_path / "alone", workers=1)) == learnt(alone)
