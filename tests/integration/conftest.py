@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def label_studio_template(request: pytest.FixtureRequest) -> Path:
     """A migrated data folder with its first user, made once and kept in pytest's cache."""
     cache = Path(request.config.cache.mkdir("label-studio"))
@@ -58,7 +58,7 @@ def label_studio_template(request: pytest.FixtureRequest) -> Path:
     return template
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def label_studio(
     label_studio_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedLabelStudio]:
@@ -72,7 +72,7 @@ def label_studio(
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ls_api(label_studio: EmbeddedLabelStudio) -> Iterator[Api]:
     """The API as the owner sees it."""
     with Api(label_studio.url, label_studio.token) as api:
@@ -95,13 +95,13 @@ def make_project(ls_api: Api, request: pytest.FixtureRequest) -> Iterator[Callab
         ls_api.delete(project.path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def digits() -> Callable[..., Digits]:
     """`digits(n, *, seed=None, size=8) -> Digits(images, labels)`: real handwritten digits as PNG files."""
     return harness.real_digits
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def second_user(ls_api: Api) -> Iterator[Member]:
     """A second member of the organisation, who came through the invite link: `.api`, `.token`, `.email`."""
     member = harness.sign_up(ls_api, "annotator@example.com", "another-test-password")
@@ -109,7 +109,7 @@ def second_user(ls_api: Api) -> Iterator[Member]:
         yield member
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
     """A running S3 server of this test session."""
     with EmbeddedS3(tmp_path_factory.mktemp("s3"), free_port()) as server:

@@ -13,6 +13,8 @@ from kdal.rounds.workflow import NAME, ROUNDS, SHARDS, Rounds
 from kdal.settings import Settings
 from kdal.storage.tables import Project, Round
 
+POLL = 0.25
+"""Seconds between two looks into a queue: at 0.1 an idle worker would take twice as much of a processor."""
 UNDER_WAY = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
 """What DBOS says of workflows that have not come to their end."""
 log = structlog.get_logger()
@@ -37,7 +39,7 @@ class Engine:
             DBOS.listen_queues([])
         DBOS.launch()
         for queue in (ROUNDS, SHARDS):
-            DBOS.register_queue(queue, worker_concurrency=1, polling_interval_sec=0.1)
+            DBOS.register_queue(queue, worker_concurrency=1, polling_interval_sec=POLL)
 
     def start(self, project: Project, last: Round) -> None:
         """Hand a round to the workers; a no-op when it was handed over before."""

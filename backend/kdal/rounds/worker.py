@@ -42,6 +42,8 @@ REST = 3.0
 """Seconds at most that a project is left alone after a look, which takes Label Studio's time: the annotators'."""
 RETRY = 5.0
 """Seconds after which a project is looked at again that could not be served."""
+SELDOM = 3600.0
+"""Seconds at most between two looks at a project that Label Studio does not know any more."""
 PATIENCE = 30.0
 """Seconds at most between two tries to read a database that does not answer."""
 LOOKS = 4
@@ -74,6 +76,8 @@ class _Watch:
     missing: int = 0
     """Labels that the batch lacked at the last count."""
     timer: float = 0.0
+    gone: int = 0
+    """Looks in a row that Label Studio answered with: there is no such project."""
     look: Future[None] | None = None
     """The look that is under way."""
     round: tuple[int, Order, NewLabels] | None = None
@@ -166,7 +170,7 @@ class Worker:
         """Look at a project, and write down what is wrong with it, if anything."""
         began = self._clock.seconds()
         try:
-            rest = self._attended(project, {event.action for event in events}, [event.id for event in events])
+            rest = self._attended(project, watch, {event.action for event in events}, [event.id for event in events])
             if rest is None:
                 rest = min(REST, 3 * (self._clock.seconds() - began))
         except Exception as error:  # of the database, while the trouble itself was written down
@@ -175,9 +179,11 @@ class Worker:
         ended = self._clock.seconds()
         watch.not_before = ended + rest
         watch.lazy_until = ended + LAZY
-        watch.timer = ended + max(rest, self._resources.settings.reconcile_seconds)
+        usual = self._resources.settings.reconcile_seconds
+        # Of a project that was deleted nothing more is to be expected, unless it is the token that cannot see it.
+        watch.timer = ended + max(rest, usual, min(SELDOM, usual * 2 ** min(watch.gone, 20)))
 
-    def _attended(self, project: Project, actions: set[str], events: list[int]) -> float | None:
+    def _attended(self, project: Project, watch: _Watch, actions: set[str], events: list[int]) -> float | None:
         """Seconds after which to look again; none: as soon as the look was short."""
         storage = self._resources.storage
         try:
@@ -187,18 +193,20 @@ class Worker:
             disconnect(self._resources.settings, self._resources.label_studio, storage, project.id)
         except KdalError as error:
             gone = isinstance(error, LabelStudioError) and error.status == 404
+            watch.gone = watch.gone + 1 if gone else 0
             if project.problem != str(error):
                 log.warning("project cannot be served", project=project.id, reason=str(error))
                 storage.update_project(project.id, problem=str(error))
             if gone:
                 storage.finish_events(events)
             # Else the events stay in the inbox: what they hint at has not been seen to.
-            return self._resources.settings.reconcile_seconds if gone else RETRY
+            return RETRY
         except Exception:
             # One project's trouble is not the others'; what it is, only the log can say.
             log.exception("project cannot be looked at", project=project.id)
             storage.update_project(project.id, problem="an unexpected error: the worker's log has it")
             return RETRY
+        watch.gone = 0
         storage.finish_events(events)
         if project.problem is not None:
             storage.update_project(project.id, problem=None)

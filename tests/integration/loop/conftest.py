@@ -30,7 +30,7 @@ def make_kdal(label_studio: EmbeddedLabelStudio, tmp_path: Path) -> Iterator[Cal
         kdal.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kdal(label_studio: EmbeddedLabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKdal]:
     """A kdal that runs for all tests which do nothing to it, each with a project of its own."""
     running = RunningKdal(tmp_path_factory.mktemp("kdal"), label_studio)
@@ -38,7 +38,7 @@ def kdal(label_studio: EmbeddedLabelStudio, tmp_path_factory: pytest.TempPathFac
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_killable_kdal(
     label_studio: EmbeddedLabelStudio, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningKdal]:
@@ -56,7 +56,7 @@ def killable_kdal(shared_killable_kdal: RunningKdal) -> RunningKdal:
     return shared_killable_kdal.start()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def proxy(label_studio: EmbeddedLabelStudio) -> Iterator[Proxy]:
     """What stands between Label Studio and `kdal_behind_proxy`."""
     with Proxy() as between:
@@ -64,7 +64,7 @@ def proxy(label_studio: EmbeddedLabelStudio) -> Iterator[Proxy]:
         yield between
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kdal_behind_proxy(
     label_studio: EmbeddedLabelStudio, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningKdal]:

@@ -41,6 +41,26 @@ def test_a_project_that_is_gone_keeps_no_event_waiting(loop):
     assert loop.resources.storage.waiting_events() == []
 
 
+def test_a_project_that_is_gone_is_looked_for_later_and_later_and_at_once_when_it_sends_an_event(loop):
+    loop.look()  # connects it
+    gone = loop.label_studio.projects.pop(3)
+    loop.label_studio.on["GET", "/api/ml"] = lambda: (jsonify(detail="Not found."), 404)
+    looks = []
+    for _ in range(64):
+        before = loop.label_studio.count("GET /api/ml")
+        loop.look()
+        looks.append(loop.label_studio.count("GET /api/ml") - before)
+    assert [minute for minute, count in enumerate(looks) if count] == [0, 1, 3, 7, 15, 31, 63]
+    loop.label_studio.projects[3] = gone
+    loop.label_studio.on.clear()
+    loop.event("ANNOTATION_CREATED")
+    loop.look()
+    assert loop.row.problem is None
+    before = loop.label_studio.count("GET /api/ml")
+    loop.look()
+    assert loop.label_studio.count("GET /api/ml") == before + 1
+
+
 def test_events_of_projects_that_kdal_does_not_serve_are_dropped(loop):
     loop.resources.storage.add_event(99, "ANNOTATION_CREATED")
     loop.look()
