@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Protocol
 
 from rich.console import Console
@@ -22,6 +25,8 @@ from rich.progress import (
 
 EVERY = 10.0
 """Seconds between two lines about the same work, where there is no terminal."""
+CLEANING_UP = 7.0
+"""Seconds that a command has to leave in order, once it was told to end."""
 BAR = (
     TextColumn("{task.description}"),
     BarColumn(),
@@ -106,13 +111,30 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def interruptible(message: str) -> Iterator[None]:
-    """End the program with `message` and exit status 130 on Ctrl-C; SIGTERM ends it too, with what it has started."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """End the program with `message` and exit status 130 on Ctrl-C; SIGTERM ends it too, with what it has started.
+
+    It ends in a few seconds even if whatever it has to close does not come to an end.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=_end_anyway, args=(128 + number,), name="end anyway", daemon=True).start()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores Ctrl-C
+        signal.signal(signal.SIGINT, end)
     try:
         yield
     except KeyboardInterrupt:
         sys.stderr.write(f"{message}\n")
         sys.exit(130)
+
+
+def _end_anyway(status: int) -> None:
+    time.sleep(CLEANING_UP)
+    os._exit(status)
 
 
 def log_to_stderr() -> None:

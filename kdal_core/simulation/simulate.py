@@ -10,6 +10,8 @@ import re
 import shlex
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -184,7 +186,7 @@ def _processes(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
     try:
         with context.Manager() as manager:
             others = multiprocessing.active_children()
-            executor = ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,))
+            executor = ProcessPoolExecutor(workers, context, _begin_process)
             try:
                 yield executor, manager.Queue()
             except BaseException:
@@ -200,6 +202,19 @@ def _processes(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
                 os.environ.pop(name, None)
 
 
+def _begin_process() -> None:
+    """One torch thread; and an end of this process at once when its parent is gone, however that came to its end."""
+    torch.set_num_threads(1)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="ends with its parent", daemon=True).start()
+
+
 def _results(futures: Iterable[Future[Any]]) -> None:
     """Wait for all; what one of them raised is raised here."""
     for future in futures:
@@ -207,16 +222,13 @@ def _results(futures: Iterable[Future[Any]]) -> None:
 
 
 def _run(campaign: Campaign, job: Job, out: Path, data: Path | None, messages: Any) -> None:
-    """One run, in a process of its own, which ends with its parent: what it has finished is kept."""
-    parent = os.getppid()
+    """One run, in a process of its own: what it has finished is kept."""
     setting = _setting(campaign, job.seed, out, data)
     if job.arm is None:
         run_every_label(setting, job.journal(out))
         messages.put((job.key, 1))
         return
     for count, _ in enumerate(run_arm(setting, job.arm, job.journal(out)), start=1):
-        if os.getppid() != parent:
-            sys.exit("the campaign was killed")
         messages.put((job.key, count))
 
 

@@ -104,3 +104,24 @@ def test_an_interrupted_command_says_so_without_a_traceback(how, status, said):
         process.send_signal(getattr(signal, how))
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (status, said)
+
+
+STUCK = """
+import time
+from kdal import console
+console.CLEANING_UP = 1.0
+with console.interruptible("Stopped."):
+    try:
+        print("ready", flush=True)
+        time.sleep(600)
+    finally:
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupted_command_ends_even_if_what_it_has_to_close_does_not(how, status):
+    with subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(getattr(signal, how))
+        assert process.wait(60) == status
