@@ -109,9 +109,9 @@ def second_user(ls_api: Api) -> Iterator[Member]:
         yield member
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
-    """A running S3 server of this test session."""
+    """A running S3 server. One for each file that needs it: idle, it takes a tenth of a processor."""
     with EmbeddedS3(tmp_path_factory.mktemp("s3"), free_port()) as server:
         yield server
 
