@@ -8,7 +8,7 @@ import secrets
 import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -214,7 +214,8 @@ class EmbeddedS3(_Embedded):
         # It keeps the flags of its last start here, with side ports that may be taken by now.
         (self.data_dir / "mini.options").unlink(missing_ok=True)
         flags = [f"-dir={self.data_dir}", f"-ip={_HOST}", f"-ip.bind={_HOST}"]
-        flags += [f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}", *_side_ports()]
+        grpc = free_port()
+        flags += [f"-s3.port={self.port}", f"-s3.port.grpc={grpc}", *_side_ports({self.port, grpc})]
         # Off: its admin pages, the other protocols, and the statistics it would send home.
         flags += ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
         flags += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
@@ -241,17 +242,22 @@ def _find_weed() -> Path:
     return Path(found)
 
 
-def _side_ports() -> list[str]:
+def _side_ports(taken: Collection[int]) -> list[str]:
     """Flags that move the inner servers off their fixed ports, so that two stores can run side by side.
 
     Each takes a port p and, for gRPC, p + 10000. Both are sought below the range, from 32768 on Linux, in
     which any outgoing connection may turn up.
+
+    Args:
+        taken: ports that the store is going to listen on: free now, and yet none of them may be given away.
     """
     flags: list[str] = []
     servers = ["master", "volume", "filer", "admin"]
-    for port in random.SystemRandom().sample(range(10_000, 22_000), 500):
+    # No port of this range is another's p + 10000.
+    for port in random.SystemRandom().sample(range(10_000, 20_000), 500):
         if not servers:
             return flags
-        if port_is_free(port, _HOST) and port_is_free(port + 10_000, _HOST):
+        both = (port, port + 10_000)
+        if all(each not in taken and port_is_free(each, _HOST) for each in both):
             flags.append(f"-{servers.pop()}.port={port}")
-    raise ConfigError("no free ports for the S3 server's inner servers between 10000 and 32000")
+    raise ConfigError("no free ports for the S3 server's inner servers between 10000 and 30000")
