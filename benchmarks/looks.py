@@ -48,6 +48,8 @@ POLICY = {"budget": 100_000, "epochs": 1, "holdout": 0.0}
 """Of the large project: its batch becomes full when a measurement says so."""
 LONG = 10_000
 """Epochs of a training that goes on until it is cancelled."""
+SETTLES = 15
+"""Seconds after a set-up until Label Studio rests."""
 THINKS = 0.3
 """Seconds that an annotator looks at a task."""
 
@@ -312,6 +314,9 @@ def main() -> None:
                 wait_open(storage, project)
             print(f"round 0 of both open after {time.monotonic() - began:.0f} s")
             connect_backend(settings, client, large, {**POLICY, "epochs": LONG})
+            while storage.waiting_events():
+                time.sleep(0.5)
+            time.sleep(SETTLES)
             report: dict[str, Any] = {"tasks": options.tasks, "labels": options.labels}
             report["look_ms"] = measure_looks(team, settings, large)
             report["next"] = measure_next(team, client, settings, large, worker, options.nexts, options.blocks)

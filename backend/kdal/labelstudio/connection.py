@@ -137,7 +137,7 @@ def ensure_connected(
     if not ours and not insist and (not backends or project.backend_id is not None):
         raise DisconnectedError(f"project {project.id}: its ML backend was deleted in Label Studio")
     ensure_webhook(settings, client, project.id)
-    row = client.project(project.id)
+    row = client.project_fields(project.id, "sampling", "model_version")
     titles = {str(backend.get("title")) for backend in backends}
     fields: Json = {"connected_at": now()}
     if ours:

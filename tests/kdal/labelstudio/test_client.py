@@ -165,6 +165,18 @@ def test_an_upload_that_label_studio_does_not_know_of_is_a_label_studio_error(cl
         client.upload_files(3, [("a.jpg", b"x")])
 
 
+def test_some_fields_of_a_project_come_from_the_list_and_else_from_the_whole(client, web):
+    whole = {"id": 3, "sampling": "Sequential sampling", "model_version": "x", "task_number": 5}
+    web.answers["/api/projects/3"] = answer(whole)
+    web.answers["/api/projects/"] = answer({"results": [{"id": 3, "sampling": "Uniform sampling"}]})
+    assert client.project_fields(3, "sampling") == {"id": 3, "sampling": "Uniform sampling"}
+    assert parse_qs(urlsplit(web.seen[-1].path).query) == {"ids": ["3"], "include": ["id,sampling"]}
+    # An older Label Studio shows other projects, or other fields.
+    assert client.project_fields(3, "model_version") == whole
+    web.answers["/api/projects/"] = answer({"results": [{"id": 4, "sampling": "Uniform sampling"}]})
+    assert client.project_fields(3, "sampling") == whole
+
+
 def test_webhooks_of_other_projects_are_left_out(client, web):
     web.answers["/api/webhooks/"] = answer(
         [{"id": 1, "project": 3}, {"id": 2, "project": None}, {"id": 3, "project": 4}]

@@ -199,7 +199,12 @@ def test_one_projects_long_look_delays_no_other(loop):
     loop.resources.storage.put_project(4, other.uid, other.label_config, {})
     loop.resources.storage.add_event(4, "SETUP")
     released = threading.Event()
-    loop.label_studio.on["GET", "/api/projects/3"] = lambda: released.wait(30) and None
+
+    def delay() -> None:
+        if request.args["ids"] == "3":
+            released.wait(30)
+
+    loop.label_studio.on["GET", "/api/projects/"] = delay
     loop.time.pass_(60)
     loop.worker.look()
     deadline = time.monotonic() + 30
