@@ -37,7 +37,7 @@ from kdal.processes.child import KDAL, Child, Supervisor, free_port
 from kdal.processes.embedded import EmbeddedLabelStudio
 from kdal.resources import Resources
 from kdal.rounds.engine import Engine
-from kdal.rounds.worker import Worker
+from kdal.rounds.worker import Clock, Worker
 from kdal.settings import Settings
 from kdal.storage.database import Storage
 
@@ -135,9 +135,12 @@ def measure_looks(team: Team, settings: Settings, project: int) -> dict[str, flo
     """CPU milliseconds of Label Studio for each request of a look, and for an idle look of the worker."""
     resources = Resources.open(settings)
     client, engine = resources.label_studio, Engine(resources, computes=False)
-    worker = Worker(resources, engine)
+    moments = itertools.count(0.0, settings.reconcile_seconds)
+    now = [next(moments)]
+    worker = Worker(resources, engine, Clock(seconds=lambda: now[0]))
 
     def look() -> None:
+        now[0] = next(moments)  # as if the timer had led here: some looks do more than others
         row = resources.storage.project(project)
         assert row is not None
         worker.reconcile(row, set())

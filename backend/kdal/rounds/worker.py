@@ -42,6 +42,9 @@ REST = 3.0
 """Seconds at most that a project is left alone after a look, which takes Label Studio's time: the annotators'."""
 RETRY = 5.0
 """Seconds after which a project is looked at again that could not be served."""
+CONNECTION_EVERY = 2
+"""Of this many looks that the timer leads to, one sees whether kdal is still connected: Label Studio asks our server
+for its health each time, which costs it as much as the count of 5,000 labels."""
 SELDOM = 3600.0
 """Seconds at most between two looks at a project that Label Studio does not know any more."""
 PATIENCE = 30.0
@@ -76,6 +79,7 @@ class _Watch:
     missing: int = 0
     """Labels that the batch lacked at the last count."""
     timer: float = 0.0
+    connection_due: float = 0.0
     gone: int = 0
     """Looks in a row that Label Studio answered with: there is no such project."""
     look: Future[None] | None = None
@@ -229,8 +233,11 @@ class Worker:
             storage.accept_project(project.id, project_uid(client.project(project.id)))
             project = storage.project(project.id) or project
         set_up = SETUP in actions or project.connected_at is None
-        if set_up or not actions:
+        watch = self._watches[project.uid]
+        if set_up or (not actions and self._clock.seconds() >= watch.connection_due):
             ensure_connected(self._resources.settings, client, storage, project, insist=set_up)
+            every = CONNECTION_EVERY * self._resources.settings.reconcile_seconds
+            watch.connection_due = self._clock.seconds() + every
             project = storage.project(project.id) or project
         last = storage.last_round(project.id)
         pressed = START_TRAINING in actions

@@ -170,6 +170,16 @@ def test_an_idle_look_asks_for_the_number_of_labels_and_walks_none(loop):
     assert asked.count("GET /api/tasks") == 1
 
 
+def test_of_two_idle_looks_one_sees_whether_kdal_is_still_connected(loop):
+    open_round(loop)
+    loop.look()
+    before = len(loop.label_studio.asked)
+    for _ in range(6):
+        loop.look(loop.resources.settings.reconcile_seconds)
+    asked = loop.label_studio.asked[before:]
+    assert (asked.count("GET /api/tasks"), asked.count("GET /api/ml")) == (6, 3)
+
+
 def test_a_label_is_read_once_and_all_of_them_only_when_the_numbers_disagree(loop):
     open_round(loop)
     sizes = []
