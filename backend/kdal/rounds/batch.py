@@ -82,8 +82,6 @@ class NewLabels:
     """Tasks labelled at the snapshot that are not any more."""
     _total: int | None = None
     _full_at: float | None = None
-    _unseen: frozenset[int] = frozenset()
-    """Labelled tasks that no look for changes has shown."""
 
     def update(self, clock: float, *, hinted: bool) -> bool:
         """Look again; returns whether anything may have changed.
@@ -95,16 +93,20 @@ class NewLabels:
         if self._full_at is None:
             self._full_at = clock + FULL_EVERY
         due = clock >= self._full_at
-        settled = not due and not hinted and not self._unseen
+        settled = not due and not hinted and self._total == self._known
         if settled and self.client.labelled_count(self.project) == self._total:
             return False
+        before = self._total
         for _ in range(2):  # annotators go on: between the two questions somebody may have submitted
             self._read_changes()
             self._total = self.client.labelled_count(self.project)
             if self._total == self._known:
                 break
-        if due or self._total != self._known:
-            self._compare_all()
+        # More than are known have mostly just been submitted, and are seen by the next look. If nobody submits any
+        # more and they still are not, they changed at a time that is not looked at. Fewer: some were deleted.
+        missed = self._total > self._known and self._total == before
+        if due or missed or self._total < self._known:
+            self._compare_all(missed=missed)
             self._full_at = clock + FULL_EVERY
         return True
 
@@ -129,14 +131,11 @@ class NewLabels:
                 self.unusable[task] = str(error)
         self.moment = max(moments, default=None)
 
-    def _compare_all(self) -> None:
+    def _compare_all(self, *, missed: bool) -> None:
         labelled = self.client.labelled_ids(self.project)
         self._lost = len(self.before - labelled)
         self.usable &= labelled
         self.unusable = {task: why for task, why in self.unusable.items() if task in labelled}
-        unseen = frozenset(labelled - self.before - self.usable - self.unusable.keys())
-        if unseen & self._unseen:  # not just submitted: they changed at a time that we do not look at any more
+        if missed and labelled - self.before - self.usable - self.unusable.keys():
             self.moment = None
             self._read_changes()
-            unseen = frozenset()
-        self._unseen = unseen
