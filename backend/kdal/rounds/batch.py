@@ -99,13 +99,13 @@ class NewLabels:
         before = self._total
         for _ in range(2):  # annotators go on: between the two questions somebody may have submitted
             self._read_changes()
-            self._total = self.client.labelled_count(self.project)
-            if self._total == self._known:
+            total = self._total = self.client.labelled_count(self.project)
+            if total == self._known:
                 break
         # More than are known have mostly just been submitted, and are seen by the next look. If nobody submits any
         # more and they still are not, they changed at a time that is not looked at. Fewer: some were deleted.
-        missed = self._total > self._known and self._total == before
-        if due or missed or self._total < self._known:
+        missed = total > self._known and total == before
+        if due or missed or total < self._known:
             self._compare_all(missed=missed)
             self._full_at = clock + FULL_EVERY
         return True
