@@ -122,14 +122,17 @@ def interruptible(message: str) -> Iterator[None]:
             raise KeyboardInterrupt
         sys.exit(128 + number)
 
-    signal.signal(signal.SIGTERM, end)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores Ctrl-C
-        signal.signal(signal.SIGINT, end)
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, end)
     try:
         yield
     except KeyboardInterrupt:
         sys.stderr.write(f"{message}\n")
         sys.exit(130)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end_anyway(status: int) -> None:

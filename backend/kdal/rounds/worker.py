@@ -80,6 +80,7 @@ class _Watch:
     """Labels that the batch lacked at the last count."""
     timer: float = 0.0
     connection_due: float = 0.0
+    """When the timer's next look sees whether kdal is still connected."""
     gone: int = 0
     """Looks in a row that Label Studio answered with: there is no such project."""
     look: Future[None] | None = None
