@@ -11,8 +11,11 @@ from kdal.labelstudio.formats import Format
 from kdal.rounds.snapshot import changed_at
 from kdal_core.errors import LabelFormatError
 
-MARGIN = timedelta(minutes=5)
-"""How much earlier than the last change that was seen one looks for changes: imports are committed late."""
+MARGIN = timedelta(seconds=10)
+"""How much earlier than the last change that was seen one looks for changes. All labels of that time are read again by
+every look, 5 ms of Label Studio each: of a busy team, or after an import, minutes would be thousands."""
+LATE = timedelta(minutes=5)
+"""The same where a label is missing: imports are committed late."""
 FULL_EVERY = 1800.0
 """Seconds between two comparisons with all of a project's labels, though nothing says that one was missed."""
 
@@ -97,8 +100,9 @@ class NewLabels:
         if settled and self.client.labelled_count(self.project) == self._total:
             return False
         before = self._total
+        margin = LATE if before is not None and before > self._known else MARGIN
         for _ in range(2):  # annotators go on: between the two questions somebody may have submitted
-            self._read_changes()
+            self._read_changes(margin)
             total = self._total = self.client.labelled_count(self.project)
             if total == self._known:
                 break
@@ -114,8 +118,8 @@ class NewLabels:
     def _known(self) -> int:
         return len(self.before) - self._lost + len(self.usable) + len(self.unusable)
 
-    def _read_changes(self) -> None:
-        since = None if self.moment is None else self.moment - MARGIN
+    def _read_changes(self, margin: timedelta) -> None:
+        since = None if self.moment is None else self.moment - margin
         moments = [] if self.moment is None else [self.moment]
         for row in self.client.tasks(self.project, labelled=True, changed_after=since, full=True):
             moments += changed_at(row)
@@ -138,4 +142,4 @@ class NewLabels:
         self.unusable = {task: why for task, why in self.unusable.items() if task in labelled}
         if missed and labelled - self.before - self.usable - self.unusable.keys():
             self.moment = None
-            self._read_changes()
+            self._read_changes(LATE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from datetime import datetime, timedelta
 
 from flask import request
 
@@ -66,6 +68,35 @@ def test_labels_that_come_while_the_worker_counts_are_found_by_the_next_look(loo
     loop.look()
     assert len(loop.rounds) == 2
     assert not walks
+
+
+def test_labels_are_read_once_and_one_that_was_committed_late_is_found_without_walking_all(loop):
+    open_round(loop)
+    first, second, late = loop.project.queue()[:3]
+    loop.label_studio.annotate(loop.project, first, choice(1))
+    loop.label_studio.clock += timedelta(minutes=1)
+    loop.label_studio.annotate(loop.project, second, choice(1))
+    loop.look()
+    read, walks = [], []
+
+    def note() -> None:
+        filters = {item["filter"]: item["value"] for item in json.loads(request.args["query"])["filters"]["items"]}
+        if request.args["fields"] == "all":
+            read.append(datetime.fromisoformat(filters["filter:tasks:updated_at"]))
+        elif request.args["page_size"] != "1":
+            walks.append(1)
+
+    loop.label_studio.on["GET", "/api/tasks"] = note
+    loop.look()
+    assert read == []
+    loop.label_studio.annotate(loop.project, late, choice(1))
+    loop.project.tasks[late]["updated_at"] = loop.project.tasks[first]["updated_at"]
+    loop.look()
+    assert loop.rounds[0].counted == 2
+    newest = datetime.fromisoformat(loop.project.tasks[second]["updated_at"])
+    assert all(newest - since < timedelta(minutes=1) for since in read)  # what the first label is older than
+    loop.look()
+    assert (loop.rounds[0].counted, len(loop.rounds), walks) == (3, 2, [])
 
 
 def test_labels_that_cannot_be_used_count_for_no_batch_and_are_named_at_once(loop):
