@@ -15,7 +15,7 @@ MARGIN = timedelta(seconds=10)
 """How much earlier than the last change that was seen one looks for changes. All labels of that time are read again by
 every look, 5 ms of Label Studio each: of a busy team, or after an import, minutes would be thousands."""
 LATE = timedelta(minutes=5)
-"""The same where a label is missing: imports are committed late."""
+"""The same where a label is missing and nobody submits: imports are committed late."""
 FULL_EVERY = 1800.0
 """Seconds between two comparisons with all of a project's labels, though nothing says that one was missed."""
 
@@ -100,14 +100,13 @@ class NewLabels:
         if settled and self.client.labelled_count(self.project) == self._total:
             return False
         before = self._total
-        margin = LATE if before is not None and before > self._known else MARGIN
-        for _ in range(2):  # annotators go on: between the two questions somebody may have submitted
-            self._read_changes(margin)
-            total = self._total = self.client.labelled_count(self.project)
-            if total == self._known:
-                break
-        # More than are known have mostly just been submitted, and are seen by the next look. If nobody submits any
-        # more and they still are not, they changed at a time that is not looked at. Fewer: some were deleted.
+        self._read_changes(MARGIN)
+        total = self._total = self.client.labelled_count(self.project)
+        # More than are known have mostly been submitted between the two questions, and are seen by the next look. If
+        # nobody submits any more and they still are not, they changed at a time that is not looked at. Fewer: some
+        # were deleted.
+        if total > self._known and total == before:
+            self._read_changes(LATE)
         missed = total > self._known and total == before
         if due or missed or total < self._known:
             self._compare_all(missed=missed)

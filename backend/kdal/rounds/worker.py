@@ -11,7 +11,7 @@ import fcntl
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,8 +36,10 @@ from kdal_core.errors import ConfigError, KdalError
 
 POLL = 0.1
 """Seconds between two looks into the inbox."""
-LAZY = 2.0
-"""Seconds between two counts of a project as long as its events are too few to fill the batch."""
+LAZY, LAZIEST = 2.0, 15.0
+"""Seconds at least, and at most, between two counts of a project while its events are too few to fill the batch."""
+SHARE = 1 / 40
+"""The share of its time that such a project is looked at: of annotators' requests, few meet a look and wait for it."""
 REST = 3.0
 """Seconds at most that a project is left alone after a look, which takes Label Studio's time: the annotators'."""
 RETRY = 5.0
@@ -77,7 +79,9 @@ class _Watch:
     not_before: float = 0.0
     lazy_until: float = 0.0
     missing: int = 0
-    """Labels that the batch lacked at the last count."""
+    """Labels that the batch lacked at the last count, or fewer."""
+    left: int = 0
+    """Tasks that nobody had labelled or skipped when that was last asked, less the events since: so many, or more."""
     timer: float = 0.0
     connection_due: float = 0.0
     """When the timer's next look sees whether kdal is still connected."""
@@ -168,12 +172,13 @@ class Worker:
         time_ = self._clock.seconds()
         if time_ < watch.not_before or (not events and time_ < watch.timer):
             return False
-        few = len(events) < watch.missing and ONE_EACH.issuperset(event.action for event in events)
+        few = len(events) < min(watch.missing, watch.left) and _one_each(events)
         return not (events and few and time_ < min(watch.lazy_until, watch.timer))
 
     def _attend(self, project: Project, watch: _Watch, events: list[Event]) -> None:
         """Look at a project, and write down what is wrong with it, if anything."""
         began = self._clock.seconds()
+        watch.left = watch.left - len(events) if _one_each(events) else 0
         try:
             rest = self._attended(project, watch, {event.action for event in events}, [event.id for event in events])
             if rest is None:
@@ -183,7 +188,7 @@ class Worker:
             rest = RETRY
         ended = self._clock.seconds()
         watch.not_before = ended + rest
-        watch.lazy_until = ended + LAZY
+        watch.lazy_until = ended + min(LAZIEST, max(LAZY, (ended - began) / SHARE))
         usual = self._resources.settings.reconcile_seconds
         # Of a project that was deleted nothing more is to be expected, unless it is the token that cannot see it.
         watch.timer = ended + max(rest, usual, min(SELDOM, usual * 2 ** min(watch.gone, 20)))
@@ -272,21 +277,27 @@ class Worker:
         changed = labels.update(self._clock.seconds(), hinted=hinted)
         if changed:
             storage.note_unusable(project.id, last.number, labels.unusable, usable=labels.usable)
-        window = None if policy.count_outside else batch_window(order.tasks, self._skipped(project, watch), budget)
-        counted = count_labels(labels.usable, labels.before, window=window)
+        possible = counted = count_labels(labels.usable, labels.before)
+        # Who skipped what is asked only where it decides, and now and then: it costs as much as the count of labels.
+        exact = policy.count_outside or not hinted or possible >= budget or last.state == "cancelled"
+        if not policy.count_outside:
+            skipped = self._skipped(project, watch) if exact else watch.skipped[1]
+            counted = count_labels(labels.usable, labels.before, window=batch_window(order.tasks, skipped, budget))
         if last.state == "cancelled":  # a batch more, from then on
             storage.merge_round(project.id, last.number, facts={"counted_before": counted} | last.facts)
             counted = max(0, counted - int(last.facts.get("counted_before", counted)))
         if (counted, budget) != (last.counted, last.budget):
             storage.update_round(project.id, last.number, counted=counted, budget=budget)
-        watch.missing = budget - counted
+        watch.missing = budget - (counted if exact else possible)
         if budget and counted >= budget:
             return "budget"
         if not changed:
             return None  # what follows asks Label Studio again
-        if counted and client.open_count(project.id) == 0:
+        if watch.left <= 0 or not hinted:
+            watch.left = client.open_count(project.id)
+        if counted and watch.left == 0:
             return "budget"  # everything is labelled or skipped: the last batch cannot become full
-        if not order.tasks and client.open_count(project.id) > 0:
+        if not order.tasks and watch.left > 0:
             return "tasks"  # nothing had been left to order, and new tasks have come
         return None
 
@@ -349,7 +360,7 @@ class Worker:
         storage = self._resources.storage
         if last.retry_at is None:
             # What Label Studio refused is tried with the project as it is now: it may just have been changed.
-            at_once = at_once or (last.facts.get("failure") == "refused" and last.failures == 0)
+            at_once = at_once or (last.facts.get("failure") in ("refused", "lost") and last.failures == 0)
             delay = timedelta(seconds=min(60 * 2**last.failures, 3600))
             retry_at = self._clock.now() + delay
             storage.update_round(project.id, last.number, retry_at=retry_at, failures=last.failures + 1)
@@ -369,6 +380,11 @@ class Worker:
     def _restart(self, project: Project, last: Round) -> None:
         self._engine.cancel(project, last)
         self._engine.start(project, self._resources.storage.restart_round(project.id, last.number))
+
+
+def _one_each(events: Sequence[Event]) -> bool:
+    """Whether none of these events can stand for several labels."""
+    return ONE_EACH.issuperset(event.action for event in events)
 
 
 def _training(policy: Policy) -> Json:

@@ -228,6 +228,62 @@ def test_a_label_is_read_once_and_all_of_them_only_when_the_numbers_disagree(loo
     assert len(sizes) <= 5 * 3  # a number, the changes, the number again, what is open
 
 
+def test_a_team_that_submits_at_every_moment_has_no_label_read_twice(loop):
+    """Labels are missing at each look, since somebody submits while it counts: no reason to read those of minutes."""
+    open_round(loop)
+    loop.resources.storage.update_project(3, policy={**loop.row.policy, "budget": 20})
+    read = []
+    first, *others = loop.project.queue()[:10]
+
+    def submit() -> None:
+        if request.args["page_size"] == "1" and others and loop.project.tasks[first]["annotations"]:
+            loop.label_studio.annotate(loop.project, others.pop(), choice(1))
+        elif request.args["fields"] == "all":
+            read.append(json.loads(request.args["query"])["filters"]["items"])
+
+    loop.label_studio.on["GET", "/api/tasks"] = submit
+    loop.label_studio.annotate(loop.project, first, choice(1))
+    for _ in range(4):
+        loop.event("ANNOTATION_CREATED")
+        loop.look(60)
+    since = [item["value"] for items in read for item in items if item["filter"] == "filter:tasks:updated_at"]
+    moments = [datetime.fromisoformat(value) for value in since]
+    assert len(moments) >= 3
+    assert loop.label_studio.clock - min(moments) < timedelta(minutes=1)
+
+
+def test_a_long_look_is_seldom_repeated_until_the_events_may_fill_the_batch(make_loop):
+    loop = make_loop(images=40, budget=10)
+    open_round(loop)
+    loop.look()
+    loop.label_studio.on["GET", "/api/tasks"] = lambda: loop.time.pass_(0.2)  # a large project's Label Studio
+    loop.label(1)
+    loop.look(5)
+    asked = loop.label_studio.count("GET /api/tasks")
+    for _ in range(5):
+        loop.label(1)
+        loop.look(1)
+    assert loop.label_studio.count("GET /api/tasks") == asked
+    loop.label(4)
+    loop.look(1)
+    assert len(loop.rounds) == 2
+
+
+def test_who_skipped_what_is_not_asked_while_the_labels_are_too_few(make_loop):
+    loop = make_loop(images=12, budget=5, count_outside=False)
+    open_round(loop)
+    loop.look()
+    asked = []
+    loop.label_studio.on["GET", "/api/tasks"] = lambda: asked.append("cancelled_annotations" in request.args["query"])
+    loop.label(2)
+    loop.look(5)
+    assert not any(asked)
+    loop.look(60)  # the timer: what a person sees is right after a while
+    loop.label(1)
+    loop.look(60)
+    assert loop.rounds[0].counted == 3
+
+
 def test_a_project_rests_no_longer_than_three_seconds_after_a_long_look(loop):
     open_round(loop)
     loop.label_studio.on["GET", "/api/tasks"] = lambda: loop.time.pass_(20)  # a very slow Label Studio
