@@ -26,6 +26,8 @@ def page() -> str:
     for name in STRATEGIES.names():
         found = STRATEGIES[name]
         reads, accepts = (", ".join(f"`{part}`" for part in parts) for parts in (sorted(found.needs), found.accepts))
+        if found.uses:
+            reads += "; where given " + ", ".join(f"`{part}`" for part in sorted(found.uses))
         summary = found.summary.replace("|", r"\|")
         rows.append(f"| `{name}` | {summary} | {reads} | {accepts} | {'yes' if found.cold else 'no'} |\n")
     return HEAD + "".join(rows)

@@ -45,6 +45,9 @@ class PoolScores:
         predicted_loss: (N,) the loss that a learning-loss head predicts.
         objects: (N, C) how many objects of each class S-KD sees in an image (`Task.objects`).
         labelled_features: (L, D) features of the images labelled so far, from the same network.
+        labelled_probabilities: (L, C) probabilities of these, or dense ones, from the same network.
+        teacher_features: (N, E) what T sees: of pretrained backbones, their features joined.
+        labelled_teacher_features: (L, E) the same of the images labelled so far.
         seed: of the generator of strategies that draw. Same pool and seed: same order.
         budget: images that the batch will take; a strategy whose picks cost time makes that many of them and
             ranks the rest behind. None: every image is picked.
@@ -59,6 +62,9 @@ class PoolScores:
     predicted_loss: NDArray[np.floating] | None = None
     objects: NDArray[np.floating] | None = None
     labelled_features: NDArray[np.floating] | None = None
+    labelled_probabilities: NDArray[np.floating] | None = None
+    teacher_features: NDArray[np.floating] | None = None
+    labelled_teacher_features: NDArray[np.floating] | None = None
     seed: int = 0
     budget: int | None = None
 
@@ -180,6 +186,7 @@ POOL_AXIS = {
     "dropout": 1,
     "predicted_loss": 0,
     "objects": 0,
+    "teacher_features": 0,
 }
 """The axis of each array along which the pool's images lie."""
 
@@ -231,7 +238,9 @@ class Strategy:
     Attributes:
         name: as `strategy` knows it; the name of its file.
         rank: the method, a plain function of a pool and its own keyword parameters.
-        needs: names of the arrays of `PoolScores` that it reads; whoever calls it computes no others.
+        needs: names of the arrays of `PoolScores` that it reads; whoever calls it computes no others but those of
+            `uses`.
+        uses: names of further arrays, which it reads where they are given and can do without.
         more: {parameter: array} that is needed, too, where that parameter is chosen and not 0.
         cold: whether it can order a pool of which only features exist, before any model is trained.
         parameters: keyword parameters of `rank` that were chosen; the others keep their defaults.
@@ -240,6 +249,7 @@ class Strategy:
     name: str
     rank: Callable[..., Selection]
     needs: frozenset[str] = frozenset()
+    uses: frozenset[str] = frozenset()
     more: Mapping[str, str] = field(default_factory=dict)
     cold: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -26,6 +26,11 @@ LISTED_FIRST = (
     "coreset",
     "typiclust",
     "probcover",
+    "maxherding",
+    "dropquery",
+    "tcm",
+    "uherding",
+    "pcoreset",
 )
 """The order in which names are shown: ours, what it has to beat, then the rivals by age. A strategy that does not stand
 here comes behind them."""

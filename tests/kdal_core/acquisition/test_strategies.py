@@ -15,7 +15,8 @@ from kdal_core.errors import ConfigError, KdalError
 NAMES = strategy_names()
 COLD = [name for name in NAMES if STRATEGIES[name].cold]
 ARRAYS = [(name, array) for name in NAMES for array in sorted(STRATEGIES[name].needs)]
-DRAWS = {"random", "badge", "typiclust"}
+USED = [(name, array) for name in NAMES for array in sorted(STRATEGIES[name].uses)]
+DRAWS = {"random", "badge", "typiclust", "dropquery", "tcm"}
 """Their order depends on the generator, so it does not follow a permutation of the pool."""
 
 
@@ -35,11 +36,18 @@ def pool(size=40, seed=0, **changes):
         dropout=distributions(6, size),
         predicted_loss=np.round(rng.random(size), 3),
         labelled_features=np.round(rng.normal(size=(3, 5)), 3),
+        labelled_probabilities=distributions(3),
+        teacher_features=np.round(rng.normal(size=(size, 6)), 3),
+        labelled_teacher_features=np.round(rng.normal(size=(3, 6)), 3),
     )
     return replace(given_pool, **changes)
 
 
-AXES = {"d_ss": 0, "d_st": 0, "features": 0, "probabilities": 0, "ensemble": 1, "dropout": 1, "predicted_loss": 0}
+AXES = {
+    **{"d_ss": 0, "d_st": 0, "features": 0, "probabilities": 0, "ensemble": 1, "dropout": 1, "predicted_loss": 0},
+    "teacher_features": 0,
+}
+LABELLED = ["labelled_features", "labelled_probabilities", "labelled_teacher_features"]
 
 
 def taken(given_pool, indices):
@@ -64,8 +72,13 @@ def test_the_names_stand_in_the_order_in_which_they_are_offered():
         "coreset",
         "typiclust",
         "probcover",
+        "maxherding",
+        "dropquery",
+        "tcm",
+        "uherding",
+        "pcoreset",
     ]
-    assert COLD == ["random", "coreset", "typiclust", "probcover"]
+    assert COLD == ["random", "coreset", "typiclust", "probcover", "maxherding", "dropquery", "tcm", "uherding"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,7 +99,8 @@ def test_every_strategy_is_a_function_of_its_input(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_strategy_reads_no_more_than_it_says_it_needs(name):
     whole = pool(budget=10)
-    unread = {array: None for array in [*AXES, "labelled_features"] if array not in STRATEGIES[name].needs}
+    reads = STRATEGIES[name].needs | STRATEGIES[name].uses
+    unread = {array: None for array in [*AXES, *LABELLED] if array not in reads}
     if name == "random":
         unread.pop("features")  # the size of the pool has to come from something
     bare = strategy(name)(replace(whole, **unread))
@@ -100,7 +114,7 @@ def test_a_cold_strategy_begins_with_features_alone(name, labelled):
     assert sorted(order.indices.tolist()) == list(range(40))
 
 
-@pytest.mark.parametrize(("name", "array"), ARRAYS)
+@pytest.mark.parametrize(("name", "array"), ARRAYS + USED)
 def test_every_strategy_refuses_nan_where_it_reads(name, array):
     values = np.array(getattr(pool(), array))
     values[..., -1] = np.nan
@@ -126,7 +140,7 @@ def test_labelled_features_of_another_network_are_refused(name):
         strategy(name)(pool(labelled_features=np.zeros((3, 4))))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in DRAWS | {"kd_gap", "probcover"}])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in DRAWS | {"kd_gap", "probcover", "maxherding"}])
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=15, deadline=None)
 def test_the_pools_order_does_not_matter_where_no_scores_tie(name, seed):
@@ -156,7 +170,7 @@ def test_differences_in_the_last_bits_do_not_change_the_order(name):
     rng = np.random.default_rng(0)
     plain = pool(200, budget=50)
     for _ in range(3):
-        noise = {array: rng.normal(size=getattr(plain, array).shape) * 1e-8 for array in [*AXES, "labelled_features"]}
+        noise = {array: rng.normal(size=getattr(plain, array).shape) * 1e-8 for array in [*AXES, *LABELLED]}
         noisy = replace(
             plain,
             **{
@@ -167,7 +181,7 @@ def test_differences_in_the_last_bits_do_not_change_the_order(name):
         assert np.array_equal(strategy(name)(noisy).indices, strategy(name)(plain).indices)
 
 
-@pytest.mark.parametrize("name", ["coreset", "probcover"])
+@pytest.mark.parametrize("name", ["coreset", "probcover", "maxherding", "uherding", "pcoreset"])
 def test_the_first_picks_do_not_depend_on_how_many_are_asked_for(name):
     orders = [strategy(name)(pool(60, budget=budget)).indices for budget in (None, 30, 9)]
     assert orders[1][:30].tolist() == orders[0][:30].tolist()
