@@ -1,0 +1,371 @@
+"""The trio S, T and S-KD as linear heads on frozen features, for classes of images.
+
+S learns from the labels. T hears two voices: the labels spread over a graph of nearest neighbours, and a head of its
+own, which then learns from what both say together. S-KD is a head on the student's features that learns from the
+labels and from T's word on every image of the pool, labelled or not.
+
+Sources: Zhou et al., Learning with local and global consistency, 2003 (spreading); Hinton et al., Distilling the
+knowledge in a neural network, 2015; Xie et al., Unsupervised data augmentation, 2020 (sharpened targets).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kdal_core.errors import ConfigError
+from kdal_core.training.label_spreading import neighbor_graph, spread
+from kdal_core.training.logistic import Floats, best_decay, fit_logistic, linear, softmax, stratified_folds
+from kdal_core.training.projection import BLOCK, Projection, normalised, principal_components
+from kdal_core.validation import InvalidInput, as_count
+
+TAUGHT = 20_000  # images that a head learns T's word from, at most: more make it no better, only slower
+FAINT = 1e-4  # the least probability that spreading can say; a class unheard of is not thereby impossible
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """How heads are fitted. The defaults were chosen on photos of clothes, streets and blood cells.
+
+    Attributes:
+        components: principal components kept of each of the teacher's features.
+        student_components: of the student's.
+        neighbors: k of the graph.
+        alpha: what an image hears from its neighbours in one step of spreading, in [0, 1).
+        steps: of spreading.
+        rounds: how often T's head and the spread labels are joined; before each but the first, T's head learns from
+            the last.
+        own: weight of T's head in the geometric mean with the spread labels, in [0, 1].
+        sharpness: power to which T's probabilities are raised before they are taught.
+        label_weight: weight of the labels' loss, in [0, 1]; that of T's word is 1 less it.
+        decay: of a head's weights, on features of mean square length 1.
+        decays: those that S chooses from by cross-validation.
+        folds: of that cross-validation.
+    """
+
+    components: int = 128
+    student_components: int = 256
+    neighbors: int = 10
+    alpha: float = 0.9
+    steps: int = 30
+    rounds: int = 3
+    own: float = 0.5
+    sharpness: float = 2.0
+    label_weight: float = 0.1
+    decay: float = 1e-4
+    decays: tuple[float, ...] = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("components", "student_components", "neighbors", "steps", "rounds"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}.")
+        if not 0 <= self.alpha < 1:
+            raise ConfigError(f"alpha must lie in [0, 1), not {self.alpha!r}.")
+        for name in ("own", "label_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], not {getattr(self, name)!r}.")
+        if not (self.decay > 0 and self.sharpness > 0 and self.decays and min(self.decays) > 0):
+            raise ConfigError("decay, sharpness and each of decays must be above 0.")
+        if self.folds < 2:
+            raise ConfigError(f"folds must be at least 2, not {self.folds!r}.")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head on a backbone's raw features: everything done to them before is folded in.
+
+    Attributes:
+        weight: (C, D) float32.
+        bias: (C,) float32.
+        normalised: whether the head expects features scaled to length 1, which does not fold; `logits` does it.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    normalised: bool = True
+
+    def logits(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, C) float32 of raw features (N, D) of any float type."""
+        if features.ndim != 2 or features.shape[1] != self.weight.shape[1]:
+            raise InvalidInput(f"features must have the shape (N, {self.weight.shape[1]}), not {features.shape}.")
+        result = np.empty((len(features), len(self.bias)), dtype=np.float32)
+        for start in range(0, len(features), BLOCK):
+            part = features[start : start + BLOCK]
+            rows = normalised(part) if self.normalised else part.astype(np.float32)
+            result[start : start + BLOCK] = rows @ self.weight.T + self.bias
+        return result
+
+    def probabilities(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, C) float32, rows of sum 1."""
+        return softmax(self.logits(features))
+
+
+@dataclass(frozen=True)
+class JoinedHead:
+    """T's head, for images outside the pool: the sum of one `Head` on each of the teacher's features."""
+
+    parts: tuple[Projection, ...]
+    values: NDArray[np.float64]
+
+    def probabilities(self, features: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """(N, C) float32 of raw features (N, E_i), in the order that the head was fitted with."""
+        if len(features) != len(self.parts):
+            raise InvalidInput(f"The teacher was fitted on {len(self.parts)} kinds of features, not {len(features)}.")
+        return softmax(linear(self.values, _joined(self.parts, features)))
+
+
+@dataclass(frozen=True)
+class HeadTrio:
+    """S, S-KD and T.
+
+    Attributes:
+        student: S.
+        distilled: S-KD.
+        teacher: (N, C) float32, T's word on every image of the pool. It knows the labels of those that have one.
+        teacher_head: T for images outside the pool.
+    """
+
+    student: Head
+    distilled: Head
+    teacher: NDArray[np.float32]
+    teacher_head: JoinedHead
+
+
+def fit_heads(
+    student: NDArray[Any],
+    teacher: Sequence[NDArray[Any]],
+    labelled: ArrayLike,
+    targets: ArrayLike,
+    classes: int,
+    *,
+    seed: int = 0,
+    config: HeadConfig | None = None,
+) -> HeadTrio:
+    """The trio of heads; see `HeadPool`, which this makes and asks once."""
+    return HeadPool(student, teacher, seed=seed, config=config).fit(labelled, targets, classes)
+
+
+def out_of_fold(
+    student: NDArray[Any],
+    teacher: Sequence[NDArray[Any]],
+    labelled: ArrayLike,
+    targets: ArrayLike,
+    classes: int,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    config: HeadConfig | None = None,
+) -> NDArray[np.float32]:
+    """What S-KD says of each labelled image when it, and T, have not seen its label; see `HeadPool.out_of_fold`."""
+    return HeadPool(student, teacher, seed=seed, config=config).out_of_fold(labelled, targets, classes, folds=folds)
+
+
+class HeadPool:
+    """Images whose features are known, ready to be asked with any labels.
+
+    Args:
+        student: (N, D) raw features of the student's backbone, float16, float32 or float64.
+        teacher: (N, E_i) raw features, at least one kind of them, of the same images in the same order.
+        seed: of the components' search and the folds.
+        config: how.
+
+    The same images give the same bits in whatever order they come, as long as no two are alike in every feature.
+
+    Raises:
+        InvalidInput: shapes that do not fit, or features that are not finite.
+    """
+
+    def __init__(
+        self,
+        student: NDArray[Any],
+        teacher: Sequence[NDArray[Any]],
+        *,
+        seed: int = 0,
+        config: HeadConfig | None = None,
+    ) -> None:
+        self._config = config = config or HeadConfig()
+        self._seed = seed
+        _check_features(student, teacher)
+        self._order = _order([student, *teacher])
+        self._place = np.empty_like(self._order)
+        self._place[self._order] = np.arange(len(self._order))
+        generator = np.random.default_rng(seed)
+        own = student[self._order]
+        self._student_part = principal_components(own, config.student_components, generator)
+        self._student = self._student_part.components(own)
+        others = [features[self._order] for features in teacher]
+        self._parts = tuple(principal_components(features, config.components, generator) for features in others)
+        self._joined = _joined(self._parts, others)
+        self._graph = neighbor_graph(self._joined, config.neighbors)
+
+    def fit(self, labelled: ArrayLike, targets: ArrayLike, classes: int) -> HeadTrio:
+        """S, T and S-KD of these labels.
+
+        Args:
+            labelled: (L,) positions in the pool of the images that have a label, each once, L >= 1.
+            targets: (L,) their class numbers, in [0, classes).
+            classes: C.
+
+        Raises:
+            InvalidInput: positions or classes out of range, or a position given twice.
+        """
+        rows, wanted = self._labels(labelled, targets, classes)
+        word = self._word(rows, wanted, classes)
+        student = self._folded(self._from_labels(rows, wanted, classes))
+        distilled = self._folded(self._from_word(self._student, word, rows, wanted))
+        head = JoinedHead(self._parts, self._from_word(self._joined, word, rows, wanted))
+        return HeadTrio(student, distilled, word[self._place], head)
+
+    def out_of_fold(
+        self, labelled: ArrayLike, targets: ArrayLike, classes: int, *, folds: int = 5
+    ) -> NDArray[np.float32]:
+        """(L, C) probabilities of S-KD for each labelled image, by heads that were fitted without its label.
+
+        Args:
+            labelled, targets, classes: as in `fit`; L >= 2.
+            folds: how many such fits; at most L.
+        """
+        rows, wanted = self._labels(labelled, targets, classes)
+        folds = as_count("folds", folds, low=2, high=max(2, len(rows)))
+        if len(rows) < 2:
+            raise InvalidInput("At least 2 labels are needed to leave some out.")
+        part = stratified_folds(wanted, folds, np.random.default_rng(self._seed))
+        result = np.empty((len(rows), classes), dtype=np.float32)
+        for fold in range(folds):
+            out = part == fold
+            word = self._word(rows[~out], wanted[~out], classes)
+            values = self._from_word(self._student, word, rows[~out], wanted[~out])
+            result[out] = softmax(linear(values, self._student[rows[out]]))
+        asked = self._place[np.asarray(labelled, dtype=np.int64)]
+        return result[np.searchsorted(rows, asked)]
+
+    def _labels(
+        self, labelled: ArrayLike, targets: ArrayLike, classes: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The labelled rows in the pool's own order, ascending, and their classes."""
+        as_count("classes", classes, low=1, high=2**31)
+        positions, wanted = _whole("labelled", labelled), _whole("targets", targets)
+        if len(positions) != len(wanted):
+            raise InvalidInput(f"There are {len(positions)} labelled positions but {len(wanted)} targets.")
+        if not len(positions):
+            raise InvalidInput("At least one label is needed to fit heads.")
+        size = len(self._order)
+        if positions.min() < 0 or positions.max() >= size:
+            raise InvalidInput(f"labelled must hold positions from 0 to {size - 1}.")
+        if wanted.min() < 0 or wanted.max() >= classes:
+            raise InvalidInput(f"targets must hold class numbers from 0 to {classes - 1}.")
+        if len(np.unique(positions)) < len(positions):
+            raise InvalidInput("labelled holds a position twice; give each image one label.")
+        rows = self._place[positions]
+        ascending = np.argsort(rows)
+        return rows[ascending], wanted[ascending]
+
+    def _word(self, rows: NDArray[np.int64], wanted: NDArray[np.int64], classes: int) -> Floats:
+        """T's probabilities (N, C) for the pool in its own order."""
+        config = self._config
+        seeds = np.zeros((len(self._joined), classes), dtype=np.float32)
+        seeds[rows, wanted] = 1 / np.bincount(wanted, minlength=classes)[wanted]  # each class has the same to spread
+        near = spread(self._graph, seeds, alpha=config.alpha, steps=config.steps)
+        total = near.sum(axis=1, keepdims=True)
+        heard = total[:, 0] > 0
+        near = np.log(np.maximum(near / np.where(total > 0, total, 1), FAINT))
+        labels = np.eye(classes, dtype=np.float32)[wanted]
+        values = fit_logistic(self._joined[rows], labels, np.ones(len(rows)), config.decay)
+        word: Floats | None = None
+        for _ in range(config.rounds):
+            if word is not None:
+                values = self._from_word(self._joined, word, rows, wanted, start=values)
+            own = np.log(np.maximum(softmax(linear(values, self._joined)), np.float32(1e-6)))
+            both = np.where(heard[:, None], (1 - config.own) * near + config.own * own, own)
+            word = softmax(config.sharpness * both)
+        assert word is not None  # there is one round at least
+        return word
+
+    def _from_labels(self, rows: NDArray[np.int64], wanted: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+        """S's map on the student's components."""
+        features, config = self._student[rows], self._config
+        labels = np.eye(classes, dtype=np.float32)[wanted]
+        count = min(config.folds, len(rows))
+        folds = stratified_folds(wanted, count, np.random.default_rng(self._seed))
+        decay = best_decay(features, wanted, folds, classes, config.decays)
+        return fit_logistic(features, labels, np.ones(len(rows)), decay, steps=300)
+
+    def _from_word(
+        self,
+        features: Floats,
+        word: Floats,
+        rows: NDArray[np.int64],
+        wanted: NDArray[np.int64],
+        start: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
+        """The map on these features that learns T's word on all images and the labels."""
+        config = self._config
+        taught = _some(len(features), rows)
+        weights = np.full(len(taught), (1 - config.label_weight) / len(taught))
+        targets = word[taught]
+        labels = np.eye(word.shape[1], dtype=np.float32)[wanted]
+        at = np.searchsorted(taught, rows)
+        extra = config.label_weight / len(rows)
+        targets[at] = (weights[at, None] * targets[at] + extra * labels) / (weights[at, None] + extra)
+        weights[at] += extra
+        return fit_logistic(features[taught], targets, weights, config.decay, start=start)
+
+    def _folded(self, values: NDArray[np.float64]) -> Head:
+        """The head on raw features that a map on the student's components is."""
+        axes, mean = self._student_part.axes.astype(np.float64), self._student_part.mean.astype(np.float64)
+        weight = axes @ values[:-1]  # (D, C)
+        return Head(weight.T.astype(np.float32), (values[-1] - mean @ weight).astype(np.float32))
+
+
+def _joined(parts: Sequence[Projection], features: Sequence[NDArray[Any]]) -> Floats:
+    """(N, ΣK_i): the components of each kind, scaled to length 1, side by side, of length 1 together."""
+    scaled = [normalised(part.components(kind)) for part, kind in zip(parts, features, strict=True)]
+    return np.concatenate(scaled, axis=1) / np.float32(np.sqrt(len(scaled)))
+
+
+def _some(size: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All rows, or of a large pool those labelled and others evenly spaced, ascending."""
+    if size <= TAUGHT:
+        return np.arange(size)
+    return np.union1d(rows, np.linspace(0, size - 1, TAUGHT).astype(np.int64))
+
+
+def _order(kinds: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """Row numbers in an order that depends on what the rows hold, not on where they stand."""
+    prints = []
+    for rows in zip(*kinds, strict=True):
+        digest = hashlib.blake2b(digest_size=16)
+        for row in rows:
+            digest.update(row.tobytes())
+        prints.append(digest.digest())
+    return np.asarray(sorted(range(len(prints)), key=prints.__getitem__), dtype=np.int64)
+
+
+def _check_features(student: NDArray[Any], teacher: Sequence[NDArray[Any]]) -> None:
+    if not teacher:
+        raise InvalidInput("teacher must hold at least one kind of features.")
+    named = [("student", student), *((f"teacher[{i}]", features) for i, features in enumerate(teacher))]
+    for name, features in named:
+        if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
+            raise InvalidInput(f"{name} must hold floats of the shape (N, D), not {features.dtype} {features.shape}.")
+        if len(features) != len(student):
+            raise InvalidInput(f"{name} holds {len(features)} images; the student's features {len(student)}.")
+        if not features.size:
+            raise InvalidInput(f"{name} is empty.")
+        for start in range(0, len(features), BLOCK):
+            if not np.isfinite(features[start : start + BLOCK]).all():
+                raise InvalidInput(f"{name} holds NaN or an infinite value; find out which image gave it.")
+
+
+def _whole(name: str, values: ArrayLike) -> NDArray[np.int64]:
+    """`values` as (L,) int64."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise InvalidInput(f"{name} must be whole numbers of the shape (L,), not {array.dtype} {array.shape}.")
+    return array.astype(np.int64)
