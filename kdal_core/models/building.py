@@ -20,6 +20,10 @@ TEACHER_FACTOR = 4
 _random_state = threading.RLock()  # torch's default generator belongs to the whole process
 
 
+def _nothing(_: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Family:
     """Networks that do the same for images of one size.
@@ -30,6 +34,7 @@ class Family:
         image_size: (height, width) in pixels.
         construct: (name, pretrained) -> a network with fresh parameters.
         heads: prefixes of parameters that depend on what is labelled; weights files may lack them.
+        also: whether a name that is not listed is one of the family's.
     """
 
     own: Sequence[str]
@@ -37,6 +42,7 @@ class Family:
     image_size: tuple[int, int]
     construct: Callable[[str, bool], Network]
     heads: tuple[str, ...] = ("head.",)
+    also: Callable[[str], bool] = _nothing
 
     def check(self, name: str) -> None:
         """Refuse a name that is not the family's, and a size that makes no sense.
@@ -45,7 +51,7 @@ class Family:
             ConfigError: says which names are near.
         """
         names = [*self.own, *self.others]
-        if name not in names:
+        if name not in names and not self.also(name):
             near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             known = f"{', '.join(self.own)} and torchvision's networks"

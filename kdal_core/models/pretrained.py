@@ -36,6 +36,13 @@ class TorchvisionNet(Network):
         return self.head(features), features
 
 
+def headless(name: str) -> nn.Module:
+    """A torchvision network with random parameters, without its last layer."""
+    model = torchvision_model(name, (224, 224), pretrained=False)
+    _take_off_last_layer(model)
+    return model
+
+
 def torchvision_model(name: str, image_size: tuple[int, int], pretrained: bool) -> nn.Module:
     """A network as torchvision builds it, downloaded weights and all.
 

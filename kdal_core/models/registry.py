@@ -6,6 +6,7 @@ from kdal_core.errors import ConfigError
 from kdal_core.models.bodies import BACKBONES, SmallBody, TorchvisionBody
 from kdal_core.models.building import Family
 from kdal_core.models.fcos import BOX_SHAPES, FCOS, BoxNet, FcosNet
+from kdal_core.models.frozen import FROZEN, FrozenClassifier, is_frozen
 from kdal_core.models.lenet import LENET, LeNet5
 from kdal_core.models.network import Network
 from kdal_core.models.pretrained import TorchvisionNet, torchvision_names
@@ -37,7 +38,7 @@ def build_model(
     """A network with fresh (or pretrained) parameters; the same seed gives the same parameters.
 
     Args:
-        name: one of `model_names()`.
+        name: one of `model_names()`, or "frozen/" and the name of a backbone: a `FrozenClassifier`.
         num_classes: C >= 1.
         image_size: (height, width) in pixels of the images it will see.
         weights: "none"; "default", torchvision's own, downloaded; or the path of a .safetensors file with the
@@ -61,7 +62,16 @@ def default_pair(image_size: tuple[int, int]) -> tuple[str, str]:
     >>> default_pair((8, 8)), default_pair((480, 640))
     (('small_cnn', 'wide_cnn'), ('mobilenet_v3_large', 'resnet50'))
     """
-    return ("small_cnn", "wide_cnn") if max(image_size) <= LARGEST_SIDE else ("mobilenet_v3_large", "resnet50")
+    return ("small_cnn", "wide_cnn") if suits_small_networks(image_size) else ("mobilenet_v3_large", "resnet50")
+
+
+def suits_small_networks(image_size: tuple[int, int]) -> bool:
+    """Whether images of this (height, width) are so small that our own networks suit them.
+
+    >>> suits_small_networks((28, 28)), suits_small_networks((168, 224))
+    (True, False)
+    """
+    return max(image_size) <= LARGEST_SIDE
 
 
 def check_model(name: str, num_classes: int, image_size: tuple[int, int]) -> None:
@@ -95,9 +105,11 @@ def _classifiers(num_classes: int, image_size: tuple[int, int]) -> Family:
             return SmallNet(SHAPES[name], num_classes, image_size)
         if name == LENET:
             return LeNet5(num_classes, image_size)
+        if name.startswith(FROZEN):
+            return FrozenClassifier(name.removeprefix(FROZEN), num_classes)
         return TorchvisionNet(name, num_classes, image_size=image_size, pretrained=pretrained)
 
-    return Family((*SHAPES, LENET), torchvision_names(), image_size, construct)
+    return Family((*SHAPES, LENET), torchvision_names(), image_size, construct, also=is_frozen)
 
 
 # ------------------------------------------------------------------ detectors of boxes
