@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 from kdal_core.acquisition.cold_start import cold_start
+from kdal_core.acquisition.exploration import Explored, explore
 from kdal_core.acquisition.gaps import (
     box_gap,
     class_gap,
@@ -15,6 +16,7 @@ from kdal_core.acquisition.gaps import (
     uncertainty,
 )
 from kdal_core.acquisition.greedy import MODES, Selection, greedy_select
+from kdal_core.acquisition.joined import joined_features
 from kdal_core.acquisition.neighbors import Neighbors, nearest_neighbors, neighbor_search, reverse_neighbor_counts
 from kdal_core.acquisition.rarity import rarity
 from kdal_core.acquisition.strategies import PoolScores, Strategy, strategy, strategy_names
@@ -26,6 +28,7 @@ else:  # it imports torch and scikit-learn, which takes seconds
 
 __all__ = [
     "MODES",
+    "Explored",
     "Neighbors",
     "PoolScores",
     "Selection",
@@ -34,8 +37,10 @@ __all__ = [
     "class_gap",
     "cold_start",
     "cold_start_features",
+    "explore",
     "four_case_uncertainty",
     "greedy_select",
+    "joined_features",
     "label_noise",
     "lane_gap",
     "nearest_neighbors",

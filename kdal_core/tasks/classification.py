@@ -35,7 +35,7 @@ class ClassificationTask(WithDefaults):
 
     kind = "classification"
     metric_name = "accuracy"
-    defaults: ClassVar[TaskDefaults] = TaskDefaults()
+    defaults: ClassVar[TaskDefaults] = TaskDefaults(features=True)
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):

@@ -31,12 +31,14 @@ class TaskDefaults:
         cold_start: by what images are alike when the first batch is chosen, before there is a model.
         acquisition: parameters of the strategy `kd_gap` in which its own defaults do not suit the task.
         training: settings of `TrainConfig` in which its own defaults do not suit the task.
+        features: whether its networks can be heads on the features of a frozen backbone.
     """
 
     longest_side: int = 224
     cold_start: ColdStartImages = "thumbnails"
     acquisition: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    features: bool = False
 
     def __post_init__(self) -> None:
         for name in ("acquisition", "training"):

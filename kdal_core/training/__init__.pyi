@@ -1,11 +1,16 @@
 from .checkpoints import ModelSpec, load_checkpoint, save_checkpoint
 from .config import TrainConfig, resolve_device
 from .data import ImageSource
+from .heads import Head, HeadConfig, HeadPool, HeadTrio, fit_heads, out_of_fold
 from .inference import Inference, infer
 from .loop import TrainResult, train
 from .trio import Pair, Trio, TrioSpec, distil, train_pair, train_student, train_teacher, train_trio
 
 __all__ = [
+    "Head",
+    "HeadConfig",
+    "HeadPool",
+    "HeadTrio",
     "ImageSource",
     "Inference",
     "ModelSpec",
@@ -15,8 +20,10 @@ __all__ = [
     "Trio",
     "TrioSpec",
     "distil",
+    "fit_heads",
     "infer",
     "load_checkpoint",
+    "out_of_fold",
     "resolve_device",
     "save_checkpoint",
     "train",

@@ -255,6 +255,11 @@ class Strategy:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def reads(self) -> frozenset[str]:
+        """Names of all arrays that it reads where they are given."""
+        return self.needs | self.uses
+
+    @property
     def accepts(self) -> tuple[str, ...]:
         """Names of the parameters that `rank` takes beside the pool."""
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
