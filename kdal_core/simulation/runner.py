@@ -20,10 +20,11 @@ from kdal_core.simulation.annotator import Annotator
 from kdal_core.simulation.attributes import EPS, look, means
 from kdal_core.simulation.campaign import GAPS, Arm, Campaign, Scored
 from kdal_core.simulation.datasets import Split
+from kdal_core.simulation.heads import PoolFeatures, backbone_names, uses_features
 from kdal_core.simulation.observation import Models, TrainingSetup, noise_scores, observe, train_models
 from kdal_core.simulation.results import Point, with_new_names
 from kdal_core.tasks import get_task
-from kdal_core.training import TrioSpec, infer
+from kdal_core.training import HeadTrio, TrioSpec, infer
 
 EVERY_LABEL = "every label"
 """Name of the arm that trains once, on the whole pool."""
@@ -39,6 +40,8 @@ class Setting:
     split: Split
     annotator: Annotator
     seed: int
+    features: PoolFeatures | None = None
+    """Of the pool and the held-out images, where the models are heads on these."""
 
     def config_seed(self, number: int) -> int:
         """Seed of the training of a round: the same in all arms."""
@@ -101,8 +104,11 @@ def _journal(path: Path, fingerprint: str) -> Journal:
 def training_setup(campaign: Campaign, split: Split) -> TrainingSetup:
     """Task and networks for these images."""
     task = get_task(campaign.task, split.classes)
-    student, teacher = task.default_pair(split.image_size)
     models = campaign.models
+    if uses_features(campaign):
+        backbone, others = backbone_names(campaign)
+        return TrainingSetup(campaign, task, TrioSpec(backbone, "+".join(others), split.image_size, "auto", "auto"))
+    student, teacher = task.default_pair(split.image_size)
     spec = TrioSpec(
         models.student or student, models.teacher or teacher, split.image_size, models.weights, models.weights
     )
@@ -203,8 +209,10 @@ def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:
 
 def _trained(
     setting: Setting, labelled: Indices, number: int, wanted: frozenset[str], start: float
-) -> tuple[Models, Point]:
+) -> tuple[Models | HeadTrio, Point]:
     setup, split, annotator = setting.setup, setting.split, setting.annotator
+    if setting.features is not None:
+        return _trained_heads(setting, setting.features, labelled, number, start)
     config = setup.campaign.train_config(setting.config_seed(number))
     images, answers = split.pool.take(labelled).images, annotator.labels[labelled]
     others = split.pool.take(np.setdiff1d(np.arange(len(split.pool)), labelled)).images if config.unlabelled else None
@@ -218,7 +226,31 @@ def _trained(
     }
     wrong = annotator.wrong(labelled)
     suspicion = noise_scores(setup, models, images) if 0 < wrong.sum() < len(wrong) else None
-    point = Point(
+    return models, _point(setting, labelled, number, scores, suspicion, start)
+
+
+def _trained_heads(
+    setting: Setting, features: PoolFeatures, labelled: Indices, number: int, start: float
+) -> tuple[HeadTrio, Point]:
+    task, answers = setting.setup.task, setting.annotator.labels[labelled].tolist()
+    trio = features.trained(labelled, answers, len(setting.split.classes))
+    scores = features.scores(task, trio, setting.split.held_out.labels.tolist())
+    wrong = setting.annotator.wrong(labelled)
+    suspicion = features.suspicion(task, trio, labelled) if 0 < wrong.sum() < len(wrong) else None
+    return trio, _point(setting, labelled, number, scores, suspicion, start)
+
+
+def _point(
+    setting: Setting,
+    labelled: Indices,
+    number: int,
+    scores: dict[str, float],
+    suspicion: NDArray[np.float64] | None,
+    start: float,
+) -> Point:
+    setup, annotator = setting.setup, setting.annotator
+    wrong = annotator.wrong(labelled)
+    return Point(
         round=number,
         labels=len(labelled),
         score=scores[setup.campaign.models.scored],
@@ -228,7 +260,6 @@ def _trained(
         compute_seconds=time.perf_counter() - start,
         noise_auroc=None if suspicion is None else float(roc_auc_score(wrong, suspicion)),
     )
-    return models, point
 
 
 def _first_order(setting: Setting, arm: Arm) -> Indices:
@@ -237,18 +268,29 @@ def _first_order(setting: Setting, arm: Arm) -> Indices:
         return strategy("random")(
             PoolScores(features=np.zeros((len(setting.split.pool), 1)), seed=setting.seed)
         ).indices
+    campaign = setting.setup.campaign
+    budget = campaign.first_size + campaign.annotator.ahead
+    if setting.features is not None:
+        return _first_order_on_features(setting, setting.features, arm, budget)
     features = cold_start_features(setting.split.pool.images, look=setting.setup.task.defaults.cold_start)
     if arm.first == "cold_start":
         return cold_start(features, seed=setting.seed).indices
-    campaign = setting.setup.campaign
-    budget = campaign.first_size + campaign.annotator.ahead
     nothing = np.empty((0, features.shape[1]))
     pool = PoolScores(features=features, labelled_features=nothing, seed=setting.seed, budget=budget)
     return arm.bound()(pool).indices
 
 
+def _first_order_on_features(setting: Setting, features: PoolFeatures, arm: Arm, budget: int) -> Indices:
+    if arm.first == "cold_start":
+        return cold_start(features.spaces[1], seed=setting.seed).indices
+    everything, none = np.arange(len(setting.split.pool)), np.zeros(0, dtype=np.int64)
+    wanted, task = arm.bound().reads, setting.setup.task
+    pool = features.observed(task, None, everything, none, wanted, seed=setting.seed, budget=budget)
+    return arm.bound()(pool).indices
+
+
 def _next_batch(
-    setting: Setting, arm: Arm, models: Models, labelled: Indices, ahead: Sequence[int], number: int
+    setting: Setting, arm: Arm, models: Models | HeadTrio, labelled: Indices, ahead: Sequence[int], number: int
 ) -> tuple[tuple[int, ...], dict[str, dict[str, float]]]:
     """The next images to label: `ahead` in the old order, then the best of the others in the new one.
 
@@ -257,7 +299,11 @@ def _next_batch(
     setup, everything, correlations = setting.setup, setting.split.pool, {}
     unlabelled = np.setdiff1d(np.arange(len(everything)), labelled)
     seed, size = setting.config_seed(number), setup.campaign.budget + setup.campaign.annotator.ahead
-    if needs(arm):
+    if isinstance(models, HeadTrio):
+        assert setting.features is not None
+        wanted = arm.bound().reads
+        pool = setting.features.observed(setup.task, models, unlabelled, labelled, wanted, seed=seed, budget=size)
+    elif needs(arm):
         left = everything.take(unlabelled)
         pool = observe(setup, models, left.images, everything.images[labelled], needs(arm), seed=seed, budget=size)
         if left.traits and needs(arm) >= GAPS:

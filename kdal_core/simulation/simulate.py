@@ -28,6 +28,7 @@ import torch
 from kdal_core.simulation.annotator import Annotator, Difficulty, make_annotator, measure_difficulty
 from kdal_core.simulation.campaign import Arm, Campaign
 from kdal_core.simulation.datasets import Split, load_split
+from kdal_core.simulation.heads import PoolFeatures, pool_features, uses_features
 from kdal_core.simulation.results import Results, Run
 from kdal_core.simulation.runner import (
     EVERY_LABEL,
@@ -113,6 +114,9 @@ def simulate(
     with _processes(workers or os.cpu_count() or 1) as (executor, messages):
         if campaign.noise.kind == "difficulty":  # once a seed, before its arms ask for it
             _results([executor.submit(_difficulty, campaign, seed, out, data) for seed in campaign.seeds])
+        if uses_features(campaign):  # once, before processes side by side would each compute them
+            for seed in campaign.seeds:
+                executor.submit(_features, campaign.model_dump_json(), seed, out, data).result()
         running = {executor.submit(_run, campaign, job, out, data, messages) for job in jobs}
         while running:
             ended, running = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
@@ -235,7 +239,9 @@ def _run(campaign: Campaign, job: Job, out: Path, data: Path | None, messages: A
 def _setting(campaign: Campaign, seed: int, out: Path, data: Path | None) -> Setting:
     split = _split(campaign.model_dump_json(), seed, data)
     difficulty = _difficulty(campaign, seed, out, data) if campaign.noise.kind == "difficulty" else None
-    return Setting(training_setup(campaign, split), split, _annotator(campaign, split, seed, difficulty), seed)
+    features = _features(campaign.model_dump_json(), seed, out, data) if uses_features(campaign) else None
+    annotator = _annotator(campaign, split, seed, difficulty)
+    return Setting(training_setup(campaign, split), split, annotator, seed, features)
 
 
 def _annotator(campaign: Campaign, split: Split, seed: int, difficulty: Difficulty | None) -> Annotator:
@@ -256,6 +262,12 @@ def _check(campaign: Campaign, data: Path | None) -> None:
 def _split(campaign: str, seed: int, data: Path | None) -> Split:
     """A seed's images, decoded once for the runs of it that follow each other in a process."""
     return load_split(Campaign.model_validate_json(campaign), seed, data)
+
+
+@lru_cache(maxsize=1)
+def _features(campaign: str, seed: int, out: Path, data: Path | None) -> PoolFeatures:
+    """A seed's features, kept for the runs of it that follow each other in a process."""
+    return pool_features(Campaign.model_validate_json(campaign), _split(campaign, seed, data), out / "features")
 
 
 def _difficulty(campaign: Campaign, seed: int, out: Path, data: Path | None) -> Difficulty:
