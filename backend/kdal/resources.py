@@ -1,14 +1,16 @@
-"""What the parts of the backend share: settings, tables, assets, Label Studio, images, teachers."""
+"""What the parts of the backend share: settings, tables, assets, Label Studio, images, teachers, backbones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kdal.backbones import Backbones
 from kdal.images.loader import ImageLoader
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.settings import Settings
 from kdal.storage.assets import Assets
 from kdal.storage.database import Storage
+from kdal.storage.features import FeatureStore
 from kdal.teachers.catalogue import Catalogue, load_catalogue
 
 
@@ -22,17 +24,23 @@ class Resources:
     images: ImageLoader
     label_studio: LabelStudioClient
     teachers: Catalogue
+    backbones: Backbones
+    features: FeatureStore
 
     @classmethod
     def open(cls, settings: Settings) -> Resources:
         """Open everything that the settings name."""
         _ = settings.home_folder  # if it cannot be made, that is to be said, and not what follows from it
         label_studio = LabelStudioClient.of(settings)
+        assets = Assets(settings.assets_root)
+        storage = Storage(settings.sqlalchemy_url)
         return cls(
             settings=settings,
-            storage=Storage(settings.sqlalchemy_url),
-            assets=Assets(settings.assets_root),
+            storage=storage,
+            assets=assets,
             images=ImageLoader(settings, label_studio),
             label_studio=label_studio,
             teachers=load_catalogue(settings.teachers),
+            backbones=Backbones(settings, assets),
+            features=FeatureStore(storage, assets),
         )

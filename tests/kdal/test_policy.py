@@ -78,7 +78,7 @@ def test_each_parameter_of_kd_gap_is_a_key_of_the_policy_and_none_else_is_said_t
         {"black_box": "pets", "beta": 1},
         {"black_box": "pets", "formula": "published"},
         {"weights": "defualt"},
-        {"weights": "/models/student.pth"},
+        {"weights": "/models/student.bin"},
         {"weights": "https://models.example/student.safetensors"},
         {"weights": "s3://models/student.safetensors"},
         {"weights": ""},

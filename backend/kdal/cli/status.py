@@ -69,6 +69,11 @@ def _block(project: Json) -> RenderableType:
         say("serving", project["serving"])
     if last and (score := last["facts"].get("held_out_score")) is not None:
         say("held out", f"{score:.1%} {last['facts']['metric']} on {last['facts']['held_out']} labels")
+    facts = (last or {}).get("facts", {})
+    if backbones := facts.get("backbones"):
+        say("backbones", backbones)
+    elif why := facts.get("why_no_backbones"):
+        say("weights", f"none, networks are trained from nothing: {why}")
     if teacher := project["teacher"]:
         say("teacher", f"{teacher['name']}, {_spent(teacher)}")
     if problem := project["problem"] or (last or {}).get("error"):

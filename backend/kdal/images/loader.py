@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +18,7 @@ from kdal.images.refs import ImageRef, LoadedImages
 from kdal.images.sources import ImageSources
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.settings import Settings
+from kdal.storage.features import digest
 from kdal_core.errors import AssetError
 
 T = TypeVar("T")
@@ -57,6 +58,11 @@ class ImageLoader:
         """The image's file as it is stored, once it is sure that it can be decoded; raises as `image`."""
         return self._read(ref)[0]
 
+    def identity(self, ref: ImageRef) -> str:
+        """What stands for the image's file as long as it is the same, without reading it; raises as `image`."""
+        with _named(ref):
+            return self._sources.of(ref).identity(ref)
+
     def tensor(self, ref: ImageRef, size: tuple[int, int]) -> torch.Tensor:
         """The image as uint8 (3, H, W), resized to ``size`` = (H, W)."""
         return to_tensor(self.image(ref), size)
@@ -78,11 +84,12 @@ class ImageLoader:
         unreachable: set[int] = set()
         kept: list[int] = []
         sizes: list[tuple[int, int]] = []
+        digests: list[bytes] = []
 
-        def one(position: int) -> tuple[torch.Tensor, tuple[int, int]] | None:
+        def one(position: int) -> tuple[torch.Tensor, tuple[int, int], bytes] | None:
             try:
-                image = self.image(refs[position])
-                return to_tensor(image, size), image.size
+                data, image = self._read(refs[position])
+                return to_tensor(image, size), image.size, digest(data)
             except AssetError as error:
                 reasons[position] = str(error)
                 if isinstance(error, UnreachableError):
@@ -95,19 +102,16 @@ class ImageLoader:
                     out[len(kept)] = read[0]
                 kept.append(position)
                 sizes.append(read[1])
+                digests.append(read[2])
             if progress is not None and position % 64 == 63:
                 progress((position + 1) / len(refs))
         if len(unreachable) == len(refs) >= OUTAGE:
             raise UnreachableError(f"not one of {len(refs):,} images can be reached, for example {reasons[0]}")
         images = LazyImages(self, [refs[i] for i in kept], size) if out is None else out[: len(kept)]
-        return LoadedImages(images, kept, sizes, dict(sorted(reasons.items())))
+        return LoadedImages(images, kept, sizes, digests, dict(sorted(reasons.items())))
 
     def _read(self, ref: ImageRef) -> tuple[bytes, Image.Image]:
-        if ref.missing:
-            raise AssetError(f"task {ref.task_id}: {ref.missing}")
-        try:
-            if not ref.uri:
-                raise AssetError("the task has no image address")
+        with _named(ref):
             source = self._sources.of(ref)
             key = source.key(ref)
             if key is not None and (cached := self._cache.get(key)):
@@ -118,11 +122,22 @@ class ImageLoader:
             if key is not None:
                 self._cache.put(key, data)  # not before: what cannot be used today may be right tomorrow
             return data, image
-        except AssetError as error:
-            kind = UnreachableError if isinstance(error, UnreachableError) else AssetError
-            raise kind(f"task {ref.task_id}: image {_shown(ref.uri)}: {error}") from error
-        except ValueError as error:  # urlsplit, pathlib and the like, on text that is no address at all
-            raise AssetError(f"task {ref.task_id}: image {_shown(ref.uri)}: not an address ({error})") from error
+
+
+@contextmanager
+def _named(ref: ImageRef) -> Iterator[None]:
+    """What is wrong with an image, with its task and address."""
+    if ref.missing:
+        raise AssetError(f"task {ref.task_id}: {ref.missing}")
+    try:
+        if not ref.uri:
+            raise AssetError("the task has no image address")
+        yield
+    except AssetError as error:
+        kind = UnreachableError if isinstance(error, UnreachableError) else AssetError
+        raise kind(f"task {ref.task_id}: image {_shown(ref.uri)}: {error}") from error
+    except ValueError as error:  # urlsplit, pathlib and the like, on text that is no address at all
+        raise AssetError(f"task {ref.task_id}: image {_shown(ref.uri)}: not an address ({error})") from error
 
 
 class LazyImages(Sequence[torch.Tensor]):

@@ -52,6 +52,8 @@ class LoadedImages:
     """(M,) their positions in the list."""
     sizes: list[tuple[int, int]]
     """(M,) width and height in pixels before they were resized, as people see them."""
+    digests: list[bytes]
+    """(M,) 16 bytes that stand for the content of each file."""
     reasons: dict[int, str]
     """Position in the list -> why its image cannot be read, for all others."""
 

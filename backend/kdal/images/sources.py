@@ -35,6 +35,13 @@ class ImageSource(Protocol):
     def key(self, ref: ImageRef) -> str | None:
         """Under which key a cache may keep the file; none where reading it again costs no more."""
 
+    def identity(self, ref: ImageRef) -> str:
+        """What stands for the file as long as it is the same, without reading it.
+
+        Raises:
+            AssetError: there is none.
+        """
+
 
 class ImageSources:
     """All kinds of addresses that kdal reads.
@@ -101,6 +108,10 @@ class DataImages:
         """See `ImageSource`."""
         return None
 
+    def identity(self, ref: ImageRef) -> str:
+        """See `ImageSource`."""
+        return ref.uri
+
 
 class LocalFiles:
     """Files below one folder of this machine: ``file:///images/a.png``, and Label Studio's local files."""
@@ -116,8 +127,30 @@ class LocalFiles:
         """See `ImageSource`."""
         return None
 
+    def identity(self, ref: ImageRef) -> str:
+        """See `ImageSource`."""
+        return self.state(unquote(urlsplit(ref.uri).path))
+
+    def state(self, path: str) -> str:
+        """A file's name, size and time of its last change."""
+        file = self._checked(path)
+        try:
+            stat = file.stat()
+        except OSError as error:
+            raise AssetError(f"cannot be read ({error.strerror or error})") from error
+        return f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}"
+
     def file(self, path: str) -> bytes:
         """The file at a path, if that is below the root."""
+        resolved = self._checked(path)
+        try:
+            if resolved.stat().st_size > self._limit:
+                raise AssetError(self._too_large)
+            return resolved.read_bytes()
+        except OSError as error:
+            raise AssetError(f"cannot be read ({error.strerror or error})") from error
+
+    def _checked(self, path: str) -> Path:
         if self.root is None:
             raise AssetError("local files are off: set KDAL_LOCAL_FILES_ROOT to the folder that may be read")
         try:
@@ -128,12 +161,7 @@ class LocalFiles:
             raise AssetError("outside KDAL_LOCAL_FILES_ROOT")
         if not resolved.is_file():
             raise AssetError("not a file")
-        try:
-            if resolved.stat().st_size > self._limit:
-                raise AssetError(self._too_large)
-            return resolved.read_bytes()
-        except OSError as error:
-            raise AssetError(f"cannot be read ({error.strerror or error})") from error
+        return resolved
 
 
 class WebImages:
@@ -147,6 +175,10 @@ class WebImages:
         return self._downloads.get(ref.uri)
 
     def key(self, ref: ImageRef) -> str | None:
+        """See `ImageSource`."""
+        return ref.uri
+
+    def identity(self, ref: ImageRef) -> str:
         """See `ImageSource`."""
         return ref.uri
 
@@ -166,6 +198,11 @@ class LabelStudioImages:
     def key(self, ref: ImageRef) -> str | None:
         """See `ImageSource`."""
         return self._addresses.url + self._path(ref) if self._local_file(ref) is None else None
+
+    def identity(self, ref: ImageRef) -> str:
+        """See `ImageSource`."""
+        file = self._local_file(ref)
+        return self._addresses.url + self._path(ref) if file is None else self._local.state(file)
 
     def _path(self, ref: ImageRef) -> str:
         path = self._addresses.path(ref.uri)
@@ -205,6 +242,10 @@ class S3Images:
                 raise kind(f"S3 says: {explained(error)}; through Label Studio: {second}") from error
 
     def key(self, ref: ImageRef) -> str | None:
+        """See `ImageSource`."""
+        return ref.uri
+
+    def identity(self, ref: ImageRef) -> str:
         """See `ImageSource`."""
         return ref.uri
 

@@ -63,9 +63,16 @@ class Policy(BaseModel):
     student: str | None = None
     """Network of the student and of the distilled student; null: by image size."""
     teacher: str | None = None
-    """Network of the teacher, at least 4 times the student's parameters; null: by image size."""
-    weights: str = "none"
-    """Where training starts: "none", "default" (torchvision's, downloaded) or a local .safetensors file."""
+    """Network of the teacher, at least 4 times the student's parameters, or several, joined by "+", whose features it
+    sees side by side; null: by image size."""
+    weights: str = "auto"
+    """Where training starts: "auto", pretrained weights wherever they can be had (`kdal_core.models.weights`); "none",
+    nothing; "default", torchvision's, downloaded; or a .safetensors or .pth file of the student's weights."""
+    teacher_weights: str | None = None
+    """The same of the teacher's; null: as `weights` says, but for a file, which holds one network's weights."""
+    train: Literal["heads", "full"] | None = None
+    """What is trained of pretrained networks of classes: their last layers alone, "heads", in seconds; or all of them,
+    "full". Null: the last layers, for images above 64 pixels."""
     image_size: Annotated[int, Field(ge=8, le=2048)] | None = None
     """Longer side in pixels that the networks see; null: the images' own, at most 224, for lanes at
     most 400, for boxes at most 512."""
@@ -84,6 +91,9 @@ class Policy(BaseModel):
 
     holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Share of the labels never trained on, which decide whether a new model may serve."""
+    explore: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of each batch that is drawn from the pool at random and marked as such: what is seen on these labels, which
+    did not choose themselves, holds for the whole pool."""
     queue: Annotated[int, Field(ge=1, le=100_000)] = 500
     """Tasks pushed to Label Studio in kdal's order, each with its pre-annotation, and at least two batches; the rest
     stays servable behind them, in random order. On SQLite, Label Studio makes annotators wait some 5 ms for each
@@ -106,14 +116,29 @@ class Policy(BaseModel):
         from kdal_core.training import TrioSpec
 
         student, teacher = task.default_pair(image_size)
+        weights = "none" if self.weights == "auto" else self.weights
+        # a file holds one network's weights: the student's
+        others = self.teacher_weights or (weights if weights in ("none", "default") else "none")
         return TrioSpec(
             student=self.student or student,
             teacher=self.teacher or teacher,
             image_size=image_size,
-            student_weights=self.weights,
-            # a file holds one network's weights: the student's
-            teacher_weights=self.weights if self.weights in ("none", "default") else "none",
+            student_weights=weights,
+            teacher_weights="none" if others == "auto" else others,
         )
+
+    def on_features(self, task: Task, image_size: tuple[int, int]) -> bool:
+        """Whether the round trains heads on the features of pretrained backbones, for images of this (H, W)."""
+        from kdal_core.models import has_pretrained_features, suits_small_networks
+
+        if self.black_box is not None or not task.defaults.features:
+            return False
+        if self.weights in ("none", "default") or self.train == "full":
+            return False
+        named = [name for name in (self.student, self.teacher) if name is not None]
+        if named:
+            return all(has_pretrained_features(name) for name in named)
+        return self.train == "heads" or not suits_small_networks(image_size)
 
     def training(self, task: Task, device: str) -> TrainConfig:
         """How to train, with the task's defaults where the policy names nothing."""
@@ -146,14 +171,35 @@ class Policy(BaseModel):
             )
         if self.parameters:
             self._try(chosen)
-        if self.weights not in ("none", "default") and not _is_file(self.weights):
+        for key, weights in (("weights", self.weights), ("teacher_weights", self.teacher_weights)):
+            if weights not in (None, "auto", "none", "default") and not _is_file(weights):
+                raise ConfigError(
+                    f'extra params: "{key}": there is no file "{short(weights)}" on the machine where kdal runs'
+                )
+        if self.train == "heads" and not task.defaults.features:
             raise ConfigError(
-                f'extra params: "weights": there is no file "{short(self.weights)}" on the machine where kdal runs'
+                f'extra params: "train": "heads" is for classes of images, and these labels are {task.kind}'
             )
         if self.black_box is None and (self.student or self.teacher):
             side = self.image_size or task.defaults.longest_side
-            spec = self.trio(task, (side, side))
-            task.check_pair(spec.student, spec.teacher, spec.image_size)
+            if self.on_features(task, (side, side)):
+                self._check_backbones()
+            else:
+                spec = self.trio(task, (side, side))
+                task.check_pair(spec.student, spec.teacher, spec.image_size)
+
+    def _check_backbones(self) -> None:
+        from kdal_core.models import TEACHER_FACTOR, backbone_parameters
+
+        if self.student is None or self.teacher is None or "+" in self.teacher:
+            return
+        sizes = [backbone_parameters(name) for name in (self.student, self.teacher)]
+        if sizes[1] < TEACHER_FACTOR * sizes[0] and self.student != self.teacher:
+            raise ConfigError(
+                f"The teacher {self.teacher!r} has {sizes[1]:,} parameters, the student {self.student!r} {sizes[0]:,}. "
+                f"A teacher needs at least {TEACHER_FACTOR} times as many: choose a larger one, or join several: "
+                f'"{self.student}+{self.teacher}".'
+            )
 
     def _try(self, chosen: Strategy) -> None:
         """Let a strategy order four images, to see whether it takes its parameters."""
@@ -212,9 +258,9 @@ class Policy(BaseModel):
             raise ConfigError("extra params: " + "; ".join(_explain(e) for e in wrong)) from error
 
 
-def _is_file(path: str) -> bool:
+def _is_file(path: str | None) -> bool:
     try:
-        return Path(path).is_file()
+        return path is not None and Path(path).is_file()
     except OSError:  # too long a name, or a folder that is closed to us
         return False
 

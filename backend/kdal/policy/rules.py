@@ -23,7 +23,7 @@ OF_TRAINING = ("epochs", "batch_size", "lr", "temperature", "kd_weight", "unlabe
 """Keys that are settings of `kdal_core.training.TrainConfig`."""
 OF_DISTILLATION = ("temperature", "unlabelled")
 """Those of them that only say how the teacher's outputs are learnt."""
-OF_TEACHING = ("teacher", "weights", "kd_weight", *OF_DISTILLATION)
+OF_TEACHING = ("teacher", "weights", "teacher_weights", "train", "kd_weight", *OF_DISTILLATION)
 """Keys that say how the trio is trained, and nothing about the student of a black-box teacher."""
 
 
@@ -31,13 +31,21 @@ def useless(policy: Policy) -> Iterator[str]:
     """Why keys of a policy cannot be used, or would do nothing, one sentence each."""
     if policy.task is not None:
         yield from _unknown_task(policy.task)
-    yield from _unfit_weights(policy.weights)
+    yield from _unfit_weights("weights", policy.weights)
+    if policy.teacher_weights is not None:
+        yield from _unfit_weights("teacher_weights", policy.teacher_weights)
+    if policy.train == "heads" and policy.weights in ("none", "default"):
+        yield f'"train": "heads" needs the weights of pretrained backbones, and "weights" is "{policy.weights}"'
+    if policy.train == "full" and policy.weights == "auto":
+        yield '"train": "full" needs "weights": "default", or a file: nothing else says where the networks start'
     if "strategy" in policy.model_fields_set or policy.parameters or _set(policy, OF_STRATEGY):
         yield from _unfit_strategy(policy)  # else nothing was chosen, and strategies need not be imported
     if policy.black_box is None and policy.queries is not None:
         yield '"queries" are those to a black-box teacher: name one under "black_box"'
     if policy.black_box is not None:
         for key in _set(policy, OF_TEACHING):
+            if key == "weights" and policy.weights == "none":
+                continue  # which says what is the case
             yield f'"{key}" is about training three networks, and with "black_box" there is one'
     if policy.kd_weight == 0:
         for key in _set(policy, OF_DISTILLATION):
@@ -74,11 +82,12 @@ def _unknown_task(kind: str) -> Iterator[str]:
         yield f'"task": there is no kind "{short(kind)}"; known: {", ".join(task_kinds())}'
 
 
-def _unfit_weights(weights: str) -> Iterator[str]:
-    if weights not in ("none", "default") and ("://" in weights or not weights.endswith(".safetensors")):
+def _unfit_weights(key: str, weights: str) -> Iterator[str]:
+    known = weights in ("auto", "none", "default")
+    if not known and ("://" in weights or not weights.endswith((".safetensors", ".pth"))):
         yield (
-            f'"weights": "{short(weights)}" is not "none", "default" or a .safetensors file on the machine where kdal '
-            "runs"
+            f'"{key}": "{short(weights)}" is not "auto", "none", "default" or a .safetensors or .pth file on the '
+            "machine where kdal runs"
         )
 
 

@@ -13,14 +13,25 @@ from numpy.typing import NDArray
 
 from kdal.aliases import Json
 from kdal.images.errors import NoReadableImageError
-from kdal.images.refs import nothing_readable
+from kdal.images.refs import ImageRef, nothing_readable
 from kdal.policy import Policy
 from kdal.resources import Resources
+from kdal.rounds import heads
+from kdal.rounds.features import RoundImages, shards_of
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import DISTILLED, SHARD, STUDENT, TEACHER, Order, RoundStore
-from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, prediction_gap, strategy
-from kdal_core.tasks import ColdStartImages, Task
+from kdal_core.acquisition import (
+    PoolScores,
+    Selection,
+    Strategy,
+    cold_start,
+    cold_start_features,
+    explore,
+    prediction_gap,
+    strategy,
+)
+from kdal_core.tasks import Task
 from kdal_core.training import infer
 
 THUMBNAIL = 32
@@ -50,6 +61,8 @@ def score_shard(
         serving: the round whose model serves and makes the pre-annotations; none in a cold start.
     """
     refs = snapshot.pool[shard * SHARD : (shard + 1) * SHARD]
+    if snapshot.backbones is not None:
+        return _score_features(resources, store, snapshot, shard, refs, trained, serving)
     size = snapshot.image_size if trained else _thumbnail_size(snapshot.image_size)
     loaded = resources.images.load(refs, size, lambda share: report.progress(0.3 * share))
     images, kept, reasons = loaded.images, loaded.kept, loaded.reasons
@@ -89,10 +102,40 @@ def score_shard(
     return {"scored": len(kept), "unreadable": len(reasons)}
 
 
-def select(store: RoundStore, snapshot: Snapshot, trained: bool) -> Json:
+def _score_features(
+    resources: Resources,
+    store: RoundStore,
+    snapshot: Snapshot,
+    shard: int,
+    refs: list[ImageRef],
+    trained: bool,
+    serving: int | None,
+) -> Json:
+    """The same of images whose features are there: without a look at the images."""
+    tasks = np.array([ref.task_id for ref in refs], dtype=np.int64)
+    images = RoundImages.load(store, shards_of(snapshot)).of(tasks)
+    arrays: dict[str, NDArray[Any]] = {"tasks": images.tasks}
+    if trained:
+        arrays = heads.score(resources, store, snapshot, tasks)
+    if trained and serving is not None and serving != store.number and len(images.tasks):
+        by_task = {ref.task_id: ref for ref in refs}
+        arrays["predictions"] = heads.predictions_of(resources, store.of_round(serving), snapshot, images, by_task)
+    if images.reason:
+        arrays["reason"] = np.array(images.reason)
+    store.write_shard(shard, **arrays)
+    return {"scored": len(images.tasks), "unreadable": len(refs) - len(images.tasks)}
+
+
+def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Resources | None = None) -> Json:
     """Order the whole pool and write the round's manifest, `Order`.
 
     Behind the ordered pool come the tasks that people skipped, then those whose image cannot be read.
+
+    Args:
+        store: of the round, its shards scored.
+        snapshot: of the round.
+        trained: whether the round has models of its own.
+        resources: where features are, for a round that has backbones.
 
     Raises:
         NoReadableImageError: tasks wait for a label, and not one of their images can be used. The order in force is
@@ -110,19 +153,22 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool) -> Json:
         example = next((str(s["reason"]) for s in shards if "reason" in s), "see the list of unusable tasks")
         raise NoReadableImageError(nothing_readable("images that wait for a label", len(snapshot.pool), example))
     scored = [s for s in shards if len(s["tasks"])]
-    scores = np.zeros(0)
-    order = tasks
+    scores: NDArray[np.float64] = np.zeros(0)
+    order, drawn = tasks, tasks[:0]
     if len(tasks):
-        if not trained:
-            thumbnails = np.concatenate([s["thumbnails"] for s in scored])
-            selection = _cold_order(policy, thumbnails, task.defaults.cold_start)
-        else:
-            joined = {name: np.concatenate([s[name] for s in scored]) for name in chosen.needs | {"features"}}
-            selection = chosen(PoolScores(**joined, seed=policy.seed + store.number, budget=policy.served))
-        order, scores = tasks[selection.indices], selection.scores
+        there = [name for name in sorted(wanted & scored[0].keys()) if name not in ("tasks", "reason")]
+        arrays = {name: np.concatenate([s[name] for s in scored]) for name in there}
+        if snapshot.backbones is not None and resources is not None:
+            arrays |= heads.spaces(resources, store, snapshot, tasks)
+        seed = policy.seed + store.number
+        selection = _order(policy, task, chosen, arrays, trained=trained, seed=seed)
+        batches = -(-policy.served // policy.budget)
+        explored = explore(selection.indices, policy.explore, budget=policy.budget, batches=batches, seed=seed)
+        order, drawn = tasks[explored.indices], tasks[explored.drawn]
+        scores = selection.scores[np.argsort(selection.indices)][explored.indices]
     unreadable = sorted({ref.task_id for ref in snapshot.pool} - set(tasks.tolist()))
     ranked = [*order.tolist(), *snapshot.skipped, *unreadable]
-    manifest = Order(tasks=ranked, budget=min(policy.budget, len(ranked)), selected=len(order))
+    manifest = Order(tasks=ranked, budget=min(policy.budget, len(ranked)), selected=len(order), explored=drawn.tolist())
     store.save_order(manifest, order, scores)
     return {"ordered": len(order), "skipped": len(snapshot.skipped), "unreadable": len(unreadable)}
 
@@ -135,10 +181,19 @@ def _read_shard(store: RoundStore, shard: int, task: Task, wanted: set[str]) -> 
     return {name: array for name, array in arrays.items() if name in wanted}
 
 
-def _cold_order(policy: Policy, thumbnails: NDArray[Any], look: ColdStartImages) -> Any:
+def _order(
+    policy: Policy, task: Task, chosen: Strategy, arrays: dict[str, NDArray[Any]], *, trained: bool, seed: int
+) -> Selection:
+    """The whole pool in the policy's order; without a model, in that of a cold start."""
+    if trained:
+        return chosen(PoolScores(**arrays, seed=seed, budget=policy.served))
     if policy.strategy == "random":
-        return strategy("random")(PoolScores(features=thumbnails, seed=policy.seed))
-    features = cold_start_features(torch.from_numpy(thumbnails), look=look)
+        return chosen(PoolScores(features=next(iter(arrays.values())), seed=policy.seed))
+    if "teacher_features" in arrays:
+        features, labelled = arrays["teacher_features"], arrays["labelled_teacher_features"]
+        pool = PoolScores(features=features, labelled_features=labelled, seed=policy.seed, budget=policy.served)
+        return strategy("maxherding")(pool)
+    features = cold_start_features(torch.from_numpy(arrays["thumbnails"]), look=task.defaults.cold_start)
     if policy.k is None:
         return cold_start(features, seed=policy.seed)
     return cold_start(features, k=policy.k, seed=policy.seed)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
+import structlog
+
 from kdal.aliases import Json
+from kdal.backbones import RoundBackbones
 from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef
 from kdal.labelstudio.formats import Format, format_for
@@ -22,6 +26,9 @@ from kdal.storage.tables import Project
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 from kdal_core.tasks import Task
 
+BACKBONES = "backbones.json"
+"""File of a round's backbones, for the next one."""
+log = structlog.get_logger()
 SAMPLE = 64
 """Images looked at to find out how large a project's images are."""
 
@@ -98,6 +105,10 @@ class Snapshot:
     """Unlabelled tasks that somebody skipped: they stay servable, after all others."""
     why_untrained: str | None
     """Why no model can be trained yet; none when one can."""
+    backbones: RoundBackbones | None = None
+    """Pretrained networks whose features the round works with; none: its networks are trained whole."""
+    why_no_backbones: str | None = None
+    """Why there are none, where the policy lets kdal look for them."""
 
     @property
     def format(self) -> Format:
@@ -125,6 +136,7 @@ class Snapshot:
         value = {
             **{field.name: getattr(self, field.name) for field in fields(self)},
             "policy": self.policy.model_dump(),
+            "backbones": None if self.backbones is None else self.backbones.as_json(),
             "labelled": [
                 {
                     "ref": item.ref.as_json(),
@@ -160,6 +172,8 @@ class Snapshot:
             pool=[ImageRef(**ref) for ref in value["pool"]],
             skipped=value["skipped"],
             why_untrained=value["why_untrained"],
+            backbones=RoundBackbones.from_json(value.get("backbones")),
+            why_no_backbones=value.get("why_no_backbones"),
         )
 
 
@@ -192,21 +206,44 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
     unlabelled = [ref for ref in unlabelled if ref.task_id not in known]  # labelled between the two readings
     skipped = resources.label_studio.skipped_ids(project.id)
     usable = [item.target for item in labelled if item.target is not None and not item.held_out]
+    refs = [item.ref for item in labelled] + unlabelled
+    image_size = _asked_size(store, policy) or _image_size(resources, policy, task, refs)
+    backbones, why_none = _backbones(resources, policy, task, image_size, store)
     snapshot = Snapshot(
         uid=project.uid,
         label_config=label_config,
         policy=policy,
-        image_size=_asked_size(store, policy)
-        or _image_size(resources, policy, task, [item.ref for item in labelled] + unlabelled),
+        image_size=image_size,
         labelled=labelled,
         pool=[ref for ref in unlabelled if ref.task_id not in skipped],
         skipped=[ref.task_id for ref in unlabelled if ref.task_id in skipped],
         why_untrained="no labels yet" if not usable else task.trainable(usable),
+        backbones=backbones,
+        why_no_backbones=why_none,
     )
     report.unusable(reasons)
+    if backbones is not None:
+        store.write_json(BACKBONES, backbones.as_json())
     snapshot.save(store)
     snapshot.header(max(moments, default=None)).save(store)
     return snapshot
+
+
+def _backbones(
+    resources: Resources, policy: Policy, task: Task, image_size: tuple[int, int], store: RoundStore
+) -> tuple[RoundBackbones | None, str | None]:
+    """The pretrained backbones for images of this (H, W), or why there are none."""
+    if not policy.on_features(task, image_size):
+        return None, None
+    before = None
+    if store.number:
+        with suppress(MissingAssetError, KeyError):  # the last round had none
+            before = RoundBackbones.from_json(store.of_round(store.number - 1).read_json(BACKBONES))
+    try:
+        return resources.backbones.choose(policy, before), None
+    except ConfigError as error:
+        log.warning("no pretrained weights: networks are trained from nothing", project=store.uid, reason=str(error))
+        return None, str(error)
 
 
 def changed_at(row: Json) -> list[datetime]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,9 @@ class Order:
     """The first ``budget`` tasks are the batch."""
     selected: int
     """The first ``selected`` tasks were ordered by the strategy; behind them come skipped and unreadable ones."""
+    explored: list[int] = field(default_factory=list)
+    """Those of them that were drawn at random, `kdal_core.acquisition.explore`: their labels did not choose
+    themselves."""
 
     @property
     def scores(self) -> dict[int, float]:
@@ -135,7 +138,7 @@ class RoundStore:
 
     def save_order(self, order: Order, tasks: NDArray[np.int64], scores: NDArray[np.float64]) -> None:
         """Write the manifest, and the strategy's scores (M,) of the tasks (M,) that it ordered."""
-        self.write_json("order.json", {"budget": order.budget, "selected": order.selected, "tasks": order.tasks})
+        self.write_json("order.json", asdict(order))
         self.write_arrays("scores.npz", tasks=tasks, scores=scores)
 
     def order(self) -> Order:

@@ -22,13 +22,14 @@ from kdal.images.errors import NoReadableImageError
 from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.task_order import OrderInForce
 from kdal.resources import Resources
-from kdal.rounds import publishing, scoring, training
+from kdal.rounds import features, heads, publishing, scoring, training
 from kdal.rounds.black_box import querying, training_set
 from kdal.rounds.progress import StepReport, SupersededError, check_current, step, superseded
 from kdal.rounds.publishing import PUSHED, RefusedOrderError
 from kdal.rounds.snapshot import Snapshot, take_snapshot
 from kdal.rounds.store import DamagedModelError, RoundStore
-from kdal.storage.assets import MissingAssetError
+from kdal.storage.assets import DamagedAssetError, MissingAssetError
+from kdal.storage.features import LostFeaturesError
 from kdal.storage.tables import Project, now
 from kdal_core.errors import AssetError, ConfigError, KdalError, TeacherError
 
@@ -36,8 +37,9 @@ NAME, ROUNDS, SHARDS = "rounds", "kdal-rounds", "kdal-shards"
 """Names that DBOS's tables hold: of the instance of `Rounds`, and of the two queues."""
 COSTLY = timedelta(days=1)
 """How long a round waits by itself whose teacher failed in a way that may have cost money."""
-Failure = Literal["transient", "refused", "error"]
-"""Why a round failed: something is away and may come back; Label Studio, or the policy, does not allow it; else."""
+Failure = Literal["transient", "refused", "lost", "error"]
+"""Why a round failed: something is away and may come back; Label Studio, or the policy, does not allow it; what an
+earlier step or round left is gone, and is made again; else."""
 log = structlog.get_logger()
 
 
@@ -77,7 +79,11 @@ class Rounds(DBOSConfiguredInstance):
         at = Start(project, number, restarts)
         try:
             facts = self._step("snapshot", self._snapshot, at)
-            if facts.get("black_box"):
+            self._in_shards(self.compute_features, at, facts.get("feature_shards", 0))
+            if facts.get("feature_shards"):
+                if facts["trains"]:
+                    facts |= self._step("train heads", self._train_heads, at)
+            elif facts.get("black_box"):
                 facts |= self._step("ask", self._ask, at)
                 if facts["trains"]:
                     self._step("train student", self._train_from_answers, at)
@@ -88,12 +94,7 @@ class Rounds(DBOSConfiguredInstance):
                     self._step("train S-KD", self._train_distilled, at)
             if facts["trains"]:
                 self._step("promote", self._promote, at)
-            with_shards = [
-                DBOS.enqueue_workflow(SHARDS, self.score, project, number, shard, restarts)
-                for shard in range(facts["shards"])
-            ]
-            for handle in with_shards:
-                handle.get_result(polling_interval_sec=0.1)
+            self._in_shards(self.score, at, facts["shards"])
             self._step("select", self._select, at)
             self._step("publish", self._publish, at)
             self._step("activate", self._activate, at)
@@ -102,6 +103,11 @@ class Rounds(DBOSConfiguredInstance):
             # Its own step, so that a rewound round finds its failure noted again, or not at all.
             DBOS.run_step({"name": "fail"}, self._fail, at, str(error))
             raise
+
+    @DBOS.workflow(name="features", max_recovery_attempts=None)
+    def compute_features(self, project: int, number: int, shard: int, restarts: int = 0) -> None:
+        """Compute the features of one shard of a round's images."""
+        self._step("features", self._features_of_shard, Start(project, number, restarts), shard)
 
     @DBOS.workflow(name="shard", max_recovery_attempts=None)
     def score(self, project: int, number: int, shard: int, restarts: int = 0) -> None:
@@ -119,10 +125,20 @@ class Rounds(DBOSConfiguredInstance):
             "why_untrained": snapshot.why_untrained,
             "shards": scoring.shard_count(snapshot),
         }
+        if snapshot.backbones is not None:
+            facts |= {"feature_shards": features.shards_of(snapshot), "backbones": str(snapshot.backbones)}
+        elif snapshot.why_no_backbones is not None:
+            facts["why_no_backbones"] = snapshot.why_no_backbones
         if snapshot.policy.black_box is not None:
             facts["black_box"] = snapshot.policy.black_box
         self._resources.storage.update_round(project.id, store.number, counted=0)
         return facts
+
+    def _features_of_shard(self, project: Project, store: RoundStore, shard: int, report: StepReport) -> Json:
+        return features.compute(self._resources, store, self._load(project, store), shard, report)
+
+    def _train_heads(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        return heads.train_heads(self._resources, store, self._load(project, store), report)
 
     def _ask(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         try:
@@ -150,7 +166,7 @@ class Rounds(DBOSConfiguredInstance):
         return {}
 
     def _select(self, project: Project, store: RoundStore, report: StepReport) -> Json:
-        return scoring.select(store, self._load(project, store), self._trained(project, store.number))
+        return scoring.select(store, self._load(project, store), self._trained(project, store.number), self._resources)
 
     def _publish(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         return publishing.publish(self._resources, project, store, self._load(project, store), report)
@@ -188,6 +204,14 @@ class Rounds(DBOSConfiguredInstance):
         log.error("round failed", project=at.project, round=at.number, state=state, error=message)
 
     # ------------------------------------------------------------------ what steps have in common
+
+    def _in_shards(self, work: Callable[..., None], at: Start, shards: int) -> None:
+        """Do one piece of work for each shard, on whichever worker is free; return once all are done."""
+        handles = [
+            DBOS.enqueue_workflow(SHARDS, work, at.project, at.number, shard, at.restarts) for shard in range(shards)
+        ]
+        for handle in handles:
+            handle.get_result(polling_interval_sec=0.1)
 
     def _step(self, name: str, work: Callable[..., Json], at: Start, *rest: int) -> Json:
         storage = self._resources.storage
@@ -249,16 +273,20 @@ def kind_of(error: BaseException) -> Failure:
     """What kind of failure an error is."""
     if _may_pass(error):
         return "transient"
-    lost = isinstance(error, RefusedOrderError | ConfigError) or (
+    if isinstance(error, LostFeaturesError):
+        return "lost"
+    refused = isinstance(error, RefusedOrderError | ConfigError) or (
         isinstance(error, LabelStudioError) and error.status is not None and not error.transient
     )
-    return "refused" if lost else "error"
+    return "refused" if refused else "error"
 
 
 def _may_pass(error: BaseException) -> bool:
     """Whether the same step may succeed a little later: Label Studio, a store or the database is away."""
     if isinstance(error, AssetError):
-        return not isinstance(error, MissingAssetError | DamagedModelError | NoReadableImageError)
+        return not isinstance(
+            error, MissingAssetError | DamagedAssetError | DamagedModelError | LostFeaturesError | NoReadableImageError
+        )
     return isinstance(error, OperationalError) or (isinstance(error, LabelStudioError) and error.transient)
 
 

@@ -18,6 +18,10 @@ class MissingAssetError(AssetError):
     """There is nothing under a key, as opposed to a store that is out of reach, or that does not let us read it."""
 
 
+class DamagedAssetError(AssetError):
+    """What is under a key cannot be what was written there."""
+
+
 class AssetStore(Protocol):
     """Where bytes are kept, by key. A key is a relative path such as ``projects/3/rounds/2/order.json``."""
 
@@ -37,6 +41,13 @@ class AssetStore(Protocol):
         Raises:
             MissingAssetError: there are none.
             AssetError: whether there are any cannot be told; names the key.
+        """
+
+    def exists(self, key: str) -> bool:
+        """Whether there is something under a key.
+
+        Raises:
+            AssetError: that cannot be told; names the key.
         """
 
 
@@ -69,6 +80,13 @@ class FolderStore:
             raise MissingAssetError(f"cannot read {self.root}/{key}: {error}") from error
         except (OSError, ValueError) as error:
             raise AssetError(f"cannot read {self.root}/{key}: {error}") from error
+
+    def exists(self, key: str) -> bool:
+        """See `AssetStore`."""
+        try:
+            return Path(self.root, key).is_file()
+        except (OSError, ValueError) as error:
+            raise AssetError(f"cannot look for {self.root}/{key}: {error}") from error
 
 
 def open_store(root: str) -> AssetStore:
@@ -107,6 +125,10 @@ class Assets:
         """Bytes stored under a key; `MissingAssetError` when there are none. Raises as `AssetStore.read`."""
         return self._store.read(key)
 
+    def exists(self, key: str) -> bool:
+        """Whether there is something under a key. Raises as `AssetStore.exists`."""
+        return self._store.exists(key)
+
     def write_json(self, key: str, value: Any) -> str:
         """Store a JSON value."""
         return self.write(key, json.dumps(value, separators=(",", ":")).encode())
@@ -117,14 +139,15 @@ class Assets:
         try:
             return json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise AssetError(f"{self.root}/{key} is damaged, it is not JSON: {error}") from error
+            raise DamagedAssetError(f"{self.root}/{key} is damaged, it is not JSON: {error}") from error
 
-    def write_arrays(self, key: str, **arrays: NDArray[Any]) -> str:
-        """Store named arrays (npz, compressed); arrays of objects are refused, they would be pickled."""
+    def write_arrays(self, key: str, compressed: bool = True, /, **arrays: NDArray[Any]) -> str:
+        """Store named arrays (npz); arrays of objects are refused, they would be pickled."""
         if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
             raise AssetError(f"cannot write {key}: {', '.join(objects)} would have to be pickled")
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy 1 has no such argument
+        write = np.savez_compressed if compressed else np.savez
+        write(buffer, **arrays)  # type: ignore[arg-type]  # numpy 1 has no such argument
         return self.write(key, buffer.getvalue())
 
     def read_arrays(self, key: str) -> dict[str, NDArray[Any]]:
@@ -134,4 +157,4 @@ class Assets:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return dict(arrays)
         except Exception as error:  # on damaged bytes numpy raises whatever its parsers trip over
-            raise AssetError(f"{self.root}/{key} is damaged, it holds no plain arrays: {error}") from error
+            raise DamagedAssetError(f"{self.root}/{key} is damaged, it holds no plain arrays: {error}") from error

@@ -102,6 +102,16 @@ class S3Store:
                 raise MissingAssetError(f"cannot read {self.root}/{key}: {error}") from error
             raise AssetError(f"cannot read {self.root}/{key}: {explained(error)}") from error
 
+    def exists(self, key: str) -> bool:
+        """See `kdal.storage.assets.AssetStore`."""
+        try:
+            self._client.head_object(**self._place(key))
+        except FAULTS as error:
+            if is_missing(error):
+                return False
+            raise AssetError(f"cannot look for {self.root}/{key}: {explained(error)}") from error
+        return True
+
     def _place(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}/{key}".lstrip("/")}
 

@@ -168,6 +168,36 @@ class TeacherAnswer(Base):
     """float32, little-endian, one for each class."""
 
 
+class ImageContent(Base):
+    """What is at an address: known once the image was read, so that a round need not read it again."""
+
+    __tablename__ = "image_contents"
+
+    address: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
+    """Digest of `ImageSource.identity`."""
+    content: Mapped[bytes] = mapped_column(LargeBinary(16))
+    """Digest of the file."""
+    width: Mapped[int]
+    height: Mapped[int]
+    """Pixels, upright."""
+
+
+class ImageFeatures(Base):
+    """Where the features of an image are: a row of an array among the assets, see `kdal.storage.features`."""
+
+    __tablename__ = "image_features"
+
+    backbone: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
+    """Digest of the backbone and of the size that images are brought to."""
+    content: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True)
+    """Digest of the image's file."""
+    block: Mapped[str]
+    """Key of the asset."""
+    row: Mapped[int]
+
+    __table_args__ = (Index("image_features_block", "block"),)
+
+
 def account_of(uid: str, teacher: str) -> str:
     """Name of a project's account with a teacher. A project that is made again under its old number has another uid."""
     return f"project/{uid}/{teacher}"

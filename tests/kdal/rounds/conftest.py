@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
@@ -150,6 +150,7 @@ def make_loop(label_studio: StandInLabelStudio, open_resources: Any) -> Iterator
         *,
         computes: bool = False,
         images: int = 12,
+        pictures: Sequence[str] | None = None,
         config: str = DIGITS_CONFIG,
         settings: dict[str, Any] | None = None,
         **policy: Any,
@@ -157,7 +158,7 @@ def make_loop(label_studio: StandInLabelStudio, open_resources: Any) -> Iterator
         resources = open_resources(label_studio_url=label_studio.url, threads=1, **(settings or {}))
         engines.append(Engine(resources, computes=computes, name=f"rounds-{next(NAMES)}"))
         time = FakeTime()
-        project = label_studio.project(3, config, [picture(i) for i in range(images)])
+        project = label_studio.project(3, config, list(pictures or [picture(i) for i in range(images)]))
         loop = Loop(label_studio, resources, engines[0], Worker(resources, engines[0], time.clock), time, project)
         connect_backend(resources.settings, resources.label_studio, 3, merged(policy))
         assert project_uid(resources.label_studio.project(3)) == project.uid

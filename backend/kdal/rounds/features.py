@@ -1,0 +1,177 @@
+"""The features of a round's images, by the pretrained backbones: computed once for each image, kept as assets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdal.aliases import Json
+from kdal.backbones import Told, features_key
+from kdal.images.refs import ImageRef, LoadedImages
+from kdal.resources import Resources
+from kdal.rounds.progress import StepReport
+from kdal.rounds.snapshot import Snapshot
+from kdal.rounds.store import SHARD, RoundStore
+from kdal.storage.features import FeatureStore, Half, digest
+from kdal.storage.tables import ImageContent
+from kdal_core.errors import AssetError
+from kdal_core.models.backbones import Backbone
+
+BLOCK = 512
+"""Images whose features are written at once: what a killed worker computes again."""
+BATCH = 32
+"""Images that a backbone looks at at once."""
+
+
+def images_of(snapshot: Snapshot) -> list[ImageRef]:
+    """All images that a round looks at: with labels that can be used, and waiting for one; by task."""
+    labelled = [item.ref for item in snapshot.labelled if item.target is not None]
+    return sorted([*labelled, *snapshot.pool], key=lambda ref: ref.task_id)
+
+
+def shards_of(snapshot: Snapshot) -> int:
+    """How many shards `images_of` makes."""
+    return -(-len(images_of(snapshot)) // SHARD)
+
+
+def compute(resources: Resources, store: RoundStore, snapshot: Snapshot, shard: int, report: StepReport) -> Json:
+    """Compute the features of one shard of a round's images that are not there yet; note which images these are.
+
+    Raises:
+        UnreachableError: images have to be read, and where they are is out of reach.
+    """
+    if snapshot.backbones is None:
+        raise AssetError("this round has no backbones")
+    refs = images_of(snapshot)[shard * SHARD : (shard + 1) * SHARD]
+    kept = resources.features
+    backbones = [resources.backbones.load(told) for told in snapshot.backbones.all]
+    keys = [features_key(backbone, snapshot.image_size) for backbone in backbones]
+    found, reasons = _known_contents(resources, refs)
+    contents = {row.content for row in found.values()}
+    lacking = set().union(*(contents - kept.readable(key, list(contents)) for key in keys))
+    wanted = [i for i in range(len(refs)) if i not in reasons and (i not in found or found[i].content in lacking)]
+    for done, positions in _blocks(wanted):
+        loaded = resources.images.load([refs[i] for i in positions], snapshot.image_size)
+        reasons |= {positions[i]: why for i, why in loaded.reasons.items()}
+        for i in loaded.reasons:
+            found.pop(positions[i], None)
+        found |= _noted(resources, refs, positions, loaded)
+        for key, backbone in zip(keys, backbones, strict=True):
+            _compute_missing(kept, key, backbone, loaded)
+        report.progress(done / len(wanted))
+    report.unusable({refs[i].task_id: why for i, why in reasons.items()})
+    places = sorted(found)
+    store.write_arrays(
+        _file(shard),
+        tasks=np.array([refs[i].task_id for i in places], dtype=np.int64),
+        contents=np.array([list(found[i].content) for i in places], dtype=np.uint8).reshape(len(places), 16),
+        sizes=np.array([(found[i].width, found[i].height) for i in places], dtype=np.int64).reshape(len(places), 2),
+        reason=np.array(next(iter(reasons.values()), "")),
+    )
+    return {}
+
+
+@dataclass(frozen=True)
+class RoundImages:
+    """The images of a round that can be read, by task."""
+
+    tasks: NDArray[np.int64]
+    contents: list[bytes]
+    sizes: NDArray[np.int64]
+    """(N, 2) width and height in pixels."""
+    reason: str
+    """Why one of the others cannot be read, for example; empty where there is none."""
+
+    @classmethod
+    def load(cls, store: RoundStore, shards: int) -> RoundImages:
+        """What `compute` noted."""
+        parts = [store.read_arrays(_file(shard)) for shard in range(shards)]
+        if not parts:
+            return cls(np.zeros(0, dtype=np.int64), [], np.zeros((0, 2), dtype=np.int64), "")
+        return cls(
+            tasks=np.concatenate([part["tasks"] for part in parts]),
+            contents=[row.tobytes() for part in parts for row in part["contents"]],
+            sizes=np.concatenate([part["sizes"] for part in parts]),
+            reason=next((str(part["reason"]) for part in parts if str(part["reason"])), ""),
+        )
+
+    def of(self, tasks: NDArray[np.int64]) -> RoundImages:
+        """Those of these tasks, in the order of the tasks."""
+        place = {number: i for i, number in enumerate(self.tasks.tolist())}
+        rows = [place[number] for number in tasks.tolist() if number in place]
+        return RoundImages(self.tasks[rows], [self.contents[i] for i in rows], self.sizes[rows], self.reason)
+
+    def and_also(self, others: RoundImages) -> RoundImages:
+        """These, and the others behind them."""
+        return RoundImages(
+            np.concatenate([self.tasks, others.tasks]),
+            [*self.contents, *others.contents],
+            np.concatenate([self.sizes, others.sizes]),
+            self.reason or others.reason,
+        )
+
+    def features(self, resources: Resources, snapshot: Snapshot, told: Told) -> Half:
+        """(N, D) by one of the round's backbones.
+
+        Raises:
+            LostFeaturesError: they are not there any more; a round that begins again computes them.
+        """
+        key = features_key(resources.backbones.load(told), snapshot.image_size)
+        return resources.features.read(key, self.contents)
+
+
+def _file(shard: int) -> str:
+    return f"images/{shard:05d}.npz"
+
+
+def _known_contents(resources: Resources, refs: Sequence[ImageRef]) -> tuple[dict[int, ImageContent], dict[int, str]]:
+    """What is known of images without reading them, by position; and why some cannot be read."""
+    addresses: dict[int, bytes] = {}
+    reasons: dict[int, str] = {}
+    for position, ref in enumerate(refs):
+        try:
+            addresses[position] = digest(resources.images.identity(ref))
+        except AssetError as error:
+            reasons[position] = str(error)
+    known = resources.features.contents(list(addresses.values()))
+    return {i: known[address] for i, address in addresses.items() if address in known}, reasons
+
+
+def _noted(
+    resources: Resources, refs: Sequence[ImageRef], positions: list[int], loaded: LoadedImages
+) -> dict[int, ImageContent]:
+    """Contents of images that were just read, by position; noted for later rounds."""
+    rows: dict[int, ImageContent] = {}
+    for place, content, (width, height) in zip(loaded.kept, loaded.digests, loaded.sizes, strict=True):
+        position = positions[place]
+        address = digest(resources.images.identity(refs[position]))
+        rows[position] = ImageContent(address=address, content=content, width=width, height=height)
+    resources.features.note_contents(list({row.address: row for row in rows.values()}.values()))
+    return rows
+
+
+def _compute_missing(kept: FeatureStore, key: bytes, backbone: Backbone, loaded: LoadedImages) -> None:
+    there = kept.known(key, loaded.digests)
+    first = {content: i for i, content in reversed(list(enumerate(loaded.digests))) if content not in there}
+    computed: dict[bytes, Half] = {}
+    order = sorted(first.items(), key=lambda item: item[1])
+    for start in range(0, len(order), BATCH):
+        part = order[start : start + BATCH]
+        features = backbone.features(torch.stack([loaded.images[i] for _, i in part])).numpy()
+        clipped = features.clip(-HALF, HALF).astype(np.float16)
+        computed |= {content: row for (content, _), row in zip(part, clipped, strict=True)}
+    kept.add(key, computed)
+
+
+HALF = float(np.finfo(np.float16).max)
+
+
+def _blocks(positions: list[int]) -> Iterator[tuple[int, list[int]]]:
+    """Blocks of positions, and how many are done with each."""
+    for start in range(0, len(positions), BLOCK):
+        block = positions[start : start + BLOCK]
+        yield start + len(block), block

@@ -1,0 +1,180 @@
+"""Step 3 of a round on pretrained features: S, T and S-KD as heads, in seconds; and the pool as they see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdal.aliases import Json
+from kdal.backbones import RoundBackbones
+from kdal.images.errors import NoReadableImageError
+from kdal.images.refs import ImageRef, nothing_readable
+from kdal.resources import Resources
+from kdal.rounds.features import RoundImages, shards_of
+from kdal.rounds.progress import StepReport
+from kdal.rounds.snapshot import BACKBONES, Snapshot
+from kdal.rounds.store import DISTILLED, Arrays, RoundStore
+from kdal.storage.features import Half
+from kdal_core.acquisition import joined_features, prediction_gap
+from kdal_core.errors import AssetError
+from kdal_core.models import FrozenClassifier
+from kdal_core.models.frozen import FROZEN
+from kdal_core.tasks import get_task
+from kdal_core.training import Head, ModelSpec, fit_heads, infer
+
+HEADS = "heads.npz"
+
+
+def train_heads(resources: Resources, store: RoundStore, snapshot: Snapshot, report: StepReport) -> Json:
+    """Fit the three heads to the labels and the pool; write the serving model, and what scoring needs of the others.
+
+    Held-out images are not looked at: their predictions are to be those of any new image.
+
+    Returns:
+        What was trained; ``{"trains": False, "why_untrained": ...}`` when too few of the images can be read.
+
+    Raises:
+        NoReadableImageError: there are labels, and not one of their images can be used.
+    """
+    task, told = snapshot.format.task(), _backbones(snapshot)
+    images = RoundImages.load(store, shards_of(snapshot))
+    targets = {item.ref.task_id: item.target for item in snapshot.training}
+    held_out = {item.ref.task_id for item in snapshot.held_out}
+    rows = np.array([i for i, number in enumerate(images.tasks.tolist()) if number not in held_out], dtype=np.int64)
+    tasks = images.tasks[rows]
+    labelled = np.flatnonzero([number in targets for number in tasks.tolist()])
+    if targets and not len(labelled):
+        raise NoReadableImageError(nothing_readable("labelled images", len(targets), images.reason))
+    known = [targets[number] for number in tasks[labelled].tolist()]
+    if (reason := task.trainable(known)) is not None:
+        return {"trains": False, "why_untrained": f"of the labels whose images can be read: {reason}"}
+    student, teacher = features_of(resources, snapshot, images)
+    report.progress(0.3)
+    trio = fit_heads(
+        student[rows],
+        [features[rows] for features in teacher],
+        labelled,
+        np.asarray(known, dtype=np.int64),
+        len(task.classes),
+        seed=snapshot.policy.seed,
+    )
+    report.progress(0.9)
+    network = FrozenClassifier(resources.backbones.load(told.student), len(task.classes))
+    _set_head(network, trio.distilled)
+    architecture = f"{FROZEN}{told.student['name']}"
+    spec = ModelSpec(task.kind, architecture, tuple(task.classes), snapshot.image_size, task.options)
+    store.save_model(DISTILLED, network, spec)
+    store.write_arrays(
+        HEADS,
+        tasks=tasks,
+        teacher=trio.teacher.astype(np.float32),
+        **_as_arrays("student", trio.student),
+        **_as_arrays("distilled", trio.distilled),
+    )
+    return {"trained_on": len(known), "student": architecture, "teacher": "+".join(one["name"] for one in told.teacher)}
+
+
+def features_of(resources: Resources, snapshot: Snapshot, images: RoundImages) -> tuple[Half, list[Half]]:
+    """Features of a round's images as the student sees them, (N, D), and as each backbone of the teacher, (N, E_i)."""
+    told = _backbones(snapshot)
+    found = {one["sha256"]: images.features(resources, snapshot, one) for one in told.all}
+    return found[told.student["sha256"]], [found[one["sha256"]] for one in told.teacher]
+
+
+def score(resources: Resources, store: RoundStore, snapshot: Snapshot, shard_tasks: NDArray[np.int64]) -> Arrays:
+    """Gaps, probabilities and predictions of these tasks of the pool, as a round's shards hold them.
+
+    Args:
+        shard_tasks: (M,) numbers of tasks; those whose images cannot be read are left out.
+    """
+    task, told = snapshot.format.task(), _backbones(snapshot)
+    images = RoundImages.load(store, shards_of(snapshot)).of(shard_tasks)
+    if not len(images.tasks):
+        return {"tasks": images.tasks}
+    found = store.read_arrays(HEADS)
+    place = {number: i for i, number in enumerate(found["tasks"].tolist())}
+    features = images.features(resources, snapshot, told.student)
+    student, distilled = (_head(found, role).probabilities(features) for role in ("student", "distilled"))
+    teacher = found["teacher"][[place[number] for number in images.tasks.tolist()]]
+    return {
+        "tasks": images.tasks,
+        "d_ss": prediction_gap(task, distilled, student),
+        "d_st": prediction_gap(task, distilled, teacher),
+        "probabilities": distilled,
+        "predictions": distilled,
+        "sizes": images.sizes,
+    }
+
+
+def spaces(resources: Resources, store: RoundStore, snapshot: Snapshot, tasks: NDArray[np.int64]) -> Arrays:
+    """The features by which tasks of the pool are alike, as `PoolScores` takes them, and those of the labelled images.
+
+    Args:
+        tasks: (M,) numbers of tasks whose images can be read.
+    """
+    labelled = {item.ref.task_id for item in snapshot.labelled if item.target is not None}
+    everything = RoundImages.load(store, shards_of(snapshot))
+    of_pool, of_labels = everything.of(tasks), everything.of(np.array(sorted(labelled), dtype=np.int64))
+    images = of_pool.and_also(of_labels)
+    of_student, of_teacher = features_of(resources, snapshot, images)
+    student, teacher = joined_features([of_student]), joined_features(of_teacher)
+    count = len(of_pool.tasks)
+    return {
+        "features": student[:count],
+        "labelled_features": student[count:],
+        "teacher_features": teacher[:count],
+        "labelled_teacher_features": teacher[count:],
+    }
+
+
+def predictions_of(
+    resources: Resources, serving: RoundStore, snapshot: Snapshot, images: RoundImages, refs: Mapping[int, ImageRef]
+) -> NDArray[np.float32]:
+    """What the model of an earlier round says of this round's images.
+
+    Args:
+        resources: what the step works with.
+        serving: the store of the model's round.
+        snapshot: of this round.
+        images: N of its images.
+        refs: of these images, by task.
+
+    Returns:
+        (N, ...) predictions. Images are only read where the model has another backbone than the round.
+    """
+    network, spec = serving.load_model()
+    task = get_task(spec.kind, spec.classes, **spec.options)
+    if isinstance(network, FrozenClassifier) and spec.image_size == snapshot.image_size:
+        earlier = RoundBackbones.from_json(serving.read_json(BACKBONES))
+        for told in _backbones(snapshot).all:
+            if earlier is not None and told["sha256"] == earlier.student["sha256"]:
+                features = torch.from_numpy(images.features(resources, snapshot, told).astype(np.float32))
+                with torch.inference_mode():
+                    return task.decode(network.logits(features))
+    loaded = resources.images.load([refs[number] for number in images.tasks.tolist()], spec.image_size).complete()
+    return infer(task, network, loaded.images, device=resources.settings.device).predictions
+
+
+def _backbones(snapshot: Snapshot) -> RoundBackbones:
+    if snapshot.backbones is None:
+        raise AssetError("this round has no backbones")
+    return snapshot.backbones
+
+
+def _set_head(network: FrozenClassifier, head: Head) -> None:
+    network.set_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias), normalised=head.normalised)
+
+
+def _as_arrays(role: str, head: Head) -> Arrays:
+    return {
+        f"{role}_weight": head.weight,
+        f"{role}_bias": head.bias,
+        f"{role}_normalised": np.array(head.normalised),
+    }
+
+
+def _head(arrays: Arrays, role: str) -> Head:
+    return Head(arrays[f"{role}_weight"], arrays[f"{role}_bias"], bool(arrays[f"{role}_normalised"]))
