@@ -16,7 +16,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def demo(
-    project: Annotated[str, typer.Argument(help="What is labelled: digits, lanes or boxes.")] = "digits",
+    project: Annotated[str, typer.Argument(help="What is labelled: digits, photos, lanes or boxes.")] = "digits",
     folder: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".kdal-demo"),
     autopilot: Annotated[
         bool, typer.Option(envvar="AUTOPILOT", help="Let a program label, through Label Studio's API.")
@@ -27,7 +27,7 @@ def demo(
     params: Annotated[str, typer.Option(help="More of the project's policy as JSON, as `kdal connect` takes it.")] = "",
     images: Annotated[int | None, typer.Option(help="Take only this many of the images.", min=1)] = None,
 ) -> None:
-    """Label Studio, kdal and 1,797 handwritten digits, 600 rendered roads or 400 rendered blood cells, all in one."""
+    """Label Studio, kdal and digits, photos (of PHOTOS=folder, or fetched), rendered roads or blood cells in one."""
     from kdal.demo import run
     from kdal.demo.example import example
     from kdal.policy import Policy

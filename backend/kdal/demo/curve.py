@@ -14,20 +14,22 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from kdal.console import Report, progress
 from kdal.demo.example import Example, index_of, target
-from kdal.images.refs import ImageRef
 from kdal.labelstudio.formats import format_for
 from kdal.policy import Policy
 from kdal.resources import Resources
+from kdal.rounds import heads
+from kdal.rounds.features import RoundImages, shards_of
 from kdal.rounds.snapshot import Snapshot, held_out
 from kdal.rounds.store import RoundStore
 from kdal_core.simulation.report.formatting import capital
 from kdal_core.tasks import Task
-from kdal_core.training import distil, infer
+from kdal_core.training import HeadPool, distil, infer
 from kdal_core.training.trio import train_teacher
 
 
@@ -68,15 +70,23 @@ def measure(shown: Example, resources: Resources, project: int, rounds: int, rep
     last = snapshots[-1]
     task = last.format.task()
     refs = sorted([i.ref for i in last.labelled] + last.pool, key=lambda ref: ref.task_id)
-    loaded = resources.images.load(refs, last.image_size)
-    images = torch.stack(list(loaded.images))
-    refs = [refs[i] for i in loaded.kept]
+    resources.settings.use_threads()
+    if last.backbones is None:
+        loaded = resources.images.load(refs, last.image_size)
+        images = torch.stack(list(loaded.images))
+        refs = [refs[i] for i in loaded.kept]
+        ours = [infer(task, store.load_model()[0], images).predictions for store in stores]
+    else:
+        seen = RoundImages.load(stores[-1], shards_of(last))
+        by_task = {ref.task_id: ref for ref in refs}
+        refs = [by_task[number] for number in seen.tasks.tolist()]
+        ours = [heads.predictions_of(resources, store, last, seen, by_task) for store in stores]
+        features, joined = heads.features_of(resources, last, seen)
+        pool = HeadPool(features, joined)
     numbers = [index_of(ref.uri) for ref in refs]
     truth = [target(last.format, shown.truth(number)) for number in numbers]
     answers = [target(last.format, shown.answer(number)) for number in numbers]
     asked = {item.ref.task_id for item in last.labelled}
-    resources.settings.use_threads()
-    ours = [infer(task, store.load_model()[0], images).predictions for store in stores]
     scores = np.zeros((shown.draws, len(snapshots), 2))
     steps = [(draw, s) for draw in range(shown.draws) for s in range(len(snapshots))]
     for done, (draw, s) in enumerate(steps):
@@ -85,7 +95,13 @@ def measure(shown: Example, resources: Resources, project: int, rounds: int, rep
         chosen = order[: len(snapshots[s].labelled)]
         final = order[: len(last.labelled)]
         unseen = sorted({i for i in range(len(refs)) if refs[i].task_id not in asked} - set(final.tolist()))
-        random = _random_model(resources, task, last, images, answers, refs, chosen, draw)
+        used = [i for i in chosen.tolist() if not held_out(last.policy, refs[i].task_id)]
+        if last.backbones is None:
+            others = np.setdiff1d(np.arange(len(images)), chosen)
+            random = _random_model(resources, task, last, images, answers, used, others, draw)
+        else:
+            trio = pool.fit(used, [answers[i] for i in used], len(task.classes))
+            random = trio.distilled.probabilities(features)
         for column, predictions in enumerate((ours[s], random)):
             scores[draw, s, column] = task.score(predictions[unseen], [truth[i] for i in unseen])
     report(len(steps), len(steps))
@@ -99,18 +115,16 @@ def _random_model(
     snapshot: Snapshot,
     images: torch.Tensor,
     answers: list[Any],
-    refs: list[ImageRef],
-    chosen: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    used: list[int],
+    others: NDArray[np.int64],
     draw: int,
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+) -> NDArray[np.float32]:
     """Predictions for all images of an S-KD trained on randomly chosen labels, as a round trains it."""
     policy = snapshot.policy.model_copy(update={"seed": snapshot.policy.seed + draw})
-    used = [i for i in chosen.tolist() if not held_out(snapshot.policy, refs[i].task_id)]
     config = policy.training(task, resources.settings.device)
     spec = policy.trio(task, snapshot.image_size)
     targets = [answers[i] for i in used]
     teacher = train_teacher(task, spec, images[used], targets, config)  # S takes no part in what serves
-    others = np.setdiff1d(np.arange(len(images)), chosen)
     student = distil(task, spec, teacher, images[used], targets, config, unlabelled=images[others])
     return infer(task, student, images).predictions
 

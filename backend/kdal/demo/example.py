@@ -11,6 +11,7 @@ from kdal.console import out, progress
 from kdal.demo.examples.boxes import Boxes
 from kdal.demo.examples.digits import Digits
 from kdal.demo.examples.lanes import Lanes
+from kdal.demo.examples.photos import Photos, PhotosError
 from kdal.labelstudio.client import FILES, LabelStudioClient
 from kdal.labelstudio.formats import Format
 from kdal_core.errors import ConfigError
@@ -23,9 +24,15 @@ class Example(Protocol):
     """
 
     name: str
-    title: str
-    """Of its project in Label Studio."""
-    label_config: str
+
+    @property
+    def title(self) -> str:
+        """Of its project in Label Studio."""
+
+    @property
+    def label_config(self) -> str:
+        """Of its project in Label Studio."""
+
     policy: Json
     """Its project's, where kdal's defaults do not suit a demo; the budget at least."""
     rounds: int
@@ -48,18 +55,21 @@ class Example(Protocol):
         """What somebody submits who labels the image: nearly the truth."""
 
 
-EXAMPLES: dict[str, Callable[[], Example]] = {"digits": Digits, "lanes": Lanes, "boxes": Boxes}
+EXAMPLES: dict[str, Callable[[], Example]] = {"digits": Digits, "photos": Photos, "lanes": Lanes, "boxes": Boxes}
 
 
 def example(name: str) -> Example:
     """The example of this name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or its images cannot be had.
     """
     if name not in EXAMPLES:
         raise ConfigError(f"there is no demo {name!r}, only {', '.join(EXAMPLES)}")
-    return EXAMPLES[name]()
+    try:
+        return EXAMPLES[name]()
+    except PhotosError as error:
+        raise ConfigError(str(error)) from error
 
 
 def file_name(shown: Example, index: int) -> str:
