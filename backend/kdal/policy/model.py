@@ -42,9 +42,8 @@ class Policy(BaseModel):
     )
     """How the queue is ordered: a name of `kdal_core.acquisition.strategy_names` that needs no more than `SCORED`. By
     default kd_gap, with a black-box teacher least_confidence."""
-    mode: Literal["score", "marginal", "coverage", "static"] | None = None
-    """How the greedy pass joins uncertainty and diversity, see `kdal_core.acquisition.greedy_select`; null: kdal's
-    default."""
+    mode: Literal["auto", "kernel", "score", "marginal", "coverage", "static"] | None = None
+    """How uncertainty and diversity are joined, see the strategy `kd_gap`; null: kdal's default, "auto"."""
     beta: Annotated[float, Field(ge=0, le=1000)] | None = None
     """Weight of diversity beside uncertainty; null: kdal's default."""
     k: Annotated[int, Field(ge=1, le=1000)] | None = None

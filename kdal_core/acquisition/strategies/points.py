@@ -33,20 +33,20 @@ class Points:
         return np.concatenate([self.pool, self.labelled])
 
 
-def grid_points(pool: PoolScores) -> Points:
-    """Features of pool and labelled images on their common grid, that of `protocol.rounded`.
+def grid_points(pool: PoolScores, name: str = "features", of_labelled: str = "labelled_features") -> Points:
+    """Features of pool and labelled images, by their names in `PoolScores`, on the common grid of `protocol.rounded`.
 
     Raises:
         InvalidInput: NaN, infinite features, or labelled features of another width.
     """
-    features = as_matrix("features", pool.array("features"))
+    features = as_matrix(name, pool.array(name))
     if pool.size != len(features):  # reading the size compares the arrays of the pool
-        raise InvalidInput(f"features has {len(features)} rows where {pool.size} are needed.")
-    given = pool.labelled_features
-    labelled = features[:0] if given is None or len(given) == 0 else as_matrix("labelled_features", given)
+        raise InvalidInput(f"{name} has {len(features)} rows where {pool.size} are needed.")
+    given = getattr(pool, of_labelled)
+    labelled = features[:0] if given is None or len(given) == 0 else as_matrix(of_labelled, given)
     if labelled.shape[1] != features.shape[1]:
         raise InvalidInput(
-            f"labelled_features has {labelled.shape[1]} columns, features {features.shape[1]}; use one network."
+            f"{of_labelled} has {labelled.shape[1]} columns, {name} {features.shape[1]}; use one network."
         )
     largest = max(np.abs(features).max(initial=0.0), np.abs(labelled).max(initial=0.0))
     step = grid_step(largest, FEATURE_DIGITS)
