@@ -43,10 +43,17 @@ def lane_matches(pred: Floats, gt: Floats, aspect: float = 9 / 16) -> tuple[int,
     >>> lane_matches(straight, np.concatenate([straight, straight + 0.1]))
     (1, 0, 1)
     """
+    tp = int(matched_lanes(pred, gt, aspect).sum())
+    return tp, len(pred) - tp, len(gt) - tp
+
+
+def matched_lanes(pred: Floats, gt: Floats, aspect: float = 9 / 16) -> NDArray[np.bool_]:
+    """(P,): which of one image's predicted lanes find a labelled one. Arguments, errors and test of `lane_matches`."""
     if pred.ndim != 2 or gt.ndim != 2 or pred.shape[1] != gt.shape[1]:
         raise InvalidInput(f"pred {pred.shape} and gt {gt.shape} must be (P, R) and (G, R).")
+    right = np.zeros(len(pred), dtype=np.bool_)
     if len(pred) == 0 or len(gt) == 0:
-        return 0, len(pred), len(gt)
+        return right
     lanes = np.concatenate([gt, pred])
     first = int(np.isfinite(lanes).any(axis=0).argmax())
     rows = (np.arange(pred.shape[1]) + 0.5) / pred.shape[1] * aspect * WIDTH
@@ -56,8 +63,9 @@ def lane_matches(pred: Floats, gt: Floats, aspect: float = 9 / 16) -> tuple[int,
     neither = np.isnan(labels) & np.isnan(found)
     matched = (near | neither).mean(axis=2) >= MATCHED  # (G, P)
     matched &= 2 * near.sum(axis=2) > np.isfinite(labels).sum(axis=2)
-    tp = int(matched[scipy.optimize.linear_sum_assignment(matched, maximize=True)].sum())
-    return tp, len(pred) - tp, len(gt) - tp
+    labelled, predicted = scipy.optimize.linear_sum_assignment(matched, maximize=True)
+    right[predicted] = matched[labelled, predicted]
+    return right
 
 
 def lane_f1(pred: Sequence[Floats], gt: Sequence[Floats], aspect: float = 9 / 16) -> float:

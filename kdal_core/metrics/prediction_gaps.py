@@ -196,7 +196,7 @@ def box_gap(a: Sequence[Boxes], b: Sequence[Boxes], *, score: float = 0.5, least
             gaps[image] = 1.0
         elif len(classes):
             same = labels[sure][:, None] == other_labels
-            overlap = np.where(same, _iou(boxes[sure], others), 0.0)  # (n, m)
+            overlap = np.where(same, overlaps(boxes[sure], others), 0.0)  # (n, m)
             gaps[image] = 1 - overlap.max(axis=1).min()
         else:
             gaps[image] = 0.0
@@ -241,7 +241,7 @@ def sure_boxes(name: str, found: Boxes, score: float) -> tuple[Floats, NDArray[n
     return boxes[kept], labels[kept].astype(np.int64), scores[kept]
 
 
-def _iou(a: Floats, b: Floats) -> Floats:
+def overlaps(a: Floats, b: Floats) -> Floats:
     """Intersection over union, (n, m), of boxes (n, 4) and (m, 4); 0 where the union has no area."""
     corner, far = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     common = np.clip(far - corner, 0, None).prod(axis=2)

@@ -16,6 +16,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from kdal_core.errors import ConfigError
 from kdal_core.losses import binary_kd_losses
 from kdal_core.metrics import box_gap, mean_average_precision
+from kdal_core.metrics.box_matches import found_right
 from kdal_core.models import Network
 from kdal_core.models.building import Family
 from kdal_core.models.fcos import BoxOutputs
@@ -33,7 +34,7 @@ from kdal_core.tasks.box_places import (
     reach_of,
     seen,
 )
-from kdal_core.tasks.task import TaskDefaults, WithDefaults
+from kdal_core.tasks.task import Rescoring, TaskDefaults, WithDefaults
 from kdal_core.validation import InvalidInput, as_count
 
 LEAST = 0.05
@@ -66,6 +67,7 @@ class BoxTask(WithDefaults):
 
     kind = "boxes"
     metric_name = "mAP@.5"
+    even = SURE
     # Rare and small objects are learnt last: many small steps teach them more than few large ones, and an optimiser
     # that forgets the frequent objects' first gradients is in time for them. A teacher's word on every place says more
     # than a few boxes do, so that it counts three times, and is heard on unlabelled images, too. Chosen on BCCD's
@@ -242,6 +244,22 @@ class BoxTask(WithDefaults):
             return float(np.mean([not (image["scores"] >= SURE).any() for image in found]))
         labelled = [as_arrays(boxes) for boxes in targets]
         return mean_average_precision(found, labelled, iou=0.5, most=max(100, self.boxes))
+
+    def graded(
+        self, predictions: NDArray[np.float32], targets: Sequence[Sequence[Box]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Scores (M,) of all boxes predicted, and whether each finds a labelled box of its class, by an IoU of 0.5."""
+        self._check(targets)
+        images = self._arrays("predictions", predictions)
+        right = [found_right(found, as_arrays(boxes)) for found, boxes in zip(images, targets, strict=True)]
+        scores = [found["scores"] for found in images]
+        return np.concatenate([np.empty(0), *scores]), np.concatenate([np.empty(0, dtype=np.bool_), *right])
+
+    def rescored(self, predictions: NDArray[np.float32], change: Rescoring) -> NDArray[np.float32]:
+        """Other scores of the boxes (N, K, 6)."""
+        changed = predictions.copy()
+        changed[..., 4] = change.scores(predictions[..., 4])
+        return changed
 
     def _networks(self, image_size: tuple[int, int]) -> Family:
         return box_networks(image_size, classes=len(self.classes))

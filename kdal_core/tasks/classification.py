@@ -17,7 +17,7 @@ from kdal_core.losses import kd_loss
 from kdal_core.metrics import ClassGap, accuracy, class_gap
 from kdal_core.models import Network, build_model, check_pair, default_pair
 from kdal_core.tasks.augmentation import random_affine
-from kdal_core.tasks.task import TaskDefaults, WithDefaults
+from kdal_core.tasks.task import Rescoring, TaskDefaults, WithDefaults
 from kdal_core.validation import InvalidInput, as_floats
 
 
@@ -35,7 +35,10 @@ class ClassificationTask(WithDefaults):
 
     kind = "classification"
     metric_name = "accuracy"
-    defaults: ClassVar[TaskDefaults] = TaskDefaults(features=True)
+    even = 0.5
+    # A right tick saves a click, for the image has to be looked at anyway. A wrong one has to be noticed and costs the
+    # click after all; unnoticed, it is a wrong label. So it should be right twice for each time that it is wrong.
+    defaults: ClassVar[TaskDefaults] = TaskDefaults(features=True, suggest_above=2 / 3)
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
@@ -134,6 +137,17 @@ class ClassificationTask(WithDefaults):
     def score(self, predictions: ArrayLike, targets: Sequence[int]) -> float:
         """Top-1 accuracy in [0, 1]."""
         return accuracy(predictions, np.asarray(targets))
+
+    def graded(
+        self, predictions: NDArray[np.float32], targets: Sequence[int]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The probabilities (N, C) and the class numbers (N,)."""
+        self._check(targets)
+        return as_floats("predictions", predictions), np.asarray(targets, dtype=np.int64)
+
+    def rescored(self, predictions: NDArray[np.float32], change: Rescoring) -> NDArray[np.float32]:
+        """Other probabilities; the likeliest class stays the likeliest."""
+        return change.probabilities(predictions).astype(np.float32)
 
     def _check(self, targets: Sequence[Any]) -> None:
         for target in targets:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from kdal_core.errors import ConfigError
 from kdal_core.losses import kd_loss
 from kdal_core.metrics import row_gap
-from kdal_core.metrics.lane_f1 import lane_f1
+from kdal_core.metrics.lane_f1 import lane_f1, matched_lanes
 from kdal_core.models import Network
 from kdal_core.models.building import Family
 from kdal_core.models.registry import default_lane_pair, lane_networks
@@ -23,7 +23,7 @@ from kdal_core.models.row_anchor import LaneOutputs
 from kdal_core.tasks.augmentation import moved, random_colours, random_matrices, warped
 from kdal_core.tasks.lane import Lane, lanes_as_json, lanes_from_json, row_anchors, x_at
 from kdal_core.tasks.lane_rows import LEAST_ROWS, as_distributions, as_points, from_distributions, in_slots
-from kdal_core.tasks.task import TaskDefaults, WithDefaults
+from kdal_core.tasks.task import Rescoring, TaskDefaults, WithDefaults
 from kdal_core.validation import InvalidInput, as_count
 
 PRESENT = 0.5  # probability from which on a row has a lane
@@ -52,6 +52,7 @@ class LaneTask(WithDefaults):
 
     kind = "lanes"
     metric_name = "lane F1"
+    even = PRESENT
     # Where lanes are is learnt slowly: after 400 steps a network knows of 1,000 labels little more than of 300. And the
     # labels of rows are soft as they are: at a temperature of 4, S-KD falls behind S; with the teacher's word on
     # unlabelled images it comes out ahead (docs/results/lanes.md).
@@ -181,12 +182,37 @@ class LaneTask(WithDefaults):
         """`lane_f1` in [0, 1] of all lanes; their classes are not looked at."""
         self._check(targets)
         found = self._x("predictions", predictions)
+        return lane_f1([slots[np.isfinite(slots).any(axis=1)] for slots in found], self._at_rows(targets))
+
+    def graded(
+        self, predictions: NDArray[np.float32], targets: Sequence[Sequence[Lane]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Scores (M,) of all lanes predicted, and whether each finds a labelled one, as `lane_matches` has it."""
+        self._check(targets)
+        scores: list[NDArray[np.float64]] = [np.empty(0)]
+        right: list[NDArray[np.bool_]] = [np.empty(0, dtype=np.bool_)]
+        for slots, sure, lanes in zip(
+            self._x("predictions", predictions), predictions[..., -2], self._at_rows(targets), strict=True
+        ):
+            there = np.isfinite(slots).any(axis=1)
+            scores.append(sure[there].astype(np.float64))
+            right.append(matched_lanes(slots[there], lanes))
+        return np.concatenate(scores), np.concatenate(right)
+
+    def rescored(self, predictions: NDArray[np.float32], change: Rescoring) -> NDArray[np.float32]:
+        """Other scores of the lanes (N, S, R + 2); an empty slot keeps its own."""
+        changed = predictions.copy()
+        there = np.isfinite(predictions[..., :-2]).any(axis=-1)
+        changed[there, -2] = change.scores(predictions[there, -2])
+        return changed
+
+    def _at_rows(self, targets: Sequence[Sequence[Lane]]) -> list[NDArray[np.float64]]:
+        """x of each image's labelled lanes at the rows, (G, R) each."""
         anchors = row_anchors(self.rows)
-        labelled = [
+        return [
             np.array([x_at(lane, anchors) for lane in lanes], dtype=np.float64).reshape(-1, self.rows)
             for lanes in targets
         ]
-        return lane_f1([slots[np.isfinite(slots).any(axis=1)] for slots in found], labelled)
 
     def _networks(self, image_size: tuple[int, int]) -> Family:
         return lane_networks(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class TaskDefaults:
         acquisition: parameters of the strategy `kd_gap` in which its own defaults do not suit the task.
         training: settings of `TrainConfig` in which its own defaults do not suit the task.
         features: whether its networks can be heads on the features of a frozen backbone.
+        suggest_above: calibrated confidence from which on a suggestion saves people more time than it costs: with 1/2
+            it is as often right as wrong.
     """
 
     longest_side: int = 224
@@ -39,6 +41,7 @@ class TaskDefaults:
     acquisition: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     features: bool = False
+    suggest_above: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("acquisition", "training"):
@@ -149,3 +152,36 @@ class Task(Protocol):
 
     def score(self, predictions: NDArray[np.float32], targets: Sequence[Any]) -> float:
         """Held-out metric in [0, 1], higher is better."""
+
+
+class Rescoring(Protocol):
+    """What makes other confidences of those of a model: `kdal_core.evaluation.Calibration`."""
+
+    def probabilities(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Of probabilities of classes (..., C), each row of which sums to 1."""
+
+    def scores(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Of scores in [0, 1] of any shape; NaN stays NaN."""
+
+
+@runtime_checkable
+class Graded(Protocol):
+    """What a kind of task offers beside `Task` if its predictions say how sure they are, so that it can be learnt how
+    often that is right."""
+
+    @property
+    def even(self) -> float:
+        """Score at which an object is expected to be as often right as wrong before anything is known."""
+
+    def graded(
+        self, predictions: NDArray[np.float32], targets: Sequence[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """How sure predictions were, and what was right.
+
+        Returns:
+            Either probabilities (N, C) of the N images' classes and the labelled class numbers (N,); or scores (M,) in
+            [0, 1] of all M objects predicted on these images and whether each is one that people labelled, (M,) bool.
+        """
+
+    def rescored(self, predictions: NDArray[np.float32], change: Rescoring) -> NDArray[np.float32]:
+        """Predictions with other confidences, and the same in all else."""

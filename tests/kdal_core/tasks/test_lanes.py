@@ -343,3 +343,24 @@ def test_the_kinds_of_lanes_are_told_apart(learnt):
     _, kinds = in_slots(*ROAD.collate(targets).values(), 4, 12)
     there = kinds.numpy() >= 0
     assert (predictions[..., -1] == kinds.numpy())[there].mean() > 0.85
+
+
+def test_lanes_are_graded_by_those_that_people_labelled_and_only_their_scores_change():
+    task = LaneTask(("lane",), rows=4)
+    predictions = np.full((2, 8, 6), np.nan, dtype=np.float32)
+    predictions[:, :, 4:] = 0
+    predictions[0, 1] = [0.3, 0.3, 0.3, 0.3, 0.75, 0]
+    predictions[0, 6] = [0.8, 0.8, 0.8, 0.8, 0.625, 0]
+    predictions[1, 2] = [0.3, 0.3, 0.3, 0.3, 0.875, 0]
+    scores, right = task.graded(predictions, [(Lane([[0.8, 0.0], [0.8, 1.0]]),), ()])
+    assert scores.tolist() == [0.75, 0.625, 0.875]
+    assert right.tolist() == [False, True, False]
+
+    class Halved:
+        def scores(self, values):
+            return values / 2
+
+    changed = task.rescored(predictions, Halved())
+    assert changed[0, [1, 6], -2].tolist() == [0.375, 0.3125]
+    assert changed[0, 0, -2] == 0
+    np.testing.assert_array_equal(np.delete(changed, -2, axis=2), np.delete(predictions, -2, axis=2))

@@ -1,0 +1,15 @@
+from .calibration import Calibration, calibrate, calibrated, fit_scores, fit_temperature, uncalibrated
+from .comparison import ALPHA, Comparison, compare, image_scores
+
+__all__ = [
+    "ALPHA",
+    "Calibration",
+    "Comparison",
+    "calibrate",
+    "calibrated",
+    "compare",
+    "fit_scores",
+    "fit_temperature",
+    "image_scores",
+    "uncalibrated",
+]
