@@ -32,6 +32,8 @@ check: venv-test
 bench: venv-test .venv-peers/ready $(DATA)/ready $(DATA)/lanes/train.jsonl ## the slow campaigns: figures into artifacts/
 	$(BIN)/python -m benchmarks.predict
 	$(BIN)/python -m benchmarks.loop
+	$(BIN)/python -m benchmarks.gate
+	$(BIN)/python -m benchmarks.confidence
 	$(BIN)/python -m benchmarks.greedy
 	$(BIN)/python -m benchmarks.neighbors --million
 	$(BIN)/python -m benchmarks.lane_metrics

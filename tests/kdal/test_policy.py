@@ -373,3 +373,14 @@ print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("told", "meant"), [(None, None), (0, 0), (0.0, 0), (1, 1), (0.9, 0.9)])
+def test_how_sure_a_suggestion_must_be_may_be_told(told, meant):
+    assert Policy.parse({"suggest_above": told}).suggest_above == meant
+
+
+@pytest.mark.parametrize("told", [-0.1, 1.01, "0.5", True, 90])
+def test_what_is_no_confidence_is_refused(told):
+    with pytest.raises(ConfigError, match='"suggest_above"'):
+        Policy.parse({"suggest_above": told})

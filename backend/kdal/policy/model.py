@@ -93,6 +93,9 @@ class Policy(BaseModel):
     explore: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Share of each batch that is drawn from the pool at random and marked as such: what is seen on these labels, which
     did not choose themselves, holds for the whole pool."""
+    suggest_above: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Confidence, calibrated on held-out labels, from which on a suggestion is shown; 0: always. Null: that from which
+    on it saves more time than it costs, for classes 2/3, for boxes and lanes 1/2."""
     queue: Annotated[int, Field(ge=1, le=100_000)] = 500
     """Tasks pushed to Label Studio in kdal's order, each with its pre-annotation, and at least two batches; the rest
     stays servable behind them, in random order. On SQLite, Label Studio makes annotators wait some 5 ms for each

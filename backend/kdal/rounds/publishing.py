@@ -8,11 +8,13 @@ from kdal.aliases import Json
 from kdal.labelstudio import task_order
 from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.task_order import OrderInForce, StaleOrderError
+from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
 from kdal.rounds.scoring import shard_count
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import Order, RoundStore
+from kdal.rounds.suggestions import Confidence, Suggestions
 from kdal.storage.tables import Project
 
 PUSHED = "pushed_version"
@@ -84,7 +86,7 @@ def _push(
     storage.update_round(project.id, number, attempts=attempt)
     storage.merge_round(project.id, number, facts={PUSHED: version})
     tasks = tasks[: snapshot.policy.served]
-    found = regions(store, snapshot, tasks)
+    found = regions(store, snapshot, tasks, _suggestions(resources, project, number, snapshot))
     in_force = OrderInForce(storage, client)
 
     def put_in_force() -> None:
@@ -95,12 +97,29 @@ def _push(
     return task_order.publish(client, project.id, version, tasks, order.scores, found, put_in_force, report.progress)
 
 
-def regions(store: RoundStore, snapshot: Snapshot, wanted: Collection[int]) -> dict[int, list[Json]]:
+def _suggestions(resources: Resources, project: Project, number: int, snapshot: Snapshot) -> Suggestions:
+    """What annotators are to see of the predictions of the model that serves once this round is open."""
+    rounds = {row.number: row.facts for row in resources.storage.rounds(project.id)}
+    serving = number if rounds[number].get("promoted") else project.serving_round
+    earlier = {} if serving is None else rounds.get(serving, {})
+    known = Confidence.of_model(serving, rounds[number], earlier)
+    return Suggestions.by_policy(snapshot.format, Policy.stored(project.policy), known)
+
+
+def regions(
+    store: RoundStore, snapshot: Snapshot, wanted: Collection[int], suggestions: Suggestions | None = None
+) -> dict[int, list[Json]]:
     """Pre-annotations of these tasks, as Label Studio regions by task id; tasks that were not scored have none.
 
     Regions are made for the tasks that are pushed alone: of a large pool they would take minutes and gigabytes.
+
+    Args:
+        store: of the round.
+        snapshot: the round's.
+        wanted: task ids.
+        suggestions: makes the regions; none: all that is predicted, confidences as usual.
     """
-    form, tasks = snapshot.format, set(wanted)
+    made, tasks = suggestions or Suggestions(snapshot.format, snapshot.format.task(), above=0.0), set(wanted)
     found: dict[int, list[Json]] = {}
     for shard in range(shard_count(snapshot)):
         arrays = store.read_shard(shard)
@@ -110,5 +129,5 @@ def regions(store: RoundStore, snapshot: Snapshot, wanted: Collection[int]) -> d
         for row, task in enumerate(arrays["tasks"].tolist()):
             if task in tasks:
                 size = None if sizes is None else (int(sizes[row][0]), int(sizes[row][1]))
-                found[task] = form.result(arrays["predictions"][row], size)
+                found[task] = made.regions(arrays["predictions"][row], size)
     return found

@@ -14,6 +14,7 @@ from kdal.labelstudio.formats import Format
 from kdal.resources import Resources
 from kdal.rounds.snapshot import SnapshotHeader
 from kdal.rounds.store import RoundStore
+from kdal.rounds.suggestions import Suggestions
 from kdal.storage.tables import Project
 from kdal_core.errors import AssetError
 from kdal_core.models import Network
@@ -87,7 +88,9 @@ class ServingModels:
         """Task id -> score in the order of a published round."""
         return self._scores.get(project.uid, number)
 
-    def predict(self, model: ServingModel, refs: list[ImageRef]) -> tuple[dict[int, list[Json]], dict[int, str]]:
+    def predict(
+        self, model: ServingModel, refs: list[ImageRef], suggestions: Suggestions
+    ) -> tuple[dict[int, list[Json]], dict[int, str]]:
         """Regions by position in ``refs``, and why the images at other positions could not be read."""
         try:
             loaded = self._resources.images.load(refs, model.image_size)
@@ -98,7 +101,7 @@ class ServingModels:
         device = self._resources.settings.device
         predictions = infer(model.task, model.network, loaded.images, device=device).predictions
         answers = zip(loaded.kept, predictions, loaded.sizes, strict=True)
-        return {position: model.format.result(p, size) for position, p, size in answers}, loaded.reasons
+        return {position: suggestions.regions(p, size) for position, p, size in answers}, loaded.reasons
 
     def _load_model(self, uid: str, number: int) -> ServingModel:
         store = self._store(uid, number)

@@ -18,8 +18,9 @@ from kdal.labelstudio.formats import format_for
 from kdal.labelstudio.task_data import image_address, why_no_address
 from kdal.policy import Policy
 from kdal.resources import Resources
-from kdal.storage.tables import SETUP, START_TRAINING, Project
-from kdal.web.predictor import ServingModels
+from kdal.rounds.suggestions import Confidence, Suggestions
+from kdal.storage.tables import SETUP, START_TRAINING, Project, Round
+from kdal.web.predictor import ServingModel, ServingModels
 from kdal_core.errors import ConfigError, KdalError
 
 UNRANKED = 1.0
@@ -109,7 +110,7 @@ class Service:
             raise UnknownProjectError(_not_connected(number, uid))
         version = project.version or NO_VERSION
         scores = self._models.scores(project, published.number) if published is not None else {}
-        regions, errors = self._regions(project, tasks)
+        regions, errors = self._regions(project, published, tasks)
         return {
             "results": [
                 {
@@ -122,8 +123,10 @@ class Service:
             ]
         }
 
-    def _regions(self, project: Project, tasks: list[Any]) -> tuple[dict[int, list[Json]], dict[int, str]]:
-        """What the serving model sees, by position in ``tasks``, and why it sees nothing at other positions."""
+    def _regions(
+        self, project: Project, published: Round | None, tasks: list[Any]
+    ) -> tuple[dict[int, list[Json]], dict[int, str]]:
+        """What the serving model is sure of, by position in ``tasks``, and why it sees nothing at other positions."""
         model = self._models.model(project)
         if model is None:
             return {}, {}
@@ -136,10 +139,23 @@ class Service:
                 errors[position] = why_no_address(task, key)
             else:
                 refs[position] = ImageRef(_task_id(task), address)
+        if not refs:
+            return {}, errors
         positions = list(refs)
-        found, unread = self._models.predict(model, list(refs.values())) if refs else ({}, {})
+        suggestions = self._suggestions(project, published, model)
+        found, unread = self._models.predict(model, list(refs.values()), suggestions)
         errors |= {positions[i]: why for i, why in unread.items()}
         return {positions[i]: result for i, result in found.items()}, errors
+
+    def _suggestions(self, project: Project, published: Round | None, model: ServingModel) -> Suggestions:
+        """How the serving model's predictions are shown, by the policy as it is now."""
+        # The round whose order is in force has judged the model last, and on more labels than its own round.
+        facts = {} if published is None else published.facts
+        known = Confidence.of_model(project.serving_round, facts)
+        if known is None and project.serving_round is not None:
+            earlier = [row.facts for row in self._resources.storage.rounds(project.id)]
+            known = Confidence.of_model(project.serving_round, *reversed(earlier))
+        return Suggestions.by_policy(model.format, Policy.stored(project.policy), known)
 
     def versions(self, project: str | None = None) -> Json:
         """``{"versions": [...]}``: the orders published for a project (or for all), newest first."""

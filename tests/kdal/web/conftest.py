@@ -41,5 +41,5 @@ def serving(connected, resources, trained):
     storage.begin_round(3, 0, "connect")
     storage.update_round(3, 0, state="open", version="kdal-r0", opened_at=now(), budget=2, counted=1)
     storage.merge_round(3, 0, facts={"labels": 300}, seconds={"snapshot": 0.5, "select": 1.25})
-    storage.update_project(3, serving_round=0, version="kdal-r0")
+    storage.update_project(3, serving_round=0, version="kdal-r0", policy={"suggest_above": 0.0})  # all is suggested
     return connected

@@ -52,6 +52,32 @@ def test_the_model_that_serves_knows_digits(serving, trained):
     assert right > 60
 
 
+def sure(results):
+    return [result["result"][0]["score"] if result["result"] else None for result in results]
+
+
+def test_what_the_model_is_not_sure_of_is_left_open_and_keeps_its_place_in_the_order(serving, resources, trained):
+    tasks = [task(i, file) for i, file in enumerate(trained.files)]
+    everything = predict(serving, tasks)
+    resources.storage.update_project(3, policy={})
+    told = predict(serving, tasks)
+    assert [result["score"] for result in told] == [result["score"] for result in everything]
+    assert sure(told) == [score if score >= 2 / 3 else None for score in sure(everything)]
+    assert 5 < sum(score is None for score in sure(told)) < 90
+    resources.storage.update_project(3, policy={"suggest_above": 0.9})
+    assert sure(predict(serving, tasks)) == [score if score >= 0.9 else None for score in sure(everything)]
+
+
+def test_confidences_are_those_of_the_calibration_of_the_model_that_serves(serving, resources, trained):
+    tasks = [task(i, file) for i, file in enumerate(trained.files[:20])]
+    raw = sure(predict(serving, tasks))
+    told = {"round": 0, "temperature": 2.0, "offset": 0.0, "labels": 30}
+    resources.storage.merge_round(3, 0, facts={"confidence": told | {"round": 7}})  # of another model
+    assert sure(predict(serving, tasks)) == raw
+    resources.storage.merge_round(3, 0, facts={"confidence": told})
+    assert all(after < before for before, after in zip(raw, sure(predict(serving, tasks)), strict=True))
+
+
 def test_the_score_of_a_task_is_its_rank_and_unranked_tasks_come_last(serving, trained):
     results = predict(serving, [task(number, trained.files[0]) for number in (1, 9, 3, 5, 777)])
     assert [result["score"] for result in results] == [0.8, 0.6, 0.4, 0.2, 1.0]

@@ -179,6 +179,20 @@ def finished_annotations(task: Json) -> list[Json]:
     return sorted((a for a in annotations if not a.get("was_cancelled")), key=_trust)
 
 
+def as_sure(score: float) -> str:
+    """How sure a model is, as people are told beside a region.
+
+    >>> as_sure(0.92), as_sure(0.9996)
+    ('92% sure', 'more than 99% sure')
+    """
+    return "more than 99% sure" if score >= 0.995 else f"{score:.0%} sure"
+
+
+def told_sure(score: float) -> Json:
+    """What a region carries of how sure the model is of it: "score", and a note that Label Studio shows beside it."""
+    return {"score": round(score, 4), "meta": {"text": [as_sure(score)]}}
+
+
 def _trust(annotation: Json) -> tuple[bool, str, int]:
     updated, number = annotation.get("updated_at"), annotation.get("id")
     return (

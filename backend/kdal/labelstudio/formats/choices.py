@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdal.aliases import Json
-from kdal.labelstudio.formats.base import Control, ControlFormat, finished_annotations
+from kdal.labelstudio.formats.base import Control, ControlFormat, as_sure, finished_annotations
 from kdal.policy import Policy
 from kdal_core.errors import ConfigError, LabelFormatError
 
@@ -74,6 +74,7 @@ class ChoicesFormat(ControlFormat):
         """
         best = int(prediction.argmax())
         ranked = np.argsort(-prediction, kind="stable")
+        others = ", ".join(f"{self._classes[i]} {prediction[i]:.0%}" for i in ranked[1:3])
         return [
             {
                 "id": f"kdal-{self._control.name}",
@@ -83,7 +84,7 @@ class ChoicesFormat(ControlFormat):
                 "value": {"choices": [self._classes[best]]},
                 "score": round(float(prediction[best]), 4),
                 "meta": {
-                    "text": [", ".join(f"{self._classes[i]} {prediction[i]:.0%}" for i in ranked[:3])],
+                    "text": [f"{as_sure(float(prediction[best]))}; else {others}"],
                     "scores": {name: round(float(p), 4) for name, p in zip(self._classes, prediction, strict=True)},
                 },
             }

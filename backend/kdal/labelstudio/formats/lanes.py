@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdal.aliases import Json
+from kdal.labelstudio.formats.base import told_sure
 from kdal.labelstudio.formats.regions import Drawing, RegionFormat
 from kdal_core.errors import LabelFormatError
 
@@ -55,7 +56,7 @@ class LaneFormat(RegionFormat):
                 continue  # next to nothing of it lies in the image
             drawn = drawn.round(6).clip(0.0, 1.0)  # Label Studio drops points beyond the border, in silence
             for region in self.draw(drawn, lane.label, f"kdal-{self._control.name}-{number}", size):
-                regions.append({**region, "score": round(score, 4)})
+                regions.append(region | told_sure(score))
         return regions
 
     def _cleaned(self, drawing: Drawing) -> Lane:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdal.aliases import Json
+from kdal.labelstudio.formats.base import told_sure
 from kdal.labelstudio.formats.regions import Drawing, RegionFormat, size_of
 from kdal_core.errors import LabelFormatError
 from kdal_core.tasks.box import MOST_BOXES, Box, boxes_of, clean_box
@@ -44,19 +45,17 @@ class RectangleLabelsFormat(RegionFormat):
         return get_task("boxes", self._classes)
 
     def result(self, prediction: NDArray[Any], size: tuple[int, int] | None = None) -> list[Json]:
-        """One region for each box that is likely to be one, with its score.
+        """One region for each box that is predicted, with its score.
 
         Args:
             prediction: (K, 6), as `kdal_core.tasks.box` says.
             size: (width, height) of the image in pixels, where known.
         """
-        from kdal_core.tasks.boxes import SURE
-
         regions: list[Json] = []
-        for number, (box, score) in enumerate(boxes_of(prediction, least=SURE)):
+        for number, (box, score) in enumerate(boxes_of(prediction)):
             corners = np.array(box.corners).reshape(2, 2).round(6)
             name = f"kdal-{self._control.name}-{number}"
-            regions += [{**r, "score": round(score, 4)} for r in self.draw(corners, box.label, name, size)]
+            regions += [region | told_sure(score) for region in self.draw(corners, box.label, name, size)]
         return regions
 
     def _cleaned(self, drawing: Drawing) -> Box:

@@ -171,7 +171,7 @@ def test_a_result_says_the_likeliest_class_and_the_probability_of_each(form):
     assert (written["from_name"], written["to_name"], written["type"]) == ("animal", "img", "choices")
     assert written["score"] == 0.625
     assert written["meta"]["scores"] == {"cat": 0.125, "dog": 0.625, "bird": 0.25}
-    assert written["meta"]["text"] == ["dog 62%, bird 25%, cat 12%"]
+    assert written["meta"]["text"] == ["62% sure; else bird 25%, cat 12%"]
 
 
 @given(probabilities())

@@ -213,6 +213,7 @@ def test_a_curved_lane_is_drawn_with_a_handful_of_vertices(form):
     vertices = drawn["value"]["vertices"]
     assert 3 <= len(vertices) <= 10
     assert drawn["score"] == 0.8765
+    assert drawn["meta"] == {"text": ["88% sure"]}
     assert drawn["value"]["vectorlabels"] == ["curb"]
     assert drawn["value"]["closed"] is False
     assert [v["prevPointId"] for v in vertices] == [None, *[v["id"] for v in vertices[:-1]]]

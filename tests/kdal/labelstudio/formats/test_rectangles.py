@@ -11,7 +11,6 @@ from label_studio_sdk.label_interface import LabelInterface
 from kdal.labelstudio.formats import format_for, notes
 from kdal_core.errors import ConfigError, LabelFormatError
 from kdal_core.tasks.box import boxes_of
-from kdal_core.tasks.boxes import SURE
 from tests.kdal.labelstudio.formats.lanes import annotation, config, region, task
 from tests.kdal.values import json_values, outcome
 
@@ -150,16 +149,15 @@ def prediction(*rows):
     return table
 
 
-def test_boxes_that_are_sure_become_regions_with_their_scores_that_label_studio_takes(form):
-    predicted = prediction(
-        (0.1, 0.2, 0.4, 0.6, 0.875, 1), (0, 0, 1, 1, SURE + 0.01, 0), (0.5, 0.5, 0.6, 0.6, SURE - 0.01, 0)
-    )
+def test_boxes_become_regions_that_label_studio_takes_and_that_say_how_sure_they_are(form):
+    predicted = prediction((0.1, 0.2, 0.4, 0.6, 0.875, 1), (0, 0, 1, 1, 0.46, 0), (0.5, 0.5, 0.6, 0.6, 0.05, 0))
     regions = form.result(predicted, (400, 200))
-    assert [r["score"] for r in regions] == [0.875, pytest.approx(SURE + 0.01)]
-    assert [r["value"]["rectanglelabels"] for r in regions] == [["platelet"], ["cell"]]
+    assert [r["score"] for r in regions] == [0.875, 0.46, 0.05]
+    assert [r["meta"]["text"] for r in regions] == [["88% sure"], ["46% sure"], ["5% sure"]]
+    assert [r["value"]["rectanglelabels"] for r in regions] == [["platelet"], ["cell"], ["cell"]]
     assert regions[0]["value"]["x"] == pytest.approx(10, abs=1e-4)
     assert (regions[0]["original_width"], regions[0]["original_height"]) == (400, 200)
-    assert len({r["id"] for r in regions}) == 2
+    assert len({r["id"] for r in regions}) == 3
     interface = LabelInterface(CONFIG)
     assert interface.validate_prediction({"result": regions, "score": 0.5}, return_errors=True) == []
     assert form.result(prediction(), (400, 200)) == []
@@ -175,7 +173,7 @@ def test_a_confirmed_prediction_is_the_label_that_was_predicted(rows):
     predicted = prediction(*rows)
     regions = form.result(predicted, (640, 480))
     boxes = form.target(task(*regions))
-    wanted = [box for box, _ in boxes_of(predicted, least=SURE)]
+    wanted = [box for box, _ in boxes_of(predicted)]
     assert [box.label for box in boxes] == [box.label for box in wanted]
     for box, other in zip(boxes, wanted, strict=True):
         np.testing.assert_allclose(box.corners, other.corners, atol=1e-6)
