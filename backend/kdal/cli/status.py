@@ -74,6 +74,8 @@ def _block(project: Json) -> RenderableType:
         say("backbones", backbones)
     elif why := facts.get("why_no_backbones"):
         say("weights", f"none, networks are trained from nothing: {why}")
+    if last and "p_value" in last["facts"]:
+        say("new model", last["facts"]["verdict"])
     if teacher := project["teacher"]:
         say("teacher", f"{teacher['name']}, {_spent(teacher)}")
     if problem := project["problem"] or (last or {}).get("error"):

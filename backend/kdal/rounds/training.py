@@ -10,17 +10,17 @@ import torch
 
 from kdal.aliases import Json
 from kdal.resources import Resources
+from kdal.rounds import gate
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, DamagedModelError, RoundStore
+from kdal.rounds.suggestions import Confidence
 from kdal.storage.assets import MissingAssetError
-from kdal_core.models import Network
 from kdal_core.tasks import Task, get_task
 from kdal_core.training import (
     TrainConfig,
     TrioSpec,
     distil,
-    infer,
     train_pair,
 )
 
@@ -60,37 +60,46 @@ def train_distilled(resources: Resources, store: RoundStore, snapshot: Snapshot,
 
 
 def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving: int | None) -> Json:
-    """Compare the new model with the serving one on the held-out labels, which neither has seen.
+    """Compare the new model with the serving one on labels that neither has seen, and calibrate the one that serves.
 
-    A model that scores worse is kept but not promoted. Without a serving model, without held-out labels, or
-    when the classes changed since, there is nothing to compare and the new model is promoted.
+    A model that is worse beyond chance is kept but not promoted (`kdal.rounds.gate.verdict`). Without a serving model,
+    without such labels, or when the classes changed since, there is nothing to compare and the new model is promoted.
+    Where the training has left out-of-fold predictions (`kdal.rounds.gate.save_out_of_fold`), labels of the training
+    set help to decide while few are held out.
 
     Returns:
-        "promoted", the two scores under "held_out_score" and "serving_score", and how many labels decided.
+        "promoted"; the two scores on the held-out labels under "held_out_score" and "serving_score", and how many
+        labels these are; what `verdict` says; and how the confidences of what serves are to be read (`Confidence`).
     """
     task = snapshot.format.task()
-    facts: Json = {"promoted": True, "held_out": 0, "metric": task.metric_name}
-    loaded = resources.images.load([item.ref for item in snapshot.held_out], snapshot.image_size)
-    images, kept = loaded.images, loaded.kept
-    if not kept:
-        return facts
-    targets = [snapshot.held_out[i].target for i in kept]
-    new, _ = store.load_model()
-    facts |= {"held_out": len(kept), "held_out_score": _score(resources, task, new, images, targets)}
-    if serving is None:
-        return facts
+    labelled = [item for item in snapshot.labelled if item.target is not None]
+    targets = {item.ref.task_id: item.target for item in labelled}
+    model = gate.Model(store.load_model()[0], task, snapshot.image_size)
+    new = gate.unseen_by_new(resources, store, model, snapshot.held_out, targets)
+    facts: Json = {"promoted": True, "held_out": len(new.held_out), "metric": task.metric_name}
+    if new.held_out:
+        facts["held_out_score"] = new.score(new.held_out, targets)
+    serves, number = new, store.number
+    if serving is not None and (old := _serving_model(store.of_round(serving), task)) is not None:
+        unseen = gate.unseen_by_serving(resources, store.of_round(serving), old, labelled, new)
+        if unseen.held_out:
+            facts["serving_score"] = unseen.score(unseen.held_out, targets)
+        facts |= gate.verdict(new, unseen, targets, f"kdal-r{serving}")
+        if not facts["promoted"]:
+            serves, number = unseen, serving
+    return facts | Confidence(number, serves.calibration(targets)).as_facts()
+
+
+def _serving_model(store: RoundStore, task: Task) -> gate.Model | None:
+    """The model of an earlier round; none that it could be compared with when it is gone, or has other classes."""
     try:
-        old, spec = store.of_round(serving).load_model()
+        network, spec = store.load_model()
     except (MissingAssetError, DamagedModelError):
-        return facts  # it cannot serve any more; a store that is out of reach, though, is no reason to promote
+        return None  # it cannot serve any more; a store that is out of reach, though, is no reason to promote
     if spec.classes != tuple(task.classes) or spec.kind != task.kind:
-        return facts
-    if spec.image_size != snapshot.image_size:
-        images = resources.images.load([snapshot.held_out[i].ref for i in kept], spec.image_size).complete().images
+        return None
     own = get_task(spec.kind, spec.classes, **spec.options)  # an older kdal may have trained it for other rows
-    facts["serving_score"] = _score(resources, own, old, images, targets)
-    facts["promoted"] = facts["held_out_score"] >= facts["serving_score"]
-    return facts
+    return gate.Model(network, own, spec.image_size)
 
 
 def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:
@@ -118,14 +127,3 @@ def _without_labels(resources: Resources, snapshot: Snapshot) -> Sequence[torch.
     """Images of the pool, `WITHOUT_LABELS` at most; those that cannot be read are left out, to be named by scoring."""
     order = np.random.default_rng(snapshot.policy.seed).permutation(len(snapshot.pool))[:WITHOUT_LABELS]
     return resources.images.load([snapshot.pool[i] for i in np.sort(order)], snapshot.image_size).images
-
-
-def _score(
-    resources: Resources,
-    task: Task,
-    model: Network,
-    images: Sequence[torch.Tensor] | torch.Tensor,
-    targets: list[Any],
-) -> float:
-    predictions = infer(task, model, images, device=resources.settings.device).predictions
-    return float(task.score(predictions, targets))

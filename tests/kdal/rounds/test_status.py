@@ -62,6 +62,16 @@ def test_a_running_round_shows_its_step_and_the_labels_of_the_open_one(storage):
         assert part in text
 
 
+def test_a_model_that_was_refused_is_told_of_in_words(storage):
+    storage.put_project(3, UID, "<View/>", {})
+    storage.begin_round(3, 0, "connect")
+    verdict = "kdal-r0 goes on serving, the new model is worse: 10% against 90%."
+    assert "new model" not in shown(status(storage))
+    storage.merge_round(3, 0, facts={"promoted": False, "p_value": 0.01, "verdict": verdict})
+    assert "new model" in shown(status(storage))
+    assert "kdal-r0 goes on serving" in shown(status(storage))
+
+
 def test_controls_that_kdal_leaves_alone_are_named(storage):
     config = (
         '<View><Image name="i" value="$image"/><RectangleLabels name="box" toName="i"><Label value="cell"/>'

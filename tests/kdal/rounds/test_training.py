@@ -67,6 +67,9 @@ def test_a_model_that_scores_worse_on_held_out_labels_is_kept_but_not_promoted(r
     facts = promote(resources, RoundStore(resources.assets, UID, 1), snapshot, serving=0)
     assert (facts["promoted"], facts["held_out"]) == (False, 60)
     assert facts["held_out_score"] < facts["serving_score"]
+    assert (facts["compared"], facts["p_value"] < 1e-6) == (60, True)
+    assert facts["verdict"].startswith("kdal-r0 goes on serving, the new model is worse: ")
+    assert "accuracy on 60 labels" in facts["verdict"]
     assert resources.assets.read(RoundStore(resources.assets, UID, 1).key("distilled.safetensors")) == bad
 
 
@@ -101,7 +104,9 @@ def test_without_held_out_labels_there_is_nothing_to_compare(resources, snapshot
     put(resources, 1, bad)
     none = Snapshot(UID, DIGITS_CONFIG, Policy(), (8, 8), [], snapshot.pool, [], None)
     facts = promote(resources, RoundStore(resources.assets, UID, 1), none, serving=0)
-    assert facts == {"promoted": True, "held_out": 0, "metric": "accuracy"}
+    assert (facts["promoted"], facts["held_out"], facts["compared"]) == (True, 0, 0)
+    assert not {"held_out_score", "serving_score", "p_value"} & facts.keys()
+    assert facts["verdict"] == "No label tells the new model from kdal-r0: it serves."
 
 
 def test_a_serving_model_that_was_trained_for_other_rows_is_compared_by_its_own(resources):

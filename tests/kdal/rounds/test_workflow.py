@@ -52,6 +52,22 @@ def test_a_project_goes_from_its_set_up_to_a_trained_round_in_the_order_that_was
         assert loop.row.serving_round == 1
 
 
+@pytest.mark.parametrize("above", [0.0, 1.0])
+def test_what_the_model_is_not_sure_enough_of_is_pushed_without_a_tick_and_keeps_its_place(make_loop, above):
+    loop = make_loop(computes=True, suggest_above=above)
+    open_first(loop)
+    loop.label(3)
+    second = loop.wait_open(1)
+    assert (second.facts["trains"], second.facts["confidence"]["round"]) == (True, 1)
+    pushed = [p for p in loop.project.predictions if p["model_version"] == "kdal-r1"]
+    assert [bool(p["result"]) for p in pushed] == [above == 0] * 9
+    order = RoundStore(loop.resources.assets, loop.row.uid, 1).order()
+    assert loop.project.queue() == order.tasks
+    assert {p["task"]: p["score"] for p in pushed} == order.scores
+    for (region,) in (p["result"] for p in pushed if p["result"]):
+        assert region["meta"]["text"][0].startswith(f"{region['score']:.0%} sure; else ")
+
+
 def test_names_that_label_studio_holds_predictions_under_are_not_used_again(make_loop):
     loop = make_loop(computes=True)
     old = [{"task": t, "score": 0.9, "model_version": "kdal-r0", "result": []} for t in loop.project.tasks]
