@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from kdal.backbones import RoundBackbones
 from kdal.images.errors import NoReadableImageError
 from kdal.images.refs import ImageRef, nothing_readable
 from kdal.resources import Resources
+from kdal.rounds import gate
 from kdal.rounds.features import RoundImages, shards_of
 from kdal.rounds.progress import StepReport
-from kdal.rounds.snapshot import BACKBONES, Snapshot
+from kdal.rounds.snapshot import BACKBONES, Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, Arrays, RoundStore
 from kdal.storage.features import Half
 from kdal_core.acquisition import joined_features, prediction_gap
@@ -23,9 +25,11 @@ from kdal_core.errors import AssetError
 from kdal_core.models import FrozenClassifier
 from kdal_core.models.frozen import FROZEN
 from kdal_core.tasks import get_task
-from kdal_core.training import Head, ModelSpec, fit_heads, infer
+from kdal_core.training import Head, HeadPool, ModelSpec, infer
 
 HEADS = "heads.npz"
+FOLDS = 5
+"""Of the labels, for predictions of each by heads that were not shown it."""
 
 
 def train_heads(resources: Resources, store: RoundStore, snapshot: Snapshot, report: StepReport) -> Json:
@@ -53,14 +57,13 @@ def train_heads(resources: Resources, store: RoundStore, snapshot: Snapshot, rep
         return {"trains": False, "why_untrained": f"of the labels whose images can be read: {reason}"}
     student, teacher = features_of(resources, snapshot, images)
     report.progress(0.3)
-    trio = fit_heads(
-        student[rows],
-        [features[rows] for features in teacher],
-        labelled,
-        np.asarray(known, dtype=np.int64),
-        len(task.classes),
-        seed=snapshot.policy.seed,
-    )
+    pool = HeadPool(student[rows], [features[rows] for features in teacher], seed=snapshot.policy.seed)
+    report.progress(0.5)
+    trio = pool.fit(labelled, known, len(task.classes))
+    report.progress(0.7)
+    if len(snapshot.held_out) < gate.FEW and len(known) > 1:
+        folds = pool.out_of_fold(labelled, known, len(task.classes), folds=min(FOLDS, len(known)))
+        gate.save_out_of_fold(store, tasks[labelled].tolist(), folds)
     report.progress(0.9)
     network = FrozenClassifier(resources.backbones.load(told.student), len(task.classes))
     _set_head(network, trio.distilled)
@@ -128,6 +131,27 @@ def spaces(resources: Resources, store: RoundStore, snapshot: Snapshot, tasks: N
         "teacher_features": teacher[:count],
         "labelled_teacher_features": teacher[count:],
     }
+
+
+@dataclass(frozen=True)
+class ModelOnFeatures(gate.Model):
+    """A model that is asked about images of a round whose features are there."""
+
+    store: RoundStore
+    """Of the model's round."""
+    snapshot: Snapshot
+    """Of the round whose images they are."""
+    images: RoundImages
+    """Of that round."""
+
+    def predictions(self, resources: Resources, items: Sequence[Labelled]) -> dict[int, NDArray[np.float32]]:
+        """See `gate.Model`."""
+        refs = {item.ref.task_id: item.ref for item in items}
+        images = self.images.of(np.array(sorted(refs), dtype=np.int64))
+        if not len(images.tasks):
+            return {}
+        found = predictions_of(resources, self.store, self.snapshot, images, refs)
+        return dict(zip(images.tasks.tolist(), found, strict=True))
 
 
 def predictions_of(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ import torch
 from kdal.aliases import Json
 from kdal.resources import Resources
 from kdal.rounds import gate
+from kdal.rounds.features import RoundImages, shards_of
+from kdal.rounds.heads import ModelOnFeatures
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, DamagedModelError, RoundStore
 from kdal.rounds.suggestions import Confidence
 from kdal.storage.assets import MissingAssetError
+from kdal_core.models import Network
 from kdal_core.tasks import Task, get_task
 from kdal_core.training import (
     TrainConfig,
@@ -74,13 +78,14 @@ def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving
     task = snapshot.format.task()
     labelled = [item for item in snapshot.labelled if item.target is not None]
     targets = {item.ref.task_id: item.target for item in labelled}
-    model = gate.Model(store.load_model()[0], task, snapshot.image_size)
+    ask = partial(_model, snapshot, _images(store, snapshot))
+    model = ask(store, store.load_model()[0], task, snapshot.image_size)
     new = gate.unseen_by_new(resources, store, model, snapshot.held_out, targets)
     facts: Json = {"promoted": True, "held_out": len(new.held_out), "metric": task.metric_name}
     if new.held_out:
         facts["held_out_score"] = new.score(new.held_out, targets)
     serves, number = new, store.number
-    if serving is not None and (old := _serving_model(store.of_round(serving), task)) is not None:
+    if serving is not None and (old := _serving_model(store.of_round(serving), task, ask)) is not None:
         unseen = gate.unseen_by_serving(resources, store.of_round(serving), old, labelled, new)
         if unseen.held_out:
             facts["serving_score"] = unseen.score(unseen.held_out, targets)
@@ -90,7 +95,26 @@ def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving
     return facts | Confidence(number, serves.calibration(targets)).as_facts()
 
 
-def _serving_model(store: RoundStore, task: Task) -> gate.Model | None:
+def _images(store: RoundStore, snapshot: Snapshot) -> RoundImages | None:
+    """The round's images whose features are there; none of a round without backbones."""
+    return None if snapshot.backbones is None else RoundImages.load(store, shards_of(snapshot))
+
+
+def _model(
+    snapshot: Snapshot,
+    images: RoundImages | None,
+    store: RoundStore,
+    network: Network,
+    task: Task,
+    image_size: tuple[int, int],
+) -> gate.Model:
+    """A model of some round, to be asked about images of this one; by their features, where these are there."""
+    if images is None:
+        return gate.Model(network, task, image_size)
+    return ModelOnFeatures(network, task, image_size, store, snapshot, images)
+
+
+def _serving_model(store: RoundStore, task: Task, ask: Callable[..., gate.Model]) -> gate.Model | None:
     """The model of an earlier round; none that it could be compared with when it is gone, or has other classes."""
     try:
         network, spec = store.load_model()
@@ -99,7 +123,7 @@ def _serving_model(store: RoundStore, task: Task) -> gate.Model | None:
     if spec.classes != tuple(task.classes) or spec.kind != task.kind:
         return None
     own = get_task(spec.kind, spec.classes, **spec.options)  # an older kdal may have trained it for other rows
-    return gate.Model(network, own, spec.image_size)
+    return ask(store, network, own, spec.image_size)
 
 
 def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:
