@@ -25,6 +25,7 @@ from kdal_core.training.projection import BLOCK, Projection, normalised, princip
 from kdal_core.validation import InvalidInput, as_count
 
 TAUGHT = 20_000  # images that a head learns T's word from, at most: more make it no better, only slower
+SEARCHED = 64  # components of each kind by which neighbours are found
 FAINT = 1e-4  # the least probability that spreading can say; a class unheard of is not thereby impossible
 
 
@@ -40,9 +41,12 @@ class HeadConfig:
         steps: of spreading.
         rounds: how often T's head and the spread labels are joined; before each but the first, T's head learns from
             the last.
-        own: weight of T's head in the geometric mean with the spread labels, in [0, 1].
+        own: weight of T's head in the geometric mean with the spread labels, from that with hardly a label to that with
+            very many, each in [0, 1]; at `own_half` labels a class it is half-way.
+        own_half: see `own`.
         sharpness: power to which T's probabilities are raised before they are taught.
-        label_weight: weight of the labels' loss, in [0, 1]; that of T's word is 1 less it.
+        label_half: labels a class at which the labels weigh as much as T's word; the weight m / (m + label_half) of the
+            labels' loss, at m labels a class, is shared by all of them.
         decay: of a head's weights, on features of mean square length 1.
         decays: those that S chooses from by cross-validation.
         folds: of that cross-validation.
@@ -54,11 +58,12 @@ class HeadConfig:
     alpha: float = 0.9
     steps: int = 30
     rounds: int = 3
-    own: float = 0.5
+    own: tuple[float, float] = (0.4, 0.9)
+    own_half: float = 35.0
     sharpness: float = 2.0
-    label_weight: float = 0.1
+    label_half: float = 120.0
     decay: float = 1e-4
-    decays: tuple[float, ...] = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+    decays: tuple[float, ...] = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
     folds: int = 5
 
     def __post_init__(self) -> None:
@@ -67,9 +72,10 @@ class HeadConfig:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}.")
         if not 0 <= self.alpha < 1:
             raise ConfigError(f"alpha must lie in [0, 1), not {self.alpha!r}.")
-        for name in ("own", "label_weight"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in [0, 1], not {getattr(self, name)!r}.")
+        if not 0 <= min(self.own) <= max(self.own) <= 1:
+            raise ConfigError(f"own must lie in [0, 1], not {self.own!r}.")
+        if not (self.own_half > 0 and self.label_half > 0):
+            raise ConfigError("own_half and label_half must be above 0.")
         if not (self.decay > 0 and self.sharpness > 0 and self.decays and min(self.decays) > 0):
             raise ConfigError("decay, sharpness and each of decays must be above 0.")
         if self.folds < 2:
@@ -196,13 +202,11 @@ class HeadPool:
         self._place = np.empty_like(self._order)
         self._place[self._order] = np.arange(len(self._order))
         generator = np.random.default_rng(seed)
-        own = student[self._order]
-        self._student_part = principal_components(own, config.student_components, generator)
-        self._student = self._student_part.components(own)
-        others = [features[self._order] for features in teacher]
-        self._parts = tuple(principal_components(features, config.components, generator) for features in others)
-        self._joined = _joined(self._parts, others)
-        self._graph = neighbor_graph(self._joined, config.neighbors)
+        self._student_part = principal_components(student, self._order, config.student_components, generator)
+        self._student = self._student_part.components(student, self._order)
+        self._parts = tuple(self._part(features, student, generator) for features in teacher)
+        self._joined = _joined(self._parts, teacher, self._order)
+        self._graph = neighbor_graph(self._leading(), config.neighbors)
 
     def fit(self, labelled: ArrayLike, targets: ArrayLike, classes: int) -> HeadTrio:
         """S, T and S-KD of these labels.
@@ -266,6 +270,20 @@ class HeadPool:
         ascending = np.argsort(rows)
         return rows[ascending], wanted[ascending]
 
+    def _part(self, features: NDArray[Any], student: NDArray[Any], generator: np.random.Generator) -> Projection:
+        """The projection of one of the teacher's features; where it is the student's, the one that there is."""
+        count, known = self._config.components, self._student_part
+        if count <= known.axes.shape[1] and features.dtype == student.dtype and np.array_equal(features, student):
+            return Projection(known.mean, np.ascontiguousarray(known.axes[:, :count]))
+        return principal_components(features, self._order, count, generator)
+
+    def _leading(self) -> Floats:
+        """What neighbours are found by: the leading components of each kind, of length 1 together."""
+        widths = [part.axes.shape[1] for part in self._parts]
+        starts = np.cumsum([0, *widths[:-1]])
+        columns = [np.arange(start, start + min(width, SEARCHED)) for start, width in zip(starts, widths, strict=True)]
+        return normalised(self._joined[:, np.concatenate(columns)])
+
     def _word(self, rows: NDArray[np.int64], wanted: NDArray[np.int64], classes: int) -> Floats:
         """T's probabilities (N, C) for the pool in its own order."""
         config = self._config
@@ -277,12 +295,14 @@ class HeadPool:
         near = np.log(np.maximum(near / np.where(total > 0, total, 1), FAINT))
         labels = np.eye(classes, dtype=np.float32)[wanted]
         values = fit_logistic(self._joined[rows], labels, np.ones(len(rows)), config.decay)
+        density = _density(wanted)
+        trust = config.own[0] + (config.own[1] - config.own[0]) * density / (density + config.own_half)
         word: Floats | None = None
         for _ in range(config.rounds):
             if word is not None:
                 values = self._from_word(self._joined, word, rows, wanted, start=values)
             own = np.log(np.maximum(softmax(linear(values, self._joined)), np.float32(1e-6)))
-            both = np.where(heard[:, None], (1 - config.own) * near + config.own * own, own)
+            both = np.where(heard[:, None], (1 - trust) * near + trust * own, own)
             word = softmax(config.sharpness * both)
         assert word is not None  # there is one round at least
         return word
@@ -306,12 +326,14 @@ class HeadPool:
     ) -> NDArray[np.float64]:
         """The map on these features that learns T's word on all images and the labels."""
         config = self._config
+        density = _density(wanted)
+        label_weight = density / (density + config.label_half)
         taught = _some(len(features), rows)
-        weights = np.full(len(taught), (1 - config.label_weight) / len(taught))
+        weights = np.full(len(taught), (1 - label_weight) / len(taught))
         targets = word[taught]
         labels = np.eye(word.shape[1], dtype=np.float32)[wanted]
         at = np.searchsorted(taught, rows)
-        extra = config.label_weight / len(rows)
+        extra = label_weight / len(rows)
         targets[at] = (weights[at, None] * targets[at] + extra * labels) / (weights[at, None] + extra)
         weights[at] += extra
         return fit_logistic(features[taught], targets, weights, config.decay, start=start)
@@ -323,10 +345,19 @@ class HeadPool:
         return Head(weight.T.astype(np.float32), (values[-1] - mean @ weight).astype(np.float32))
 
 
-def _joined(parts: Sequence[Projection], features: Sequence[NDArray[Any]]) -> Floats:
+def _joined(
+    parts: Sequence[Projection], features: Sequence[NDArray[Any]], rows: NDArray[np.int64] | None = None
+) -> Floats:
     """(N, ΣK_i): the components of each kind, scaled to length 1, side by side, of length 1 together."""
-    scaled = [normalised(part.components(kind)) for part, kind in zip(parts, features, strict=True)]
-    return np.concatenate(scaled, axis=1) / np.float32(np.sqrt(len(scaled)))
+    scaled = [normalised(part.components(kind, rows)) for part, kind in zip(parts, features, strict=True)]
+    result: Floats = np.concatenate(scaled, axis=1)
+    result /= np.float32(np.sqrt(len(scaled)))
+    return result
+
+
+def _density(wanted: NDArray[np.int64]) -> float:
+    """Labels a class, of the classes that have any."""
+    return len(wanted) / len(np.unique(wanted))
 
 
 def _some(size: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 BLOCK = 4_096  # rows converted at a time
 LEARNT_FROM = 10_000  # rows that the components are taken of, at most
-ROUNDS = 4  # of subspace iteration
+ROUNDS = 3  # of subspace iteration
 SPARE = 16  # directions carried along beyond those wanted
 
 
@@ -27,40 +27,46 @@ class Projection:
     mean: NDArray[np.float32]
     axes: NDArray[np.float32]
 
-    def components(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """(N, K) float32 of features (N, D) of any float type."""
-        result = np.empty((len(features), self.axes.shape[1]), dtype=np.float32)
-        for start in range(0, len(features), BLOCK):
-            part = normalised(features[start : start + BLOCK])
-            result[start : start + BLOCK] = (part - self.mean) @ self.axes
+    def components(self, features: NDArray[Any], rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """(N, K) float32 of features (N, D) of any float type; of `rows` (R,) alone and in their order, where given."""
+        rows = np.arange(len(features)) if rows is None else rows
+        result = np.empty((len(rows), self.axes.shape[1]), dtype=np.float32)
+        for start in range(0, len(rows), BLOCK):
+            part = normalised(features[rows[start : start + BLOCK]])
+            part -= self.mean
+            result[start : start + BLOCK] = part @ self.axes
         return result
 
 
-def principal_components(features: NDArray[Any], count: int, generator: np.random.Generator) -> Projection:
+def principal_components(
+    features: NDArray[Any], rows: NDArray[np.int64], count: int, generator: np.random.Generator
+) -> Projection:
     """The projection to the `count` directions in which the features, scaled to length 1, vary most.
 
     Args:
-        features: (N, D); at most 10,000 of them are looked at, evenly spaced.
-        count: K; at most D and N - 1 are taken, at least one.
+        features: (N, D).
+        rows: (R,) those that are looked at: at most 10,000 of them, evenly spaced.
+        count: K; at most D and R - 1 are taken, at least one.
         generator: gives the directions from which the search starts.
 
     Source: Halko et al., Finding structure with randomness, 2011, algorithm 4.4.
     """
-    rows = np.linspace(0, len(features) - 1, min(len(features), LEARNT_FROM)).astype(np.int64)
-    sample = normalised(features[rows])
+    looked_at = np.linspace(0, len(rows) - 1, min(len(rows), LEARNT_FROM)).astype(np.int64)
+    sample = normalised(features[rows[looked_at]])
     mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     sample -= mean
-    dimensions = sample.shape[1]
-    count = max(1, min(count, dimensions, len(sample) - 1))
-    scatter = (sample.T @ sample).astype(np.float64) / len(sample)
+    size, dimensions = sample.shape
+    count = max(1, min(count, dimensions, size - 1))
+    scatter = sample.T @ sample
+    scatter /= np.float32(size)
     carried = min(dimensions, count + SPARE)
-    basis = generator.standard_normal((dimensions, carried))
+    basis = generator.standard_normal((dimensions, carried), dtype=np.float32)
     for _ in range(ROUNDS):
-        basis, _ = np.linalg.qr(scatter @ basis)
-    turn = np.linalg.eigh(basis.T @ scatter @ basis)[1]
-    axes = basis @ turn[:, ::-1][:, :count]
-    spread = float(np.trace(scatter))
-    return Projection(mean, (axes / np.sqrt(spread if spread > 0 else 1.0)).astype(np.float32))
+        basis = np.linalg.qr(scatter @ basis)[0]
+    turn = np.linalg.eigh((basis.T @ scatter @ basis).astype(np.float64))[1][:, ::-1][:, :count]
+    total = float(np.trace(scatter, dtype=np.float64))
+    axes = basis @ (turn / np.sqrt(total if total > 0 else 1.0))
+    return Projection(mean, axes.astype(np.float32))
 
 
 def normalised(features: NDArray[Any]) -> NDArray[np.float32]:
