@@ -30,6 +30,7 @@ def joined_features(features: Sequence[NDArray[np.floating]], *, components: int
     if not features or len({len(part) for part in features}) != 1 or not len(features[0]):
         raise InvalidInput("features must be at least one array, all of the same images, one at least.")
     generator = np.random.default_rng(0)
-    parts = [principal_components(part, components, generator).components(part) for part in features]
+    rows = np.arange(len(features[0]))
+    parts = [principal_components(part, rows, components, generator).components(part) for part in features]
     joined: NDArray[np.float32] = np.concatenate([normalised(part) for part in parts], axis=1)
     return joined / np.float32(np.sqrt(len(features)))

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from kdal.policy.model import Policy
     from kdal_core.acquisition import Strategy
 
-SCORED = frozenset({"d_ss", "d_st", "features", "probabilities", "objects"})
-"""What a round computes of each task of the pool: a policy's strategy can need no more."""
+SCORED = frozenset(
+    {"d_ss", "d_st", "features", "probabilities", "objects", "labelled_features", "labelled_probabilities"}
+)
+"""What a round computes of tasks, waiting for a label or labelled: a policy's strategy can need no more."""
 OF_THREE_NETWORKS = frozenset({"d_ss", "d_st"})
 """What of it there is only with three networks, and not with the one student of a black-box teacher."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from kdal.rounds.features import RoundImages, shards_of
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import BACKBONES, Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, Arrays, RoundStore
+from kdal.storage.assets import MissingAssetError
 from kdal.storage.features import Half
 from kdal_core.acquisition import joined_features, prediction_gap
 from kdal_core.errors import AssetError
@@ -125,7 +127,11 @@ def spaces(resources: Resources, store: RoundStore, snapshot: Snapshot, tasks: N
     of_student, of_teacher = features_of(resources, snapshot, images)
     student, teacher = joined_features([of_student]), joined_features(of_teacher)
     count = len(of_pool.tasks)
-    return {
+    found = {}
+    with suppress(MissingAssetError):  # no model was trained
+        distilled = _head(store.read_arrays(HEADS), "distilled")
+        found["labelled_probabilities"] = distilled.probabilities(of_student[count:])
+    return found | {
         "features": student[:count],
         "labelled_features": student[count:],
         "teacher_features": teacher[:count],

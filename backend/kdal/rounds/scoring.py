@@ -34,6 +34,8 @@ from kdal_core.acquisition import (
 from kdal_core.tasks import Task
 from kdal_core.training import infer
 
+OF_LABELS = frozenset({"labelled_features", "labelled_probabilities"})
+"""Arrays of `PoolScores` that tell of the labelled images."""
 THUMBNAIL = 32
 """Pixels of an image's longer side while no model can look at it."""
 
@@ -160,6 +162,8 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
         arrays = {name: np.concatenate([s[name] for s in scored]) for name in there}
         if snapshot.backbones is not None and resources is not None:
             arrays |= heads.spaces(resources, store, snapshot, tasks)
+        elif trained and resources is not None and chosen.reads & OF_LABELS:
+            arrays |= _of_labels(resources, store, snapshot, chosen.reads & OF_LABELS)
         seed = policy.seed + store.number
         selection = _order(policy, task, chosen, arrays, trained=trained, seed=seed)
         batches = -(-policy.served // policy.budget)
@@ -171,6 +175,19 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
     manifest = Order(tasks=ranked, budget=min(policy.budget, len(ranked)), selected=len(order), explored=drawn.tolist())
     store.save_order(manifest, order, scores)
     return {"ordered": len(order), "skipped": len(snapshot.skipped), "unreadable": len(unreadable)}
+
+
+def _of_labels(
+    resources: Resources, store: RoundStore, snapshot: Snapshot, wanted: frozenset[str]
+) -> dict[str, NDArray[Any]]:
+    """What S-KD makes of the labelled images, as `PoolScores` takes it."""
+    refs = [item.ref for item in snapshot.labelled if item.target is not None]
+    model, _ = store.load_model(DISTILLED)
+    images = resources.images.load(refs, snapshot.image_size).images
+    dense = "labelled_probabilities" in wanted
+    seen = infer(snapshot.format.task(), model, images, device=resources.settings.device, distributions=dense)
+    found = {"labelled_features": seen.features, "labelled_probabilities": seen.distributions}
+    return {name: array for name, array in found.items() if name in wanted and array is not None}
 
 
 def _read_shard(store: RoundStore, shard: int, task: Task, wanted: set[str]) -> dict[str, NDArray[Any]]:
