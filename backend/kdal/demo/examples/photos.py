@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ def fetched(cache: Path) -> Path:
     """
     repository = os.environ.get("PHOTOS_REPOSITORY") or REPOSITORY
     commit = os.environ.get("PHOTOS_COMMIT") or COMMIT
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise PhotosError(f"PHOTOS_COMMIT must be the 40 hexadecimal digits of a commit, not {commit!r}")
     done = cache / f"{commit}.complete"
     if done.exists():
         return cache
