@@ -60,8 +60,9 @@ def rival(features: NDArray[np.float32], targets: NDArray[np.int64]) -> tuple[ND
 
 
 def unit(features: NDArray[Any]) -> NDArray[np.float32]:
-    rows = features.astype(np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    rows: NDArray[np.float32] = features.astype(np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
+    return rows
 
 
 def measure(

@@ -114,7 +114,12 @@ class Head:
 
 @dataclass(frozen=True)
 class JoinedHead:
-    """T's head, for images outside the pool: the sum of one `Head` on each of the teacher's features."""
+    """T's head, for images outside the pool. It has learnt T's word, and does not hear the neighbours of new images.
+
+    Attributes:
+        parts: the projection of each of the teacher's features.
+        values: (D + 1, C) float64: weights on the joined components of length 1, and below them the biases.
+    """
 
     parts: tuple[Projection, ...]
     values: NDArray[np.float64]
@@ -233,12 +238,16 @@ class HeadPool:
 
         Args:
             labelled, targets, classes: as in `fit`; L >= 2.
-            folds: how many such fits; at most L.
+            folds: how many such fits, at least 2; with fewer labels, as many as these. Each class is spread over the
+                folds as evenly as it goes.
+
+        Raises:
+            InvalidInput: as `fit`; less than 2 labels or folds.
         """
         rows, wanted = self._labels(labelled, targets, classes)
-        folds = as_count("folds", folds, low=2, high=max(2, len(rows)))
         if len(rows) < 2:
             raise InvalidInput("At least 2 labels are needed to leave some out.")
+        folds = min(as_count("folds", folds, low=2, high=2**31), len(rows))
         part = stratified_folds(wanted, folds, np.random.default_rng(self._seed))
         result = np.empty((len(rows), classes), dtype=np.float32)
         for fold in range(folds):
