@@ -245,10 +245,18 @@ class Settings(BaseSettings):
         return self.threads or max(1, (os.cpu_count() or 2) - 1)
 
     def use_threads(self) -> None:
-        """Let torch take as many CPU threads in this process as these settings say."""
-        import torch
+        """Let torch, and what computes for numpy, scipy and faiss, take as many CPU threads as these settings say.
 
+        Two threads of a linear algebra library beside another busy process can take ten times as long as one.
+        """
+        import faiss
+        import scipy.linalg
+        import torch
+        from threadpoolctl import threadpool_limits
+
+        _ = faiss, scipy.linalg  # only what is loaded can be limited
         torch.set_num_threads(self.torch_threads)
+        threadpool_limits(self.torch_threads)
 
 
 def _absolute(path: Path, variable: str) -> Path:
