@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from kdal_core.acquisition import PoolScores, Selection, strategy
 from kdal_core.acquisition.strategies.points import grid_points, unit_points
