@@ -110,7 +110,7 @@ def test_every_task_behind_the_batch_is_pre_annotated_with_scores_of_all_classes
     kdal: RunningKdal, ls_api: Api, digits_project: Make
 ) -> None:
     project, truth = digits_project(40)
-    kdal.connect(project, budget=20)
+    kdal.connect(project, budget=20, suggest_above=0.0)
     kdal.wait_open(project, 0)
     drain(project, [ls_api], 20, truth.__getitem__)
     kdal.wait_open(project, 1)

@@ -26,7 +26,7 @@ def test_the_labelling_screen_shows_kdals_pre_annotation_and_submits_it(
     found = digits(120)
     project = make_project(Digits.label_config, found.images, title="Handwritten digits")
     truth = dict(zip(project.task_ids, found.labels, strict=True))
-    kdal.connect(project, budget=60, epochs=100)
+    kdal.connect(project, budget=60, epochs=100, suggest_above=0.0)
     kdal.wait_open(project, 0)
     drain(project, [ls_api], 60, truth.__getitem__)
     kdal.wait_open(project, 1)

@@ -249,7 +249,8 @@ ANIMALS = (
 
 def test_a_black_box_teacher_is_asked_and_its_student_serves_without_a_label(make_loop, black_box):
     _, settings = black_box
-    loop = make_loop(computes=True, config=ANIMALS, settings=settings, teacher=None, black_box="pets")
+    policy = {"teacher": None, "black_box": "pets", "suggest_above": 0.0}
+    loop = make_loop(computes=True, config=ANIMALS, settings=settings, **policy)
     first = open_first(loop)
     assert (first.facts["trains"], first.facts["student"], loop.row.serving_round) == (True, "tiny_cnn", 0)
     assert 0 < first.facts["queries"] <= 24

@@ -29,7 +29,8 @@ def test_a_project_that_is_set_up_under_a_known_number_gets_nothing_of_the_old_o
 
 def test_a_claim_takes_nothing_from_the_project_that_is_served(serving, trained):
     serving.post("/setup", json=SETUP | {"project": OTHER})
-    assert serving.post("/setup", json=SETUP).get_json() == {"model_version": "kdal-r0"}
+    ours = SETUP | {"extra_params": {"suggest_above": 0.0}}
+    assert serving.post("/setup", json=ours).get_json() == {"model_version": "kdal-r0"}
     (result,) = predict(serving, [task(5, trained.files[0])])
     assert (result["score"], result["model_version"]) == (0.2, "kdal-r0")
     assert result["result"]
