@@ -30,7 +30,10 @@ VARIABLES = {
 def test_kdal_is_given_every_setting_that_it_reads_and_no_other() -> None:
     given = set(SERVICES["kdal"]["environment"])
     # KDAL_HOME is the volume, set in the image; a worker's name matters where there are several.
-    assert {name for name in given if not name.startswith(("AWS_", "HF_"))} == VARIABLES - {"KDAL_HOME", "KDAL_WORKER_ID"}
+    assert {name for name in given if not name.startswith(("AWS_", "HF_"))} == VARIABLES - {
+        "KDAL_HOME",
+        "KDAL_WORKER_ID",
+    }
     assert {name for name in given if name.startswith("AWS_")} >= {
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",

@@ -65,7 +65,7 @@ def test_the_image_and_the_tests_have_the_same_versions() -> None:
 def test_each_locked_package_has_hashes_and_no_file_names_a_machine(path: Path) -> None:
     text = path.read_text()
     entries = re.findall(r"^[A-Za-z0-9].*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
-    assert len(entries) > 30
+    assert len(entries) > (2 if path.stem == "weights" else 30)
     for entry in entries:
         assert re.match(r"\S+==\S+( ;.*)? \\\n", entry), entry
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from kdal_core.models.weights import Weights
 
 LEAST_SIDE = 160
-"""Pixels of the longer side below which images are enlarged: on smaller ones pretrained features are of little use."""
+"""Preprocessing of the longer side below which images are enlarged: on smaller ones pretrained features are of little use."""
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Preprocessing:
     """The pixels that a backbone was trained on.
 
     Attributes:
@@ -42,7 +42,7 @@ class Pixels:
     def size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) to which images of this size are brought.
 
-        >>> Pixels().size(32, 32), Pixels().size(168, 224), Pixels(multiple=14).size(168, 224)
+        >>> Preprocessing().size(32, 32), Preprocessing().size(168, 224), Preprocessing(multiple=14).size(168, 224)
         ((160, 160), (168, 224), (168, 224))
         """
         if self.fixed is not None:
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
     Attributes:
         name: as given.
         digest: names parameters and preprocessing: equal digests give equal features. Hexadecimal, 64 digits.
-        pixels: what it was trained on.
+        preprocessing: the pixels that it was trained on.
         width: D, numbers of a feature vector.
 
     Raises:
@@ -71,12 +71,12 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, weights: Weights | None = None) -> None:
         super().__init__()
-        body, self.pixels = _architecture(name)
+        body, self.preprocessing = _architecture(name)
         self.name, self.weights = name, weights
         self.body = body
         if weights is not None:
             weights.load(body)
-        self.normalize = Normalize(self.pixels.mean, self.pixels.std)
+        self.normalize = Normalize(self.preprocessing.mean, self.preprocessing.std)
         self.requires_grad_(False)
         self.train(False)
         self.to(memory_format=torch.channels_last)
@@ -84,7 +84,7 @@ class Backbone(nn.Module):
     @property
     def digest(self) -> str:
         """See the class."""
-        told = f"1 {self.name} {'none' if self.weights is None else self.weights.sha256} {self.pixels}"
+        told = f"1 {self.name} {'none' if self.weights is None else self.weights.sha256} {self.preprocessing}"
         return hashlib.sha256(told.encode()).hexdigest()
 
     @property
@@ -98,7 +98,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float in [0, 1] -> (B, D)."""
-        size = self.pixels.size(images.shape[2], images.shape[3])
+        size = self.preprocessing.size(images.shape[2], images.shape[3])
         if size != images.shape[2:]:
             images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
         features: Tensor = self.body(self.normalize(images).contiguous(memory_format=torch.channels_last))
@@ -173,8 +173,8 @@ def empty_body(name: str) -> nn.Module:
 @lru_cache
 def _width(name: str) -> int:
     with torch.device("meta"), torch.inference_mode():
-        body, pixels = _architecture(name)
-        height, width = pixels.size(LEAST_SIDE, LEAST_SIDE)
+        body, preprocessing = _architecture(name)
+        height, width = preprocessing.size(LEAST_SIDE, LEAST_SIDE)
         features: Tensor = body.eval()(torch.empty(1, 3, height, width))
     return features.shape[1]
 
@@ -188,11 +188,11 @@ def _in_timm(name: str) -> bool:
         return False
 
 
-def _architecture(name: str) -> tuple[nn.Module, Pixels]:
+def _architecture(name: str) -> tuple[nn.Module, Preprocessing]:
     """A network without its last layer, and the pixels that it wants."""
     check_backbone(name)
     if name in torchvision_names():
-        return headless(name), Pixels(fixed=(224, 224) if name.startswith("vit_") else None)
+        return headless(name), Preprocessing(fixed=(224, 224) if name.startswith("vit_") else None)
     import timm
 
     config: Any = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
@@ -204,4 +204,4 @@ def _architecture(name: str) -> tuple[nn.Module, Pixels]:
         body, fixed = timm.create_model(name, **options), config.input_size[1:]
     patch = getattr(getattr(body, "patch_embed", None), "patch_size", 1)
     multiple = int(patch if isinstance(patch, int) else patch[0])
-    return body, Pixels(tuple(config.mean), tuple(config.std), multiple, fixed)
+    return body, Preprocessing(tuple(config.mean), tuple(config.std), multiple, fixed)

@@ -95,7 +95,7 @@ def test_pictures_that_seem_to_show_rare_objects_come_first_unless_the_owner_say
     resources, make_snapshot, trio
 ):
     # So much that nothing else counts: the order is that of `rarity` alone, whatever a shard holds.
-    ordered = order(resources, make_snapshot(rarity=1000.0, beta=0.0))
+    ordered = order(resources, make_snapshot(rarity=1000.0, beta=0.0, explore=0.0))
     shards = resources.assets.read_arrays(RoundStore(resources.assets, UID, 0).key("shards/00000.npz"))
     objects = BoxTask(("red", "white", "platelet")).objects(shards["predictions"])
     wanted = shards["tasks"][np.argsort(-rarity(objects), kind="stable")]

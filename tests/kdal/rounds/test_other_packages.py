@@ -137,7 +137,7 @@ def computed(resources, config, targets, **policy):
 
 
 def test_a_round_is_ordered_by_the_strategy_of_another_package(resources, package):
-    policy = {"strategy": "surest", "parameters": {"power": 2.0}, **NETWORKS}
+    policy = {"strategy": "surest", "parameters": {"power": 2.0}, "explore": 0.0, **NETWORKS}
     facts, store, _ = computed(resources, DIGITS_CONFIG, DIGITS.target.tolist(), **policy)
     shard = store.assets.read_arrays(store.key("shards/00000.npz"))
     surest = shard["tasks"][np.argsort(-shard["probabilities"].max(axis=1), kind="stable")]

@@ -14,7 +14,7 @@ from kdal_core.models import (
     build_model,
     has_pretrained_features,
 )
-from kdal_core.models.backbones import LEAST_SIDE, Pixels
+from kdal_core.models.backbones import LEAST_SIDE, Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def test_features_of_bytes_and_of_floats_are_the_same(small):
 
 
 def test_small_images_are_enlarged_and_patches_fit(small):
-    assert Pixels().size(32, 32) == (LEAST_SIDE, LEAST_SIDE)
-    assert Pixels(multiple=14).size(100, 230) == (98, 224)
-    assert Pixels(fixed=(384, 384)).size(100, 230) == (384, 384)
+    assert Preprocessing().size(32, 32) == (LEAST_SIDE, LEAST_SIDE)
+    assert Preprocessing(multiple=14).size(100, 230) == (98, 224)
+    assert Preprocessing(fixed=(384, 384)).size(100, 230) == (384, 384)
     assert small.features(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)).shape == (1, 1280)
     vit = backbone("vit_tiny_patch16_224", "none")
     assert vit.features(torch.zeros(2, 3, 90, 201, dtype=torch.uint8)).shape == (2, 192)
