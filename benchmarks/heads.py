@@ -40,8 +40,9 @@ def rival(features: NDArray[np.float32], targets: NDArray[np.int64]) -> tuple[ND
     if len(rows) < rows.shape[1]:  # the optimum lies in the span of the rows: the same result, sooner
         span, triangle = np.linalg.qr(rows.T)
         rows = triangle.T
-    seldom = int(np.bincount(targets)[classes].min())
-    split = (StratifiedKFold if seldom >= 2 else KFold)(min(5, len(rows)), shuffle=True, random_state=0)
+    count = min(5, len(rows))
+    kind = StratifiedKFold if np.bincount(targets).max() >= count else KFold
+    split = kind(count, shuffle=True, random_state=0)
     losses = np.zeros(len(GRID))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer images than folds, and slow convergence

@@ -24,8 +24,11 @@ from kdal_core.training.logistic import Floats, best_decay, fit_logistic, linear
 from kdal_core.training.projection import BLOCK, Projection, normalised, principal_components
 from kdal_core.validation import InvalidInput, as_count
 
-TAUGHT = 20_000  # images that a head learns T's word from, at most: more make it no better, only slower
+TAUGHT = 10_000  # images that a head learns T's word from, at most: more make it no better, only slower
 SEARCHED = 64  # components of each kind by which neighbours are found
+JUDGED = 300  # labels from which on S-KD has to be as often right as S about those left out, or hears less of T
+JUDGES = 3  # folds that decide this
+DEAF = 0.95  # what the labels then weigh; a little of T's word is left, so that S-KD is not S once more
 FAINT = 1e-4  # the least probability that spreading can say; a class unheard of is not thereby impossible
 
 
@@ -221,15 +224,25 @@ class HeadPool:
             targets: (L,) their class numbers, in [0, classes).
             classes: C.
 
+        From 300 labels on, where S-KD would be less often right than S about labels that are left out, it learns nearly
+        all it does from the labels: a teacher that knows no more than its student is not worth hearing.
+
         Raises:
             InvalidInput: positions or classes out of range, or a position given twice.
         """
         rows, wanted = self._labels(labelled, targets, classes)
-        word = self._word(rows, wanted, classes)
-        student = self._folded(self._from_labels(rows, wanted, classes))
-        distilled = self._folded(self._from_word(self._student, word, rows, wanted))
+        config = self._config
+        word = self._word(rows, wanted, classes, config.rounds)
+        folds = stratified_folds(wanted, min(config.folds, len(rows)), np.random.default_rng(self._seed))
+        decay, left_out = best_decay(self._student[rows], wanted, folds, classes, config.decays)
+        labels = np.eye(classes, dtype=np.float32)[wanted]
+        student = fit_logistic(self._student[rows], labels, np.ones(len(rows)), decay, steps=300)
+        if len(rows) < JUDGED or self._worth_hearing(rows, wanted, folds, left_out):
+            distilled = self._from_word(self._student, word, rows, wanted)
+        else:
+            distilled = self._from_word(self._student, word, rows, wanted, label_weight=DEAF, decay=decay)
         head = JoinedHead(self._parts, self._from_word(self._joined, word, rows, wanted))
-        return HeadTrio(student, distilled, word[self._place], head)
+        return HeadTrio(self._folded(student), self._folded(distilled), word[self._place], head)
 
     def out_of_fold(
         self, labelled: ArrayLike, targets: ArrayLike, classes: int, *, folds: int = 5
@@ -252,9 +265,7 @@ class HeadPool:
         result = np.empty((len(rows), classes), dtype=np.float32)
         for fold in range(folds):
             out = part == fold
-            word = self._word(rows[~out], wanted[~out], classes)
-            values = self._from_word(self._student, word, rows[~out], wanted[~out])
-            result[out] = softmax(linear(values, self._student[rows[out]]))
+            result[out] = self._distilled_of(rows, wanted, classes, out, self._config.rounds)
         asked = self._place[np.asarray(labelled, dtype=np.int64)]
         return result[np.searchsorted(rows, asked)]
 
@@ -293,7 +304,7 @@ class HeadPool:
         columns = [np.arange(start, start + min(width, SEARCHED)) for start, width in zip(starts, widths, strict=True)]
         return normalised(self._joined[:, np.concatenate(columns)])
 
-    def _word(self, rows: NDArray[np.int64], wanted: NDArray[np.int64], classes: int) -> Floats:
+    def _word(self, rows: NDArray[np.int64], wanted: NDArray[np.int64], classes: int, rounds: int) -> Floats:
         """T's probabilities (N, C) for the pool in its own order."""
         config = self._config
         seeds = np.zeros((len(self._joined), classes), dtype=np.float32)
@@ -307,7 +318,7 @@ class HeadPool:
         density = _density(wanted)
         trust = config.own[0] + (config.own[1] - config.own[0]) * density / (density + config.own_half)
         word: Floats | None = None
-        for _ in range(config.rounds):
+        for _ in range(rounds):
             if word is not None:
                 values = self._from_word(self._joined, word, rows, wanted, start=values)
             own = np.log(np.maximum(softmax(linear(values, self._joined)), np.float32(1e-6)))
@@ -316,14 +327,25 @@ class HeadPool:
         assert word is not None  # there is one round at least
         return word
 
-    def _from_labels(self, rows: NDArray[np.int64], wanted: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-        """S's map on the student's components."""
-        features, config = self._student[rows], self._config
-        labels = np.eye(classes, dtype=np.float32)[wanted]
-        count = min(config.folds, len(rows))
-        folds = stratified_folds(wanted, count, np.random.default_rng(self._seed))
-        decay = best_decay(features, wanted, folds, classes, config.decays)
-        return fit_logistic(features, labels, np.ones(len(rows)), decay, steps=300)
+    def _worth_hearing(
+        self, rows: NDArray[np.int64], wanted: NDArray[np.int64], folds: NDArray[np.int64], left_out: Floats
+    ) -> bool:
+        """Whether S-KD is right about left-out labels at least as often as S, whose words on them are `left_out`."""
+        ours = theirs = 0
+        for fold in range(min(JUDGES, int(folds.max()))):
+            out = folds == fold
+            said = self._distilled_of(rows, wanted, left_out.shape[1], out, rounds=1)
+            ours += int((said.argmax(axis=1) == wanted[out]).sum())
+            theirs += int((left_out[out].argmax(axis=1) == wanted[out]).sum())
+        return ours >= theirs
+
+    def _distilled_of(
+        self, rows: NDArray[np.int64], wanted: NDArray[np.int64], classes: int, out: NDArray[np.bool_], rounds: int
+    ) -> Floats:
+        """What S-KD says of the labels `out` when neither it nor T has seen them: (O, C) probabilities."""
+        word = self._word(rows[~out], wanted[~out], classes, rounds)
+        values = self._from_word(self._student, word, rows[~out], wanted[~out])
+        return softmax(linear(values, self._student[rows[out]]))
 
     def _from_word(
         self,
@@ -331,21 +353,24 @@ class HeadPool:
         word: Floats,
         rows: NDArray[np.int64],
         wanted: NDArray[np.int64],
+        *,
         start: NDArray[np.float64] | None = None,
+        label_weight: float | None = None,
+        decay: float | None = None,
     ) -> NDArray[np.float64]:
         """The map on these features that learns T's word on all images and the labels."""
-        config = self._config
         density = _density(wanted)
-        label_weight = density / (density + config.label_half)
+        share = density / (density + self._config.label_half) if label_weight is None else label_weight
         taught = _some(len(features), rows)
-        weights = np.full(len(taught), (1 - label_weight) / len(taught))
+        weights = np.full(len(taught), (1 - share) / len(taught))
         targets = word[taught]
         labels = np.eye(word.shape[1], dtype=np.float32)[wanted]
         at = np.searchsorted(taught, rows)
-        extra = label_weight / len(rows)
+        extra = share / len(rows)
         targets[at] = (weights[at, None] * targets[at] + extra * labels) / (weights[at, None] + extra)
         weights[at] += extra
-        return fit_logistic(features[taught], targets, weights, config.decay, start=start)
+        decay = self._config.decay if decay is None else decay
+        return fit_logistic(features[taught], targets, weights, decay, start=start)
 
     def _folded(self, values: NDArray[np.float64]) -> Head:
         """The head on raw features that a map on the student's components is."""

@@ -80,8 +80,8 @@ def softmax(logits: NDArray[Any]) -> Floats:
 
 def best_decay(
     features: Floats, targets: NDArray[np.int64], folds: NDArray[np.int64], classes: int, decays: tuple[float, ...]
-) -> float:
-    """The decay with the least cross-entropy on labels that were left out; the largest of equals.
+) -> tuple[float, Floats]:
+    """The decay with the least cross-entropy on labels that were left out, the largest of equals; what it said of them.
 
     Args:
         features: (L, D).
@@ -89,18 +89,23 @@ def best_decay(
         folds: (L,) which fold each label is left out in.
         classes: C.
         decays: those tried.
+
+    Returns:
+        The decay, and (L, C) probabilities of each label by a map that was fitted without its fold; where all labels
+        are of one fold, so that there is nothing to fit, all alike.
     """
     wanted = np.eye(classes, dtype=np.float32)[targets]
-    losses = dict.fromkeys(sorted(decays, reverse=True), 0.0)
+    said = {decay: np.full(wanted.shape, 1 / classes, dtype=np.float32) for decay in sorted(decays, reverse=True)}
     for fold in np.unique(folds):
         out, start = folds == fold, None
         if out.all():
             continue
-        for decay in losses:
+        for decay, words in said.items():
             start = fit_logistic(features[~out], wanted[~out], np.ones(int((~out).sum())), decay, start=start)
-            said = softmax(linear(start, features[out]))[np.arange(int(out.sum())), targets[out]]
-            losses[decay] -= float(np.log(np.maximum(said, 1e-4)).sum())
-    return min(losses, key=lambda decay: losses[decay])
+            words[out] = softmax(linear(start, features[out]))
+    right = {decay: words[np.arange(len(targets)), targets] for decay, words in said.items()}
+    best = max(said, key=lambda decay: float(np.log(np.maximum(right[decay], 1e-4)).sum()))
+    return best, said[best]
 
 
 def stratified_folds(targets: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:

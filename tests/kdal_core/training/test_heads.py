@@ -96,6 +96,21 @@ def test_the_teacher_knows_the_pool_and_has_a_head_for_images_outside_it(digits,
     assert accuracy(outside, classes[600:]) > accuracy(trio.student.logits(features[600:, ::2]), classes[600:])
 
 
+def test_a_teacher_that_knows_less_than_its_student_is_hardly_heard():
+    """Neighbours tell nothing where classes are the sides of planes through one cloud of points."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((3000, 60)).astype(np.float32)
+    classes = (features @ rng.standard_normal((60, 4))).argmax(axis=1)
+    ours = HeadPool(features[:2000], [features[:2000]])
+    trio = ours.fit(np.arange(800), classes[:800], 4)
+    student, distilled = (
+        accuracy(head.logits(features[2000:]), classes[2000:]) for head in (trio.student, trio.distilled)
+    )
+    assert accuracy(trio.teacher[800:], classes[800:2000]) < student
+    assert distilled >= student - 0.005
+    assert (trio.distilled.weight != trio.student.weight).any()
+
+
 def test_more_images_without_a_label_help(digits):
     features, classes = digits
     few, many = (
@@ -133,7 +148,7 @@ def test_what_is_folded_in_says_what_was_fitted(digits, pool):
     """Out of the pool's own components, by hand."""
     features, classes = digits
     rows, wanted = pool._labels(np.arange(50), classes[:50], 10)
-    values = pool._from_word(pool._student, pool._word(rows, wanted, 10), rows, wanted)
+    values = pool._from_word(pool._student, pool._word(rows, wanted, 10, rounds=3), rows, wanted)
     by_hand = pool._student @ values[:-1] + values[-1]
     head = pool.fit(np.arange(50), classes[:50], 10).distilled
     np.testing.assert_allclose(head.logits(features[:600, ::2])[pool._order], by_hand, atol=2e-3)

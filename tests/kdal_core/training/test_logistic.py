@@ -45,9 +45,20 @@ def test_a_class_that_no_target_names_keeps_a_finite_bias():
 def test_the_decay_is_chosen_by_what_is_said_of_labels_left_out():
     features, classes = data()
     folds = stratified_folds(classes, 5, np.random.default_rng(0))
-    assert best_decay(features, classes, folds, 10, (1e2, 1e-3)) == 1e-3
+    assert best_decay(features, classes, folds, 10, (1e2, 1e-3))[0] == 1e-3
     noise = np.random.default_rng(0).integers(0, 10, 200)
-    assert best_decay(features, noise, folds, 10, (1e2, 1e-5)) == 1e2
+    assert best_decay(features, noise, folds, 10, (1e2, 1e-5))[0] == 1e2
+
+
+def test_what_is_said_of_a_label_is_said_without_it():
+    """By fits of the other folds alone, from scikit-learn."""
+    features, classes = data()
+    folds = stratified_folds(classes, 4, np.random.default_rng(0))
+    said = best_decay(features, classes, folds, 10, (1e-3,))[1]
+    for fold in range(4):
+        out = folds == fold
+        model = LogisticRegression(C=1 / (1e-3 * (~out).sum()), max_iter=2000).fit(features[~out], classes[~out])
+        np.testing.assert_allclose(said[out], model.predict_proba(features[out]), atol=0.02)
 
 
 def test_folds_hold_as_many_of_each_class_as_can_be():
