@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kdal_core.models.weights import Weights
 
 LEAST_SIDE = 160
-"""Preprocessing of the longer side below which images are enlarged: on smaller ones pretrained features are of little use."""
+"""Pixels of the longer side below which images are enlarged: on smaller ones pretrained features are of little use."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ BLOCK = 512
 """Images whose features are written at once: what a killed worker computes again."""
 BATCH = 32
 """Images that a backbone looks at at once."""
+LARGEST = float(np.finfo(np.float16).max)
 
 
 def images_of(snapshot: Snapshot) -> list[ImageRef]:
@@ -162,12 +163,9 @@ def _compute_missing(kept: FeatureStore, key: bytes, backbone: Backbone, loaded:
     for start in range(0, len(order), BATCH):
         part = order[start : start + BATCH]
         features = backbone.features(torch.stack([loaded.images[i] for _, i in part])).numpy()
-        clipped = features.clip(-HALF, HALF).astype(np.float16)
+        clipped = features.clip(-LARGEST, LARGEST).astype(np.float16)
         computed |= {content: row for (content, _), row in zip(part, clipped, strict=True)}
     kept.add(key, computed)
-
-
-HALF = float(np.finfo(np.float16).max)
 
 
 def _blocks(positions: list[int]) -> Iterator[tuple[int, list[int]]]:
