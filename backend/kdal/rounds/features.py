@@ -21,7 +21,7 @@ from kdal.storage.tables import ImageContent
 from kdal_core.errors import AssetError
 from kdal_core.models.backbones import Backbone
 
-BLOCK = 512
+BLOCK = 256
 """Images whose features are written at once: what a killed worker computes again."""
 BATCH = 32
 """Images that a backbone looks at at once."""
@@ -61,9 +61,9 @@ def compute(resources: Resources, store: RoundStore, snapshot: Snapshot, shard: 
         for i in loaded.reasons:
             found.pop(positions[i], None)
         found |= _noted(resources, refs, positions, loaded)
-        for key, backbone in zip(keys, backbones, strict=True):
+        for left, key, backbone in zip(range(len(keys) - 1, -1, -1), keys, backbones, strict=True):
             _compute_missing(kept, key, backbone, loaded)
-        report.progress(done / len(wanted))
+            report.progress((done - len(positions) * left / len(keys)) / len(wanted))
     report.unusable({refs[i].task_id: why for i, why in reasons.items()})
     places = sorted(found)
     store.write_arrays(
