@@ -21,6 +21,9 @@ from kdal_core.training.stochastic import dropout_samples
 
 Wrap = Callable[[Network], Network]
 
+GIVEN_TOO = frozenset({"labelled_probabilities"})
+"""What a strategy gets of the arrays that it can do without."""
+
 MEMBER_SEED = 1_000_000
 """Distance of the ensemble members' seeds, so that no other training of a campaign has the same."""
 
@@ -160,8 +163,9 @@ def observe(
         loss_task = LearningLossTask(task)
         predicted = infer(loss_task, models.loss_head, pool, device=device).predictions
         found["predicted_loss"] = loss_task.predicted_losses(predicted)
-    if "labelled_features" in needs:
-        found["labelled_features"] = infer(task, models.reader, labelled, device=device).features
+    if needs & {"labelled_features", "labelled_probabilities"}:
+        known = infer(task, models.reader, labelled, device=device, distributions="labelled_probabilities" in needs)
+        found |= {"labelled_features": known.features, "labelled_probabilities": known.distributions}
     return PoolScores(**{name: found[name] for name in needs}, seed=seed, budget=budget)
 
 

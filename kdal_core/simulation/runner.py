@@ -21,7 +21,7 @@ from kdal_core.simulation.attributes import EPS, look, means
 from kdal_core.simulation.campaign import GAPS, Arm, Campaign, Scored
 from kdal_core.simulation.datasets import Split
 from kdal_core.simulation.heads import PoolFeatures, backbone_names, uses_features
-from kdal_core.simulation.observation import Models, TrainingSetup, noise_scores, observe, train_models
+from kdal_core.simulation.observation import GIVEN_TOO, Models, TrainingSetup, noise_scores, observe, train_models
 from kdal_core.simulation.results import Point, with_new_names
 from kdal_core.tasks import get_task
 from kdal_core.training import HeadTrio, TrioSpec, infer
@@ -182,7 +182,8 @@ def run_every_label(setting: Setting, journal: Path) -> Point:
 
 def needs(arm: Arm) -> frozenset[str]:
     """What the arm's strategy reads."""
-    return arm.bound().needs
+    chosen = arm.bound()
+    return chosen.needs | chosen.uses & GIVEN_TOO
 
 
 def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,7 +107,7 @@ def typical_distance(rows: UnitRows) -> float:
     if not len(rows.labelled) or not len(rows.pool):
         return 1.0
     squared = nearest_squared(rows.pool.astype(np.float64), rows.labelled.astype(np.float64))
-    return float(np.sqrt(max(float(np.median(squared)), 1.0))) / GRID
+    return math.sqrt(max(float(np.median(squared)), 1.0)) / GRID
 
 
 FORMULAS = ("published", "four_case")

@@ -5,7 +5,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from kdal_core.acquisition import cold_start, cold_start_features
+from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, strategy
+from kdal_core.acquisition.cold_start import WIDTH
 from kdal_core.errors import KdalError
 from kdal_core.tasks import FirstLook
 
@@ -113,3 +114,21 @@ def test_a_pool_without_images_is_refused():
 def test_features_with_nan_are_refused():
     with pytest.raises(KdalError, match="NaN"):
         cold_start([[np.nan], [1.0]])
+
+
+def test_by_the_kernel_the_first_batch_is_that_of_maxherding():
+    features = np.random.default_rng(0).normal(size=(200, 8))
+    order = cold_start(features, mode="kernel", budget=30, seed=3)
+    same = strategy("maxherding", width=WIDTH)(PoolScores(features=features, budget=30, seed=3))
+    assert order.indices.tolist() == same.indices.tolist()
+    assert order.scores.tolist() == pytest.approx(same.scores.tolist())
+    for other in (10, None):
+        assert (
+            cold_start(features, mode="kernel", budget=other, seed=3).indices[:10].tolist()
+            == order.indices[:10].tolist()
+        )
+
+
+def test_a_mode_that_does_not_exist_is_refused():
+    with pytest.raises(KdalError, match="kernel, score"):
+        cold_start(np.zeros((3, 2)), mode="best")

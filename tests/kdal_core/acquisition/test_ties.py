@@ -94,7 +94,7 @@ def test_among_copies_neither_classes_nor_images_come_first_because_they_were_im
         assert np.mean(within) > EACH / 4
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["kernel", *MODES])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_cold_start_among_copies_and_blank_images_is_random(mode, seed):
     for features in (ALIKE, COPIES):
