@@ -283,7 +283,7 @@ def _first_order(setting: Setting, arm: Arm) -> Indices:
 
 def _first_order_on_features(setting: Setting, features: PoolFeatures, arm: Arm, budget: int) -> Indices:
     if arm.first == "cold_start":
-        return cold_start(features.spaces[1], seed=setting.seed).indices
+        return cold_start(features.spaces[1], mode="kernel", seed=setting.seed, budget=budget).indices
     everything, none = np.arange(len(setting.split.pool)), np.zeros(0, dtype=np.int64)
     wanted, task = arm.bound().reads, setting.setup.task
     pool = features.observed(task, None, everything, none, wanted, seed=setting.seed, budget=budget)

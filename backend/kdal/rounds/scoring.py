@@ -208,6 +208,9 @@ def _order(
         return chosen(PoolScores(features=next(iter(arrays.values())), seed=policy.seed))
     if "teacher_features" in arrays:
         features, labelled = arrays["teacher_features"], arrays["labelled_teacher_features"]
+        if not len(labelled):
+            return cold_start(features, mode="kernel", seed=policy.seed, budget=policy.served)
+        # Labels of one class, say, which train nothing, but stand for images like theirs.
         pool = PoolScores(features=features, labelled_features=labelled, seed=policy.seed, budget=policy.served)
         return strategy("maxherding")(pool)
     features = cold_start_features(torch.from_numpy(arrays["thumbnails"]), look=task.defaults.cold_start)
