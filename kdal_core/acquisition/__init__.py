@@ -22,9 +22,11 @@ from kdal_core.acquisition.rarity import rarity
 from kdal_core.acquisition.strategies import PoolScores, Strategy, strategy, strategy_names
 
 if TYPE_CHECKING:
-    from kdal_core.acquisition.cold_start_images import cold_start_features
+    from kdal_core.acquisition.cold_start_images import cold_start_features, thumbnails_tell
 else:  # it imports torch and scikit-learn, which takes seconds
-    __getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"cold_start_images": ["cold_start_features"]})
+    __getattr__, _, _ = lazy_loader.attach(
+        __name__, submod_attrs={"cold_start_images": ["cold_start_features", "thumbnails_tell"]}
+    )
 
 __all__ = [
     "MODES",
@@ -50,5 +52,6 @@ __all__ = [
     "reverse_neighbor_counts",
     "strategy",
     "strategy_names",
+    "thumbnails_tell",
     "uncertainty",
 ]

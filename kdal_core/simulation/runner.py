@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, strategy
+from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, strategy, thumbnails_tell
 from kdal_core.journal import Journal
 from kdal_core.simulation.annotator import Annotator
 from kdal_core.simulation.attributes import EPS, look, means
@@ -273,7 +273,10 @@ def _first_order(setting: Setting, arm: Arm) -> Indices:
     budget = campaign.first_size + campaign.annotator.ahead
     if setting.features is not None:
         return _first_order_on_features(setting, setting.features, arm, budget)
-    features = cold_start_features(setting.split.pool.images, look=setting.setup.task.defaults.cold_start)
+    images, look = setting.split.pool.images, setting.setup.task.defaults.cold_start
+    if look == "thumbnails" and not thumbnails_tell(images):
+        return strategy("random")(PoolScores(features=np.zeros((len(images), 1)), seed=setting.seed)).indices
+    features = cold_start_features(images, look=look)
     if arm.first == "cold_start":
         return cold_start(features, seed=setting.seed).indices
     nothing = np.empty((0, features.shape[1]))

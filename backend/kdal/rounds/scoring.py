@@ -30,6 +30,7 @@ from kdal_core.acquisition import (
     explore,
     prediction_gap,
     strategy,
+    thumbnails_tell,
 )
 from kdal_core.tasks import Task
 from kdal_core.training import infer
@@ -213,7 +214,10 @@ def _order(
         # Labels of one class, say, which train nothing, but stand for images like theirs.
         pool = PoolScores(features=features, labelled_features=labelled, seed=policy.seed, budget=policy.served)
         return strategy("maxherding")(pool)
-    features = cold_start_features(torch.from_numpy(arrays["thumbnails"]), look=task.defaults.cold_start)
+    thumbnails, look = torch.from_numpy(arrays["thumbnails"]), task.defaults.cold_start
+    if look == "thumbnails" and not thumbnails_tell(thumbnails):
+        return strategy("random")(PoolScores(features=arrays["thumbnails"], seed=policy.seed))
+    features = cold_start_features(thumbnails, look=look)
     if policy.k is None:
         return cold_start(features, seed=policy.seed)
     return cold_start(features, k=policy.k, seed=policy.seed)

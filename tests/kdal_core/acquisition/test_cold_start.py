@@ -3,9 +3,9 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 
-from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, strategy
+from kdal_core.acquisition import PoolScores, cold_start, cold_start_features, strategy, thumbnails_tell
 from kdal_core.acquisition.cold_start import WIDTH
 from kdal_core.errors import KdalError
 from kdal_core.tasks import FirstLook
@@ -132,3 +132,12 @@ def test_by_the_kernel_the_first_batch_is_that_of_maxherding():
 def test_a_mode_that_does_not_exist_is_refused():
     with pytest.raises(KdalError, match="kernel, score"):
         cold_start(np.zeros((3, 2)), mode="best")
+
+
+def test_thumbnails_of_grey_pictures_tell_what_they_show_and_those_of_photos_do_not():
+    digits = torch.from_numpy(load_digits().images[:50].astype(np.uint8) * 15)[:, None].expand(-1, 3, -1, -1)
+    photo = torch.from_numpy(load_sample_images().images[1].copy()).permute(2, 0, 1)
+    crops = torch.stack([photo[:, 10 * i : 10 * i + 32, 100:132] for i in range(30)])
+    assert thumbnails_tell(digits)
+    assert not thumbnails_tell(crops)
+    assert thumbnails_tell(digits[:1])
