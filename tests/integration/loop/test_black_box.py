@@ -31,7 +31,14 @@ MakeKdal = Callable[..., RunningKdal]
 BATCH, WORKERS = 10, 2
 SECRET = "the-teachers-secret-key"
 PRICE = 0.01
-POLICY: dict[str, Any] = {"black_box": "digits", "epochs": 40, "batch_size": 32, "seed": 1, "suggest_above": 0.0}
+POLICY: dict[str, Any] = {
+    "black_box": "digits",
+    "epochs": 40,
+    "batch_size": 32,
+    "seed": 1,
+    "suggest_above": 0.0,
+    "explore": 0.0,
+}
 
 
 class DigitTeacher(Endpoint):

@@ -88,3 +88,18 @@ def test_the_file_names_of_the_migrations_tell_their_order():
     config.set_main_option("script_location", "kdal.storage:migrations")
     scripts = ScriptDirectory.from_config(config)
     assert known_revisions() == [script.revision for script in scripts.walk_revisions()][::-1]
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({"backbones": "mobilenet_v2, from the hub"}, "mobilenet_v2, from the hub"),
+        ({"why_no_backbones": "the hub is not asked"}, "trained from nothing: the hub is not asked"),
+    ],
+)
+def test_it_says_which_pretrained_weights_a_round_has_or_why_it_has_none(kdal, tmp_path, facts, shown):
+    fill(tmp_path / ".kdal")
+    storage = Storage(f"sqlite:///{tmp_path / '.kdal' / 'kdal.sqlite'}")
+    storage.merge_round(3, 0, facts=facts)
+    storage.close()
+    assert shown in " ".join(kdal("status").stdout.split())
