@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from urllib3.exceptions import HTTPError
 
 from kdal_core.errors import ConfigError
 from kdal_core.models.pretrained import torchvision_names
@@ -37,8 +38,8 @@ from kdal_core.models.pretrained import torchvision_names
 State = Mapping[str, Tensor]
 PATIENCE = (5.0, 20.0)
 """Seconds to wait for a connection to the hub, and for its next bytes."""
-DEADLINE = 1800.0
-"""Seconds that a download may take."""
+SLOWEST, AFTER = 20_000, 30.0
+"""Bytes a second, on average, below which a download is given up after so many seconds: a round waits for it."""
 WAIT = 1900.0
 """Seconds to wait for another process that downloads the same weights."""
 LARGEST = 8 * 2**30
@@ -405,20 +406,24 @@ def _downloaded(name: str, url: str, suffix: str, begins: str) -> State:
     with tempfile.TemporaryDirectory(prefix="kdal-weights-") as folder:
         path = Path(folder, f"weights{suffix}")
         try:
-            with requests.get(url, stream=True, timeout=PATIENCE) as answer, path.open("wb") as file:
+            whole = {"Accept-Encoding": "identity"}
+            with requests.get(url, stream=True, timeout=PATIENCE, headers=whole) as answer, path.open("wb") as file:
                 answer.raise_for_status()
-                for block in answer.iter_content(2**20):
+                # As it comes: a server that drips would keep us waiting for a whole block.
+                for block in iter(lambda: answer.raw.read1(2**20), b""):
                     file.write(block)
                     digest.update(block)
                     size += len(block)
-                    if size > LARGEST or time.monotonic() - began > DEADLINE:
-                        raise HubError(f"{url} is too large or too slow: {size:,} bytes in {DEADLINE:.0f} s.")
-                whole = answer.headers.get("Content-Length")
-        except requests.RequestException as error:
+                    seconds = time.monotonic() - began
+                    if size > LARGEST or (seconds > AFTER and size < SLOWEST * seconds):
+                        _silent_since[host] = time.monotonic()
+                        raise HubError(f"{url} is too large or too slow: {size:,} bytes in {seconds:.0f} s.")
+                told = answer.headers.get("Content-Length")
+        except (requests.RequestException, HTTPError) as error:
             _silent_since[host] = time.monotonic()
             raise HubError(f"The weights of {name!r} cannot be fetched from {host}: {_first_line(error)}") from error
-        if answer.headers.get("Content-Encoding") is None and whole is not None and int(whole) != size:
-            raise HubError(f"{url} broke off after {size:,} of {whole} bytes.")
+        if told is not None and told.isdigit() and int(told) != size:
+            raise HubError(f"{url} broke off after {size:,} of {told} bytes.")
         if not digest.hexdigest().startswith(begins):
             raise HubError(f"{url} gave other bytes than its name says: SHA-256 {digest.hexdigest()}.")
         try:

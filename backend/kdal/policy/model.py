@@ -210,6 +210,7 @@ class Policy(BaseModel):
         from kdal_core.acquisition import PoolScores
 
         shapes = {"d_ss": (4,), "d_st": (4,), "features": (4, 2), "probabilities": (4, 2), "objects": (4, 2)}
+        shapes |= {"labelled_features": (1, 2), "labelled_probabilities": (1, 2)}
         try:
             arrays: dict[str, Any] = {name: np.full(shapes[name], 0.5) for name in chosen.needs | {"features"}}
             chosen(PoolScores(**arrays))

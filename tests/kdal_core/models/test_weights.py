@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -179,6 +181,25 @@ def test_a_slow_hub_is_given_up(tmp_path, hub, monkeypatch, tiny_file):
     with pytest.raises(ConfigError, match="cannot be fetched"):
         find_weights(TINY, cache=tmp_path)
     gone.set()
+
+
+def test_a_hub_that_drips_is_given_up(tmp_path, hub, monkeypatch, tiny_file):
+    monkeypatch.setattr(module, "AFTER", 0.5)
+
+    def drip(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(tiny_file)))
+        request.end_headers()
+        with suppress(OSError):
+            for start in range(2**10):
+                request.wfile.write(tiny_file[start : start + 1])
+                time.sleep(0.05)
+
+    hub.answer = drip
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match="too slow"):
+        find_weights(TINY, cache=tmp_path)
+    assert time.monotonic() - began < 20
 
 
 def test_two_that_want_the_same_weights_fetch_them_once(tmp_path, hub, tiny_file):
