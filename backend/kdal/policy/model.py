@@ -138,6 +138,8 @@ class Policy(BaseModel):
         if self.weights in ("none", "default") or self.train == "full":
             return False
         named = [name for name in (self.student, self.teacher) if name is not None]
+        if self.weights != "auto" and self.student is None:
+            return False  # a file of the network that suits the image size, which is trained whole
         if named:
             return all(has_pretrained_features(name) for name in named)
         return self.train == "heads" or not suits_small_networks(image_size)
@@ -149,6 +151,11 @@ class Policy(BaseModel):
         # An owner who names a number of epochs gets that many, not the least number of steps.
         bounds = {"min_steps": 1, "max_steps": 10_000_000} if self.epochs is not None else {}
         return TrainConfig.suited(task, **self._named(OF_TRAINING), **bounds, seed=self.seed, device=device)
+
+    def from_nothing(self) -> Policy:
+        """The same where the pretrained weights that it asks for cannot be had: kdal's own networks, fresh ones."""
+        none = {"student": None, "teacher": None, "weights": "none", "teacher_weights": None, "train": None}
+        return self.model_copy(update=none)
 
     def chosen_strategy(self, task: Task) -> Strategy:
         """The strategy, with the parameters that the policy names, else the task, where the strategy has them."""

@@ -209,6 +209,8 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
     refs = [item.ref for item in labelled] + unlabelled
     image_size = _asked_size(store, policy) or _image_size(resources, policy, task, refs)
     backbones, why_none = _backbones(resources, policy, task, image_size, store)
+    if why_none is not None and policy.image_size is None:
+        image_size = _small(image_size)
     snapshot = Snapshot(
         uid=project.uid,
         label_config=label_config,
@@ -244,6 +246,14 @@ def _backbones(
     except ConfigError as error:
         log.warning("no pretrained weights: networks are trained from nothing", project=store.uid, reason=str(error))
         return None, str(error)
+
+
+def _small(size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) at which our small networks, trained from nothing, take minutes where large ones would take an hour."""
+    from kdal_core.models.small import LARGEST_SIDE  # torch is slow to import, and who reads a header needs none
+
+    scale = min(1.0, LARGEST_SIDE / max(size))
+    return max(8, round(size[0] * scale)), max(8, round(size[1] * scale))
 
 
 def changed_at(row: Json) -> list[datetime]:

@@ -128,7 +128,7 @@ def _serving_model(store: RoundStore, task: Task, ask: Callable[..., gate.Model]
 
 def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:
     task = snapshot.format.task()
-    policy = snapshot.policy
+    policy = snapshot.policy if snapshot.why_no_backbones is None else snapshot.policy.from_nothing()
     return task, policy.trio(task, snapshot.image_size), policy.training(task, resources.settings.device)
 
 

@@ -8,7 +8,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
 
 from kdal.backbones import RoundBackbones
@@ -222,6 +224,31 @@ def test_without_weights_networks_are_trained_from_nothing_and_the_round_says_wh
     loop.look()
     first = loop.wait_open(0)
     assert "There are no pretrained weights" in first.facts["why_no_backbones"]
+
+
+def test_weights_of_another_network_leave_small_networks_that_take_minutes(make_loop, pictures, tmp_path):
+    save_file({"conv1.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
+    loop = make_loop(
+        computes=True,
+        config=PHOTOS,
+        pictures=pictures,
+        budget=6,
+        student="mobilenet_v2",
+        teacher="mobilenet_v2+tf_efficientnet_lite0",
+        weights=str(tmp_path / "other.safetensors"),
+        holdout=0.0,
+        epochs=1,
+    )
+    loop.look()
+    first = loop.wait_open(0)
+    assert "do not fit 'mobilenet_v2'" in first.facts["why_no_backbones"]
+    snapshot = Snapshot.load(stored(loop, 0))
+    assert max(snapshot.image_size) == 64
+    for task in sorted(loop.project.tasks)[:6]:
+        loop.label_studio.annotate(loop.project, task, answer(task))
+        loop.event("ANNOTATION_CREATED")
+    second = loop.wait_open(1)
+    assert (second.facts["trains"], second.facts["student"]) == (True, "small_cnn")
 
 
 def test_a_photo_that_cannot_be_read_is_left_out_and_named(make_loop, pictures):
