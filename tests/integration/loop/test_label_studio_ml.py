@@ -38,10 +38,11 @@ def test_a_project_goes_through_a_round_behind_label_studio_mls_own_server(
 ) -> None:
     kdal = second_door
     project, truth = digits_project(30)
-    body = {"project": project.id, "url": kdal.url, "title": "label-studio-ml", "extra_params": FAST}
+    policy = {**FAST, "suggest_above": 0.0}
+    body = {"project": project.id, "url": kdal.url, "title": "label-studio-ml", "extra_params": policy}
     backend = ls_api.post("/api/ml/", body)
     kdal.wait_open(project, 0)
-    assert kdal.report(project)["policy"] == FAST
+    assert kdal.report(project)["policy"] == policy
     kdal.wait(
         lambda: True if project.read()["model_version"] == "kdal-r0" else None,
         "the order to be in force in Label Studio",
