@@ -114,4 +114,4 @@ def test_the_demos_of_rendered_images_learn_them_in_projects_of_their_own(
 def test_an_unknown_demo_is_refused_with_those_there_are(tmp_path: Path) -> None:
     done = subprocess.run([*DEMO, "cats"], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "kdal: there is no demo 'cats', only digits, lanes, boxes\n"
+    assert done.stderr == "kdal: there is no demo 'cats', only digits, photos, lanes, boxes\n"

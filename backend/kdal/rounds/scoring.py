@@ -164,7 +164,7 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
         if snapshot.backbones is not None and resources is not None:
             arrays |= heads.spaces(resources, store, snapshot, tasks)
         elif trained and resources is not None and chosen.reads & OF_LABELS:
-            arrays |= _of_labels(resources, store, snapshot, chosen.reads & OF_LABELS)
+            arrays |= _of_labels(resources, store, snapshot, chosen.reads & OF_LABELS, arrays["features"].shape[1])
         seed = policy.seed + store.number
         selection = _order(policy, task, chosen, arrays, trained=trained, seed=seed)
         batches = -(-policy.served // policy.budget)
@@ -179,12 +179,14 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
 
 
 def _of_labels(
-    resources: Resources, store: RoundStore, snapshot: Snapshot, wanted: frozenset[str]
+    resources: Resources, store: RoundStore, snapshot: Snapshot, wanted: frozenset[str], width: int
 ) -> dict[str, NDArray[Any]]:
-    """What S-KD makes of the labelled images, as `PoolScores` takes it."""
+    """What S-KD, whose features are this wide, makes of the labelled images, as `PoolScores` takes it."""
     refs = [item.ref for item in snapshot.labelled if item.target is not None]
     model, _ = store.load_model(DISTILLED)
     images = resources.images.load(refs, snapshot.image_size).images
+    if not len(images):  # a black-box teacher's student is trained without a label
+        return {"labelled_features": np.zeros((0, width), dtype=np.float32)} if "labelled_features" in wanted else {}
     dense = "labelled_probabilities" in wanted
     seen = infer(snapshot.format.task(), model, images, device=resources.settings.device, distributions=dense)
     found = {"labelled_features": seen.features, "labelled_probabilities": seen.distributions}

@@ -257,6 +257,15 @@ def test_a_black_box_teacher_is_asked_and_its_student_serves_without_a_label(mak
     assert {p["result"][0]["value"]["choices"][0] for p in loop.project.predictions} <= {"cat", "dog", "hen"}
 
 
+@pytest.mark.parametrize("strategy", ["maxherding", "pcoreset"])
+def test_strategies_that_look_at_labels_order_a_pool_that_has_none_yet(make_loop, black_box, strategy):
+    _, settings = black_box
+    policy = {"teacher": None, "black_box": "pets", "strategy": strategy}
+    loop = make_loop(computes=True, config=ANIMALS, settings=settings, **policy)
+    assert open_first(loop).facts["trains"]
+    assert sorted(loop.project.queue()) == sorted(loop.project.tasks)
+
+
 def test_a_teacher_that_fails_in_a_way_that_may_have_cost_money_is_left_alone_for_a_day(make_loop, black_box):
     endpoint, settings = black_box
     endpoint.behave(answer="words")
