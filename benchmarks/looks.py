@@ -255,6 +255,9 @@ def set_budget(storage: Storage, project: int, budget: float) -> None:
     row = storage.project(project)
     assert row is not None
     storage.update_project(project, policy={**row.policy, "budget": int(budget)})
+    storage.add_event(project, "PROJECT_UPDATED")  # the worker looks, and knows how many labels are missing now
+    while storage.waiting_events():
+        time.sleep(0.05)
 
 
 @contextmanager

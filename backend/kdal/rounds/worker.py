@@ -40,7 +40,7 @@ LAZY, LAZIEST = 2.0, 15.0
 """Seconds at least, and at most, between two counts of a project while its events are too few to fill the batch."""
 SHARE = 1 / 40
 """The share of its time that such a project is looked at: of annotators' requests, few meet a look and wait for it."""
-REST = 3.0
+REST = 2.0
 """Seconds at most that a project is left alone after a look, which takes Label Studio's time: the annotators'."""
 RETRY = 5.0
 """Seconds after which a project is looked at again that could not be served."""

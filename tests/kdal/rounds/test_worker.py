@@ -284,13 +284,13 @@ def test_who_skipped_what_is_not_asked_while_the_labels_are_too_few(make_loop):
     assert loop.rounds[0].counted == 3
 
 
-def test_a_project_rests_no_longer_than_three_seconds_after_a_long_look(loop):
+def test_a_project_rests_no_longer_than_two_seconds_after_a_long_look(loop):
     open_round(loop)
     loop.label_studio.on["GET", "/api/tasks"] = lambda: loop.time.pass_(20)  # a very slow Label Studio
     loop.look()
     loop.label_studio.on.clear()
     loop.event(START_TRAINING)
-    loop.look(2.9)
+    loop.look(1.9)
     assert len(loop.rounds) == 1
     loop.look(0.2)
     assert len(loop.rounds) == 2
