@@ -56,7 +56,7 @@ class Backbone(nn.Module):
     """A network without its last layer; frozen, in eval mode whatever it is told.
 
     Args:
-        name: one of `backbone_names()`.
+        name: one that `has_pretrained_features` knows.
         weights: what `kdal_core.models.weights.find_weights` found; None: parameters are random.
 
     Attributes:
@@ -116,7 +116,7 @@ def backbone(name: str = "auto", weights: str = "auto", *, cache: Path | None = 
     """A pretrained backbone by name, its weights from the cache, the hub, a package or a file.
 
     Args:
-        name: one of `backbone_names()`; "auto": the student of `kdal_core.models.weights.default_backbones`.
+        name: one that `has_pretrained_features` knows; "auto": the student of `default_backbones`.
         weights: "auto", "none" (random parameters), or a .safetensors or .pth file.
         cache: folder in which weights are kept; None: kdal's own, in the user's cache folder.
 

@@ -198,7 +198,7 @@ def find_weights(name: str, weights: str = "auto", *, cache: Path | None = None)
     """The weights of one backbone: from the cache, the hub, a package; or a file.
 
     Args:
-        name: one of `kdal_core.models.backbones.backbone_names()`.
+        name: one that `kdal_core.models.has_pretrained_features` knows.
         weights: "auto", or a .safetensors or .pth file with the same network's weights.
         cache: folder; None: the user's.
 
