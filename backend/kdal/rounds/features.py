@@ -51,7 +51,9 @@ def compute(resources: Resources, store: RoundStore, snapshot: Snapshot, shard: 
     kept = resources.features
     backbones = [resources.backbones.load(told) for told in snapshot.backbones.all]
     keys = [features_key(backbone, snapshot.image_size) for backbone in backbones]
-    found, reasons = _known_contents(resources, refs)
+    addresses, reasons = _addresses(resources, refs)
+    known = kept.contents(list(addresses.values()))
+    found = {i: known[address] for i, address in addresses.items() if address in known}
     contents = {row.content for row in found.values()}
     lacking = set().union(*(contents - kept.readable(key, list(contents)) for key in keys))
     wanted = [i for i in range(len(refs)) if i not in reasons and (i not in found or found[i].content in lacking)]
@@ -60,7 +62,7 @@ def compute(resources: Resources, store: RoundStore, snapshot: Snapshot, shard: 
         reasons |= {positions[i]: why for i, why in loaded.reasons.items()}
         for i in loaded.reasons:
             found.pop(positions[i], None)
-        found |= _noted(resources, refs, positions, loaded)
+        found |= _noted(kept, addresses, positions, loaded)
         for left, key, backbone in zip(range(len(keys) - 1, -1, -1), keys, backbones, strict=True):
             _compute_missing(kept, key, backbone, loaded)
             report.progress((done - len(positions) * left / len(keys)) / len(wanted))
@@ -129,8 +131,8 @@ def _file(shard: int) -> str:
     return f"images/{shard:05d}.npz"
 
 
-def _known_contents(resources: Resources, refs: Sequence[ImageRef]) -> tuple[dict[int, ImageContent], dict[int, str]]:
-    """What is known of images without reading them, by position; and why some cannot be read."""
+def _addresses(resources: Resources, refs: Sequence[ImageRef]) -> tuple[dict[int, bytes], dict[int, str]]:
+    """Digests of what stands for images before they are read, by position; and why some cannot be read."""
     addresses: dict[int, bytes] = {}
     reasons: dict[int, str] = {}
     for position, ref in enumerate(refs):
@@ -138,20 +140,18 @@ def _known_contents(resources: Resources, refs: Sequence[ImageRef]) -> tuple[dic
             addresses[position] = digest(resources.images.identity(ref))
         except AssetError as error:
             reasons[position] = str(error)
-    known = resources.features.contents(list(addresses.values()))
-    return {i: known[address] for i, address in addresses.items() if address in known}, reasons
+    return addresses, reasons
 
 
 def _noted(
-    resources: Resources, refs: Sequence[ImageRef], positions: list[int], loaded: LoadedImages
+    kept: FeatureStore, addresses: dict[int, bytes], positions: list[int], loaded: LoadedImages
 ) -> dict[int, ImageContent]:
     """Contents of images that were just read, by position; noted for later rounds."""
     rows: dict[int, ImageContent] = {}
     for place, content, (width, height) in zip(loaded.kept, loaded.digests, loaded.sizes, strict=True):
         position = positions[place]
-        address = digest(resources.images.identity(refs[position]))
-        rows[position] = ImageContent(address=address, content=content, width=width, height=height)
-    resources.features.note_contents(list({row.address: row for row in rows.values()}.values()))
+        rows[position] = ImageContent(address=addresses[position], content=content, width=width, height=height)
+    kept.note_contents(list({row.address: row for row in rows.values()}.values()))
     return rows
 
 
