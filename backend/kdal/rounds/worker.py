@@ -47,6 +47,8 @@ RETRY = 5.0
 CONNECTION_EVERY = 2
 """Of this many looks that the timer leads to, one sees whether kdal is still connected: Label Studio asks our server
 for its health each time, which costs it as much as the count of 5,000 labels."""
+GONE = 2
+"""Looks in a row that Label Studio has to answer with: there is no such project, before its round is computed no more."""
 SELDOM = 3600.0
 """Seconds at most between two looks at a project that Label Studio does not know any more."""
 PATIENCE = 30.0
@@ -209,6 +211,8 @@ class Worker:
                 storage.update_project(project.id, problem=str(error))
             if gone:
                 storage.finish_events(events)
+                if watch.gone >= GONE:
+                    self._give_up(project, str(error))
             # Else the events stay in the inbox: what they hint at has not been seen to.
             return RETRY
         except Exception:
@@ -376,6 +380,18 @@ class Worker:
         else:  # another cause may be gone with the project's state, or nothing is known of the round's computation
             log.info("round begins again", project=project.id, round=last.number)
             self._restart(project, last)
+
+    def _give_up(self, project: Project, reason: str) -> None:
+        """Compute no further for a project that was deleted; should it be seen again, its round begins again."""
+        storage = self._resources.storage
+        last = storage.last_round(project.id)
+        if last is None or last.state != "computing":
+            return
+        self._engine.cancel(project, last)
+        storage.restart_round(project.id, last.number)  # what its start still computes counts for nothing
+        storage.merge_round(project.id, last.number, facts={"failure": "refused"})
+        storage.update_round(project.id, last.number, state="failed", error=reason)
+        log.info("round given up: its project is gone", project=project.id, round=last.number)
 
     def _restart(self, project: Project, last: Round) -> None:
         self._engine.cancel(project, last)

@@ -115,6 +115,21 @@ def test_a_policy_that_trains_otherwise_begins_the_round_again_and_a_larger_budg
     assert drain(project, [ls_api], 3, truth.__getitem__) == kdal.order(project, 1)[:3]
 
 
+def test_the_training_of_a_project_that_is_deleted_in_label_studio_is_given_up(
+    kdal_behind_proxy: RunningKdal, ls_api: Api, digits_project: Make
+) -> None:
+    kdal = kdal_behind_proxy
+    project, truth = digits_project(24)
+    kdal.connect(project, epochs=1)
+    kdal.wait_open(project, 0)
+    kdal.connect(project, **ENDLESS)
+    drain(project, [ls_api], 8, truth.__getitem__)
+    training(kdal, project)
+    ls_api.delete(project.path)
+    given_up(kdal, project)
+    assert [(row.number, row.state) for row in kdal.rounds(project)] == [(0, "closed"), (1, "failed")]
+
+
 def test_a_refused_set_up_stays_in_the_status_until_one_is_accepted(
     kdal_behind_proxy: RunningKdal, ls_api: Api, digits_project: Make
 ) -> None:

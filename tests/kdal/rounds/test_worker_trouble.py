@@ -61,6 +61,25 @@ def test_a_project_that_is_gone_is_looked_for_later_and_later_and_at_once_when_i
     assert loop.label_studio.count("GET /api/ml") == before + 1
 
 
+def test_the_round_of_a_project_that_is_gone_is_given_up_and_begins_again_should_the_project_be_seen_again(loop):
+    loop.resources.storage.begin_round(3, 0, "connect")
+    gone = loop.label_studio.projects.pop(3)
+    loop.label_studio.on["GET", "/api/ml"] = lambda: (jsonify(detail="Not found."), 404)
+    loop.look()
+    assert [(row.state, row.restarts) for row in loop.rounds] == [("computing", 0)]  # it may be the token, for a moment
+    loop.look(3600)
+    loop.look(3600)
+    assert [(row.state, row.restarts, row.failures) for row in loop.rounds] == [("failed", 1, 0)]
+    assert "404" in loop.rounds[0].error
+    assert not loop.resources.storage.is_current(3, 0, 0)
+    loop.label_studio.projects[3] = gone
+    loop.label_studio.on.clear()
+    loop.event("ANNOTATION_CREATED")
+    loop.look()
+    assert [(row.state, row.restarts) for row in loop.rounds] == [("computing", 2)]
+    assert engine_state(loop, 0, restarts=2) == "ENQUEUED"
+
+
 def test_events_of_projects_that_kdal_does_not_serve_are_dropped(loop):
     loop.resources.storage.add_event(99, "ANNOTATION_CREATED")
     loop.look()
