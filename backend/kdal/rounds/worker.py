@@ -48,7 +48,7 @@ CONNECTION_EVERY = 2
 """Of this many looks that the timer leads to, one sees whether kdal is still connected: Label Studio asks our server
 for its health each time, which costs it as much as the count of 5,000 labels."""
 GONE = 2
-"""Looks in a row that Label Studio has to answer with: there is no such project, before its round is computed no more."""
+"""Looks in a row that Label Studio answers with: there is no such project, until its round is computed no further."""
 SELDOM = 3600.0
 """Seconds at most between two looks at a project that Label Studio does not know any more."""
 PATIENCE = 30.0

@@ -265,7 +265,9 @@ class Storage:
         """Whether this start of a round still counts: it was neither cancelled nor begun again."""
         with self.session() as session:
             row = session.get(Round, (project, number))
-            return row is not None and row.restarts == restarts and row.state != "cancelled"
+            # Of a project that was taken out and set up again, a cancelled round is closed: without ever being open.
+            given_up = row is None or row.state == "cancelled" or (row.state == "closed" and row.opened_at is None)
+            return row is not None and row.restarts == restarts and not given_up
 
     def update_round(self, project: int, number: int, **fields: Any) -> None:
         """Set columns of a round."""

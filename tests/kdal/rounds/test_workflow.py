@@ -11,7 +11,7 @@ from flask import jsonify
 
 from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.task_order import StaleOrderError
-from kdal.rounds.progress import SupersededError, step
+from kdal.rounds.progress import SupersededError, check_current, step
 from kdal.rounds.publishing import RefusedOrderError
 from kdal.rounds.snapshot import SnapshotHeader
 from kdal.rounds.store import DamagedModelError, RoundStore
@@ -298,6 +298,18 @@ def test_a_report_of_a_round_that_was_begun_again_is_refused(resources):
         pass
     with step(storage, 3, 0, "snapshot", restarts=1):
         pass
+
+
+def test_a_round_that_was_cancelled_stays_so_whatever_sets_its_project_up_again(resources):
+    # Label Studio asks for a set-up with each look at its backends: one may come a moment after kdal was taken out.
+    storage = resources.storage
+    storage.put_project(3, "3.1", "<View/>", {})
+    storage.begin_round(3, 0, "connect")
+    storage.disconnect_project(3)
+    storage.put_project(3, "3.1", "<View/>", {})
+    assert storage.round(3, 0).state == "closed"
+    with pytest.raises(SupersededError):
+        check_current(storage, 3, 0, 0)
 
 
 @pytest.mark.parametrize(
