@@ -24,7 +24,7 @@ from kdal.labelstudio.formats import format_for
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds import heads
-from kdal.rounds.features import RoundImages, shards_of
+from kdal.rounds.features import RoundImages
 from kdal.rounds.snapshot import Snapshot, held_out
 from kdal.rounds.store import RoundStore
 from kdal_core.simulation.report.formatting import capital
@@ -77,7 +77,7 @@ def measure(shown: Example, resources: Resources, project: int, rounds: int, rep
         refs = [refs[i] for i in loaded.kept]
         ours = [infer(task, store.load_model()[0], images).predictions for store in stores]
     else:
-        seen = RoundImages.load(stores[-1], shards_of(last))
+        seen = RoundImages.load(stores[-1], last)
         by_task = {ref.task_id: ref for ref in refs}
         refs = [by_task[number] for number in seen.tasks.tolist()]
         ours = [heads.predictions_of(resources, store, last, seen, by_task) for store in stores]

@@ -7,12 +7,14 @@ LABEL_STUDIO_URL and a path without anything in it that could lead out of there.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 PORTS = {"http": 80, "https": 443}
 ROUTES = frozenset({"api", "data", "projects", "static", "storage-data", "tasks"})
 """How the paths begin at which Label Studio has files."""
+CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 MOST_ENCODINGS = 5
 """A path that is encoded more often is nobody's file."""
 
@@ -28,8 +30,8 @@ class _Base:
 
     @classmethod
     def of(cls, url: str) -> _Base:
-        origin = _origin(url)
-        segments = _segments(urlsplit(url).path)
+        parts = urlsplit(url)
+        origin, segments = _origin(parts), _segments(parts.path)
         if origin is None or segments is None:
             raise ValueError(f"{url} is no address of a Label Studio")
         return cls(origin, tuple(unquote(part) for part in segments if part))
@@ -75,7 +77,8 @@ class Addresses:
         if address.startswith("//"):  # a browser takes the scheme of the page that shows it
             address = f"{self._public.origin[0]}:{address}"
         try:
-            parts, origin = urlsplit(address), _origin(address)
+            parts = urlsplit(address)
+            origin = _origin(parts)
         except ValueError:
             return None
         segments = _segments(parts.path)
@@ -107,9 +110,8 @@ class Addresses:
         return segments
 
 
-def _origin(url: str) -> tuple[str, str, int] | None:
+def _origin(parts: SplitResult) -> tuple[str, str, int] | None:
     """Scheme, host and port; None unless it is http or https to a host, without user and password."""
-    parts = urlsplit(url)
     if parts.scheme not in PORTS or not parts.hostname or "@" in parts.netloc:
         return None
     port = PORTS[parts.scheme] if parts.port is None else parts.port
@@ -148,4 +150,4 @@ def _harmless(part: str) -> bool:
 
 def _has_controls(text: str) -> bool:
     """Whether some readers drop a part of it: urlsplit drops line breaks, C programs stop at a zero."""
-    return any(char < " " or char == "\x7f" for char in text)
+    return CONTROLS.search(text) is not None

@@ -28,15 +28,9 @@ BATCH = 32
 LARGEST = float(np.finfo(np.float16).max)
 
 
-def images_of(snapshot: Snapshot) -> list[ImageRef]:
-    """All images that a round looks at: with labels that can be used, and waiting for one; by task."""
-    labelled = [item.ref for item in snapshot.labelled if item.target is not None]
-    return sorted([*labelled, *snapshot.pool], key=lambda ref: ref.task_id)
-
-
 def shards_of(snapshot: Snapshot) -> int:
-    """How many shards `images_of` makes."""
-    return -(-len(images_of(snapshot)) // SHARD)
+    """How many shards a round's images make."""
+    return -(-len(snapshot.images) // SHARD)
 
 
 def compute(resources: Resources, store: RoundStore, snapshot: Snapshot, shard: int, report: StepReport) -> Json:
@@ -47,7 +41,7 @@ def compute(resources: Resources, store: RoundStore, snapshot: Snapshot, shard: 
     """
     if snapshot.backbones is None:
         raise AssetError("this round has no backbones")
-    refs = images_of(snapshot)[shard * SHARD : (shard + 1) * SHARD]
+    refs = snapshot.images[shard * SHARD : (shard + 1) * SHARD]
     kept = resources.features
     backbones = [resources.backbones.load(told) for told in snapshot.backbones.all]
     keys = [features_key(backbone, snapshot.image_size) for backbone in backbones]
@@ -83,36 +77,53 @@ class RoundImages:
     """The images of a round that can be read, by task."""
 
     tasks: NDArray[np.int64]
-    contents: list[bytes]
+    """(N,)."""
+    contents: NDArray[np.uint8]
+    """(N, 16) digests of their files."""
     sizes: NDArray[np.int64]
     """(N, 2) width and height in pixels."""
     reason: str
     """Why one of the others cannot be read, for example; empty where there is none."""
 
     @classmethod
-    def load(cls, store: RoundStore, shards: int) -> RoundImages:
-        """What `compute` noted."""
-        parts = [store.read_arrays(_file(shard)) for shard in range(shards)]
+    def load(cls, store: RoundStore, snapshot: Snapshot, tasks: NDArray[np.int64] | None = None) -> RoundImages:
+        """What `compute` noted: of all images, by task, or of these tasks (M,) in their order."""
+        if tasks is None:
+            return cls._read(store, range(shards_of(snapshot)))
+        everything = np.array([ref.task_id for ref in snapshot.images], dtype=np.int64)
+        shards = np.unique(np.searchsorted(everything, tasks) // SHARD).tolist()
+        return cls._read(store, [shard for shard in shards if shard < shards_of(snapshot)]).of(tasks)
+
+    @classmethod
+    def _read(cls, store: RoundStore, shards: Sequence[int]) -> RoundImages:
+        parts = [store.read_arrays(_file(shard)) for shard in shards]
         if not parts:
-            return cls(np.zeros(0, dtype=np.int64), [], np.zeros((0, 2), dtype=np.int64), "")
+            empty = np.zeros((0, 2), dtype=np.int64)
+            return cls(empty[:, 0], np.zeros((0, 16), dtype=np.uint8), empty, "")
         return cls(
             tasks=np.concatenate([part["tasks"] for part in parts]),
-            contents=[row.tobytes() for part in parts for row in part["contents"]],
+            contents=np.concatenate([part["contents"] for part in parts]),
             sizes=np.concatenate([part["sizes"] for part in parts]),
             reason=next((str(part["reason"]) for part in parts if str(part["reason"])), ""),
         )
 
+    def at(self, rows: NDArray[np.int64]) -> RoundImages:
+        """Those in these places."""
+        return RoundImages(self.tasks[rows], self.contents[rows], self.sizes[rows], self.reason)
+
     def of(self, tasks: NDArray[np.int64]) -> RoundImages:
         """Those of these tasks, in the order of the tasks."""
-        place = {number: i for i, number in enumerate(self.tasks.tolist())}
-        rows = [place[number] for number in tasks.tolist() if number in place]
-        return RoundImages(self.tasks[rows], [self.contents[i] for i in rows], self.sizes[rows], self.reason)
+        ascending = np.argsort(self.tasks, kind="stable")
+        places = np.searchsorted(self.tasks, tasks, sorter=ascending)
+        known = places < len(self.tasks)
+        rows = ascending[places[known]]
+        return self.at(rows[self.tasks[rows] == tasks[known]])
 
     def and_also(self, others: RoundImages) -> RoundImages:
         """These, and the others behind them."""
         return RoundImages(
             np.concatenate([self.tasks, others.tasks]),
-            [*self.contents, *others.contents],
+            np.concatenate([self.contents, others.contents]),
             np.concatenate([self.sizes, others.sizes]),
             self.reason or others.reason,
         )
@@ -124,7 +135,7 @@ class RoundImages:
             LostFeaturesError: they are not there any more; a round that begins again computes them.
         """
         key = features_key(resources.backbones.load(told), snapshot.image_size)
-        return resources.features.read(key, self.contents)
+        return resources.features.read(key, [row.tobytes() for row in self.contents])
 
 
 def _file(shard: int) -> str:

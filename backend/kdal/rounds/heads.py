@@ -16,7 +16,7 @@ from kdal.images.errors import NoReadableImageError
 from kdal.images.refs import ImageRef, nothing_readable
 from kdal.resources import Resources
 from kdal.rounds import gate
-from kdal.rounds.features import RoundImages, shards_of
+from kdal.rounds.features import RoundImages
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import BACKBONES, Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, Arrays, RoundStore
@@ -46,11 +46,12 @@ def train_heads(resources: Resources, store: RoundStore, snapshot: Snapshot, rep
         NoReadableImageError: there are labels, and not one of their images can be used.
     """
     task, told = snapshot.format.task(), _backbones(snapshot)
-    images = RoundImages.load(store, shards_of(snapshot))
+    images = RoundImages.load(store, snapshot)
     targets = {item.ref.task_id: item.target for item in snapshot.training}
     held_out = {item.ref.task_id for item in snapshot.held_out}
-    rows = np.array([i for i, number in enumerate(images.tasks.tolist()) if number not in held_out], dtype=np.int64)
-    tasks = images.tasks[rows]
+    seen = np.array([i for i, number in enumerate(images.tasks.tolist()) if number not in held_out], dtype=np.int64)
+    images = images.at(seen)
+    tasks = images.tasks
     labelled = np.flatnonzero([number in targets for number in tasks.tolist()])
     if targets and not len(labelled):
         raise NoReadableImageError(nothing_readable("labelled images", len(targets), images.reason))
@@ -59,7 +60,7 @@ def train_heads(resources: Resources, store: RoundStore, snapshot: Snapshot, rep
         return {"trains": False, "why_untrained": f"of the labels whose images can be read: {reason}"}
     student, teacher = features_of(resources, snapshot, images)
     report.progress(0.3)
-    pool = HeadPool(student[rows], [features[rows] for features in teacher], seed=snapshot.policy.seed)
+    pool = HeadPool(student, teacher, seed=snapshot.policy.seed)
     report.progress(0.5)
     trio = pool.fit(labelled, known, len(task.classes))
     report.progress(0.7)
@@ -96,14 +97,13 @@ def score(resources: Resources, store: RoundStore, snapshot: Snapshot, shard_tas
         shard_tasks: (M,) numbers of tasks; those whose images cannot be read are left out.
     """
     task, told = snapshot.format.task(), _backbones(snapshot)
-    images = RoundImages.load(store, shards_of(snapshot)).of(shard_tasks)
+    images = RoundImages.load(store, snapshot, shard_tasks)
     if not len(images.tasks):
         return {"tasks": images.tasks}
     found = store.read_arrays(HEADS)
-    place = {number: i for i, number in enumerate(found["tasks"].tolist())}
     features = images.features(resources, snapshot, told.student)
     student, distilled = (_head(found, role).probabilities(features) for role in ("student", "distilled"))
-    teacher = found["teacher"][[place[number] for number in images.tasks.tolist()]]
+    teacher = found["teacher"][np.searchsorted(found["tasks"], images.tasks)]
     return {
         "tasks": images.tasks,
         "d_ss": prediction_gap(task, distilled, student),
@@ -121,7 +121,7 @@ def spaces(resources: Resources, store: RoundStore, snapshot: Snapshot, tasks: N
         tasks: (M,) numbers of tasks whose images can be read.
     """
     labelled = {item.ref.task_id for item in snapshot.labelled if item.target is not None}
-    everything = RoundImages.load(store, shards_of(snapshot))
+    everything = RoundImages.load(store, snapshot)
     of_pool, of_labels = everything.of(tasks), everything.of(np.array(sorted(labelled), dtype=np.int64))
     images = of_pool.and_also(of_labels)
     of_student, of_teacher = features_of(resources, snapshot, images)

@@ -17,7 +17,7 @@ from kdal.images.refs import ImageRef, nothing_readable
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds import heads
-from kdal.rounds.features import RoundImages, shards_of
+from kdal.rounds.features import RoundImages
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import DISTILLED, SHARD, STUDENT, TEACHER, Order, RoundStore
@@ -116,7 +116,7 @@ def _score_features(
 ) -> Json:
     """The same of images whose features are there: without a look at the images."""
     tasks = np.array([ref.task_id for ref in refs], dtype=np.int64)
-    images = RoundImages.load(store, shards_of(snapshot)).of(tasks)
+    images = RoundImages.load(store, snapshot, tasks)
     arrays: dict[str, NDArray[Any]] = {"tasks": images.tasks}
     if trained:
         arrays = heads.score(resources, store, snapshot, tasks)

@@ -6,6 +6,7 @@ import hashlib
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -124,6 +125,12 @@ class Snapshot:
     def held_out(self) -> list[Labelled]:
         """What decides whether a model may serve; never trained on in any round."""
         return [item for item in self.labelled if item.target is not None and item.held_out]
+
+    @cached_property
+    def images(self) -> list[ImageRef]:
+        """All images that the round looks at: with labels that can be used, and waiting for one; by task."""
+        labelled = [item.ref for item in self.labelled if item.target is not None]
+        return sorted([*labelled, *self.pool], key=lambda ref: ref.task_id)
 
     def header(self, moment: datetime | None) -> SnapshotHeader:
         """What is asked of it most often."""

@@ -12,7 +12,7 @@ import torch
 from kdal.aliases import Json
 from kdal.resources import Resources
 from kdal.rounds import gate
-from kdal.rounds.features import RoundImages, shards_of
+from kdal.rounds.features import RoundImages
 from kdal.rounds.heads import ModelOnFeatures
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
@@ -97,7 +97,7 @@ def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving
 
 def _images(store: RoundStore, snapshot: Snapshot) -> RoundImages | None:
     """The round's images whose features are there; none of a round without backbones."""
-    return None if snapshot.backbones is None else RoundImages.load(store, shards_of(snapshot))
+    return None if snapshot.backbones is None else RoundImages.load(store, snapshot)
 
 
 def _model(

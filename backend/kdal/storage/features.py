@@ -26,6 +26,8 @@ Half = NDArray[np.float16]
 
 AT_ONCE = 500
 """Rows asked for, or written, in one statement."""
+PLACES = 1_000_000
+"""Images and backbones of which it is remembered, at most, where their features are: of no few rounds all."""
 IN_MEMORY = 1024**3
 """Bytes of blocks that are kept in memory."""
 
@@ -52,6 +54,7 @@ class FeatureStore:
     def __init__(self, storage: Storage, assets: Assets) -> None:
         self._storage, self._assets = storage, assets
         self._blocks: OrderedDict[str, Half] = OrderedDict()
+        self._places: dict[tuple[bytes, bytes], tuple[str, int]] = {}
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------------ what is at an address
@@ -92,12 +95,17 @@ class FeatureStore:
 
     def known(self, backbone: bytes, contents: Sequence[bytes]) -> dict[bytes, tuple[str, int]]:
         """Block and row of those of these images whose features the tables know of."""
-        found: dict[bytes, tuple[str, int]] = {}
+        remembered = self._places
+        found = {content: remembered[backbone, content] for content in contents if (backbone, content) in remembered}
+        asked = [content for content in contents if content not in found]
         columns = (ImageFeatures.content, ImageFeatures.block, ImageFeatures.row)
         with self._storage.session() as session:
-            for part in _parts(contents):
+            for part in _parts(asked):
                 query = select(*columns).where(ImageFeatures.backbone == backbone, ImageFeatures.content.in_(part))
                 found |= {content: (block, row) for content, block, row in session.execute(query)}
+        if len(remembered) + len(asked) > PLACES:
+            remembered = self._places = {}
+        remembered.update({(backbone, content): found[content] for content in asked if content in found})
         return found
 
     def add(self, backbone: bytes, features: Mapping[bytes, Half]) -> None:
@@ -157,6 +165,7 @@ class FeatureStore:
         return array
 
     def _forget(self, block: str) -> None:
+        self._places = {}
         with self._storage.session() as session:
             session.execute(delete(ImageFeatures).where(ImageFeatures.block == block))
 

@@ -266,7 +266,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_named(make_loop, pictures):
     loop.look()
     loop.wait_open(0)
     assert loop.project.queue()[-1] == 3007
-    images = RoundImages.load(stored(loop, 0), 1)
+    images = RoundImages.load(stored(loop, 0), Snapshot.load(stored(loop, 0)))
     assert 3007 not in images.tasks
     assert "decoded" in images.reason
 
@@ -298,9 +298,9 @@ def test_a_store_forgets_nothing_but_what_is_gone(photo_loop):
     photo_loop.look()
     photo_loop.wait_open(0)
     resources, snapshot = photo_loop.resources, Snapshot.load(stored(photo_loop, 0))
-    images = RoundImages.load(stored(photo_loop, 0), 1)
+    images = RoundImages.load(stored(photo_loop, 0), snapshot)
     found = images.features(resources, snapshot, snapshot.backbones.student)
     assert (found.shape, found.dtype) == ((16, 1280), np.float16)
     key = features.features_key(resources.backbones.load(snapshot.backbones.student), snapshot.image_size)
     store = FeatureStore(resources.storage, resources.assets)
-    np.testing.assert_array_equal(store.read(key, images.contents[::-1]), found[::-1])
+    np.testing.assert_array_equal(store.read(key, [row.tobytes() for row in images.contents[::-1]]), found[::-1])
