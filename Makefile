@@ -34,6 +34,7 @@ bench: venv-test .venv-peers/ready $(DATA)/ready $(DATA)/lanes/train.jsonl ## th
 	$(BIN)/python -m benchmarks.loop
 	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.confidence
+	$(BIN)/python -m benchmarks.photo_rounds $(if $(wildcard $(DATA)/clothing/train),--folder $(DATA)/clothing/train)
 	$(BIN)/python -m benchmarks.greedy
 	$(BIN)/python -m benchmarks.neighbors --million
 	$(BIN)/python -m benchmarks.lane_metrics
@@ -48,10 +49,15 @@ bench: venv-test .venv-peers/ready $(DATA)/ready $(DATA)/lanes/train.jsonl ## th
 	$(BIN)/kdal simulate mnist --data $(DATA)
 	$(BIN)/kdal simulate mnist_noise --data $(DATA)
 	$(BIN)/kdal simulate fashion_mnist --data $(DATA)
+	$(BIN)/kdal simulate digits_features
+	$(BIN)/kdal simulate fashion_features --data $(DATA)
+	$(BIN)/kdal simulate fashion_small --data $(DATA)
+	if [ -d $(DATA)/clothing ]; then for each in clothing clothing_small; do \
+	  $(BIN)/kdal simulate $$each --data $(DATA) || exit; done; fi
 	$(BIN)/kdal simulate lanes --data $(DATA)
 	$(BIN)/kdal simulate lanes_noise --data $(DATA)
 	if [ -d $(DATA)/BCCD ]; then $(BIN)/python -m benchmarks.box_trio --data $(DATA) && \
-	  $(BIN)/kdal simulate boxes --data $(DATA); fi
+	  $(BIN)/kdal simulate boxes --data $(DATA) && $(BIN)/kdal simulate cells --data $(DATA); fi
 
 # Only `make bench` fetches data; DATA=folder names one that is there, with a file `ready` in it.
 $(DATA)/ready: | .venv/ready

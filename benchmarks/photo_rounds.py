@@ -4,7 +4,9 @@ No Label Studio and no images: the tables, assets and steps are those of a worke
 clusters as there are classes, as wide as those of the packaged backbones, and already there. The first step finds them,
 as that of every round but the first does. Each size runs in a process of its own, so that its memory is told apart.
 
-Run as `python -m benchmarks.photo_rounds --photos 3000 100000`.
+And what the first look at photos takes, beside the bare networks with the same decoding of the same files, in turn.
+
+Run as `python -m benchmarks.photo_rounds --photos 3000 100000 --folder data/clothing/train`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from kdal.aliases import Json
 from kdal.backbones import RoundBackbones, features_key
@@ -138,18 +141,59 @@ def measure(folder: Path) -> Json:
     return {"steps": seconds, "round": (wall, used), "GB": memory}
 
 
+def first_look(folder: Path, count: int, home: Path) -> dict[str, float]:
+    """Seconds a photo of the step that computes features, and of the bare networks; what one is of the other."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
+    settings = Settings(
+        label_studio_url="http://127.0.0.1:9",
+        label_studio_api_key="none",
+        home=home,
+        device="cpu",
+        local_files_root=folder,
+    )
+    settings.use_threads()
+    resources, policy = Resources.open(settings), Policy()
+    backbones = resources.backbones.choose(policy, None)
+    networks = [resources.backbones.load(told) for told in backbones.all]
+    refs = [ImageRef(number, path.resolve().as_uri()) for number, path in enumerate(files)]
+    halves = refs[::2], refs[1::2]  # photos that neither has read before
+    bare, ours = 0.0, 0.0
+    for number, (first, second) in enumerate((halves, halves[::-1])):
+        began = time.perf_counter()
+        for start in range(0, len(first), features.BATCH):
+            batch = torch.stack([resources.images.tensor(ref, SIZE) for ref in first[start : start + features.BATCH]])
+            for network in networks:
+                network.features(batch)
+        bare += time.perf_counter() - began
+        snapshot = Snapshot(UID, CONFIG, policy, SIZE, [], second, [], "no labels yet", backbones)
+        began = time.perf_counter()
+        features.compute(resources, RoundStore(resources.assets, UID, number), snapshot, 0, StepReport())
+        ours += time.perf_counter() - began
+    return {
+        "photos": len(files),
+        "kdal, s a photo": round(ours / len(files), 4),
+        "bare, s a photo": round(bare / len(files), 4),
+        "times": round(ours / bare, 3),
+    }
+
+
 def main() -> None:
     """Measure, print, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, nargs="+", default=[3_000, 100_000])
+    parser.add_argument("--photos", type=int, nargs="*", default=[3_000, 100_000])
     parser.add_argument("--labels", type=int, default=200)
+    parser.add_argument("--folder", type=Path, help="photos that are looked at for the first time")
     parser.add_argument("--out", type=Path, default=Path("artifacts/photo_rounds.json"))
     parser.add_argument("--measure", type=Path, help="the folder that another process has prepared")
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure(options.measure)))
         return
-    found = {}
+    found: Json = {}
+    if options.folder is not None:
+        with tempfile.TemporaryDirectory() as home:
+            found["first look"] = first_look(options.folder, 512, Path(home))
+        print(f"first look: {found['first look']}", flush=True)
     for count in options.photos:
         with tempfile.TemporaryDirectory() as folder:
             prepare(count, options.labels, Path(folder))

@@ -57,7 +57,7 @@ class BoxFiles:
         labels = np.empty(len(self), dtype=object)
         for number, scene in enumerate(self.scenes):
             images[number], own = decoded(self.folder / scene.path, size)
-            labels[number] = _boxes(scene, own, self.classes)
+            labels[number] = boxes_of(scene, own, self.classes)
         counts = np.array([len(boxes) for boxes in labels], dtype=np.float64)
         return LabelledImages(images, labels, traits={COUNT: counts})
 
@@ -104,8 +104,8 @@ def _listed(scene: BoxScene, split: str) -> bool:
     return any(Path(name).stem.removeprefix("instances_").startswith(split) for name in scene.lists)
 
 
-def _boxes(scene: BoxScene, size: tuple[int, int], classes: tuple[str, ...]) -> tuple[Box, ...]:
-    """The boxes of a scene; those that are none, a click say, are left out."""
+def boxes_of(scene: BoxScene, size: tuple[int, int], classes: tuple[str, ...]) -> tuple[Box, ...]:
+    """The boxes of a scene whose image is of this (height, width); those that are none, a click say, are left out."""
     found = []
     for mark in scene.marks or ():
         left, top, right, bottom = mark.corners

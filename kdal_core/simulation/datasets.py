@@ -23,6 +23,7 @@ from kdal_core.simulation.box_folders import read_box_folder
 from kdal_core.simulation.campaign import Campaign, DataSettings
 from kdal_core.simulation.images import SPLIT_SEED, Dataset, LabelledImages, split_off
 from kdal_core.simulation.lane_folders import read_lane_folder
+from kdal_core.simulation.object_crops import read_object_crops
 
 DIGITS_TEST = 600
 DEFAULT_SIDE = 224
@@ -92,8 +93,9 @@ def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:
 def dataset_names() -> list[str]:
     """Every name that `data.name` of a campaign may have.
 
-    >>> dataset_names()
-    ['digits', 'mnist', 'fashion_mnist', 'folder', 'tusimple', 'culane', 'coco', 'voc', 'yolo']
+    >>> dataset_names()  # doctest: +NORMALIZE_WHITESPACE
+    ['digits', 'mnist', 'fashion_mnist', 'folder', 'tusimple', 'culane', 'coco', 'voc', 'yolo',
+     'coco_objects', 'voc_objects', 'yolo_objects']
     """
     return list(DATASETS)
 
@@ -167,4 +169,7 @@ DATASETS: dict[str, Callable[[Path], Dataset]] = {
     "coco": partial(read_box_folder, "coco"),
     "voc": partial(read_box_folder, "voc"),
     "yolo": partial(read_box_folder, "yolo"),
+    "coco_objects": partial(read_object_crops, "coco"),
+    "voc_objects": partial(read_object_crops, "voc"),
+    "yolo_objects": partial(read_object_crops, "yolo"),
 }

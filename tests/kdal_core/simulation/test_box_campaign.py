@@ -82,6 +82,27 @@ def test_the_boxes_of_a_folder_are_those_of_its_files_and_what_is_no_box_is_left
             assert picture[:, top + 2 : bottom - 2, left + 2 : right - 2].min() > 200
 
 
+def test_the_objects_of_a_folder_cut_out_are_images_with_a_class_each(plates):
+    boxes = load_dataset(DataSettings(name="voc", root="plates"), plates)
+    data = load_dataset(DataSettings(name="voc_objects", root="plates"), plates)
+    assert (data.task, data.classes) == ("classification", ("plate", "tray"))
+    for objects, whole in ((data.training, boxes.training), (data.test, boxes.test)):
+        labels = [box.label for scene in whole.resized(64).labels for box in scene]
+        assert objects.labels.tolist() == labels
+        assert objects.images.shape == (len(labels), 3, 96, 96)
+        # A bright rectangle in the middle, and the dark ground around it.
+        middle, rim = objects.images[:, :, 40:56, 40:56], objects.images[:, :, [0, -1]]
+        assert (middle > 200).float().mean() > 0.95
+        assert (rim < 150).float().mean() > 0.6
+
+
+def test_objects_of_a_folder_without_any_for_testing_are_refused(tmp_path):
+    scenes = list(scenes_in(tmp_path, ["train"] * 4 + ["test"]))
+    BOX_FOLDERS["voc"].write([*scenes[:4], replace(scenes[4], marks=())], tmp_path)
+    with pytest.raises(ConfigError, match="has a box"):
+        load_dataset(DataSettings(name="voc_objects"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("lists", "training", "test"),
     [
