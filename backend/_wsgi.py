@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 
+from kdal import logs
 from kdal.resources import Resources
 from kdal.settings import Settings
 from kdal.web.app import create_app
 from kdal_core.errors import KdalError
 
+logs.set_up()
 try:
     Settings.export_aws()
     app = create_app(Resources.open(Settings.load()))

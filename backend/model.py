@@ -14,6 +14,7 @@ from typing import Any
 from flask import has_request_context, request
 from label_studio_ml.model import LabelStudioMLBase
 
+from kdal import logs
 from kdal.aliases import Json
 from kdal.resources import Resources
 from kdal.settings import Settings
@@ -24,6 +25,7 @@ from kdal_core.errors import KdalError
 @functools.cache
 def service() -> Service:
     """The service of this process, set up by the environment, made when it is first asked."""
+    logs.set_up()
     return Service(Resources.open(Settings.load()))
 
 

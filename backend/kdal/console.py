@@ -138,10 +138,3 @@ def interruptible(message: str) -> Iterator[None]:
 def _end_anyway(status: int) -> None:
     time.sleep(CLEANING_UP)
     os._exit(status)
-
-
-def log_to_stderr() -> None:
-    """What commands log goes to standard error: standard output is what they were asked for."""
-    import structlog
-
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

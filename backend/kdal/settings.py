@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from kdal.logs import keep_secret
 from kdal_core.errors import ConfigError
 
 ENV_FILE = ".env"
@@ -167,6 +168,12 @@ class Settings(BaseSettings):
             raise ValueError("KDAL_AUTH_USER and KDAL_AUTH_PASSWORD: set both, or neither")
         return self
 
+    @model_validator(mode="after")
+    def _keep_secrets(self) -> Settings:
+        password = make_url(self.database_url).password if self.database_url else None
+        keep_secret(self.label_studio_api_key, self.webhook_secret, self.auth_password, password)
+        return self
+
     @classmethod
     def load(cls) -> Settings:
         """Read the environment; a wrong value is a `ConfigError` that names the variable."""
@@ -188,6 +195,7 @@ class Settings(BaseSettings):
         for name, value in values.items():
             if name.startswith("AWS_") and value is not None:
                 os.environ.setdefault(name, value)
+        keep_secret(os.environ.get("AWS_SECRET_ACCESS_KEY"), os.environ.get("AWS_SESSION_TOKEN"))
 
     @cached_property
     def sqlalchemy_url(self) -> str:
@@ -237,6 +245,7 @@ class Settings(BaseSettings):
             raise ConfigError(f"the webhook's secret {path} cannot be made or read: {error}") from error
         if not secret:
             raise ConfigError(f"{path} is empty: delete it, and kdal will make a new secret")
+        keep_secret(secret)
         return secret
 
     @cached_property

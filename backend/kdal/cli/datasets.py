@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdal.console import log_to_stderr, out, progress
+from kdal.console import out, progress
 from kdal_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ def import_labels(
     """
     from kdal.settings import Settings
 
-    log_to_stderr()
     options = {"lists": lists or [], "address": address, "label": label, "follow_links": follow_links}
     run_import(Settings.load(), project, folder, form, out, labels, shown=None if verbose else SHOWN, **options)
 
@@ -76,7 +75,6 @@ def export_labels(
     """Write the annotations of a Label Studio project as a folder of lanes or boxes in one of the usual formats."""
     from kdal.settings import Settings
 
-    log_to_stderr()
     options = {"with_images": images, "decimals": decimals}
     run_export(Settings.load(), project, folder, form, out, shown=None if verbose else SHOWN, **options)
 

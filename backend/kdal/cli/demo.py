@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kdal.console import interruptible, log_to_stderr
+from kdal.console import interruptible
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,7 +32,6 @@ def demo(
     from kdal.demo.example import example
     from kdal.policy import Policy
 
-    log_to_stderr()
     shown, policy = example(project), Policy.parse(params).model_dump(exclude_unset=True)
     policy |= {} if budget is None else {"budget": budget}
     with interruptible("Stopped. The same command goes on from here."):

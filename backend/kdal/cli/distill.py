@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from kdal.console import interruptible, log_to_stderr, out, progress
+from kdal.console import interruptible, out, progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +47,6 @@ def distill(
     """Train a compact student from a black-box teacher, asking it about few images and within a budget."""
     from kdal.settings import Settings
 
-    log_to_stderr()
     with interruptible("Interrupted; the same command goes on from here, and asks nothing twice."):
         show_distillation(file, folder, Settings.load(), data=data, fresh=fresh, out=out)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kdal import logs
 from kdal.cli import datasets, demo, distill, projects, run, simulate, status
 from kdal.settings import Settings
 from kdal_core.errors import KdalError
@@ -35,6 +36,7 @@ def kdal(
     ] = False,
 ) -> None:
     """A Label Studio ML backend that makes a labelling team need far fewer labels."""
+    logs.set_up(sys.stderr)  # standard output is what the command was asked for
 
 
 for group in (run, projects, status, demo, datasets, simulate, distill):
@@ -47,7 +49,7 @@ def main() -> None:
         Settings.export_aws()
         app()
     except KdalError as error:
-        typer.echo(f"kdal: {error}", err=True)
+        typer.echo(f"kdal: {logs.printable(logs.redacted(str(error)))}", err=True)
         sys.exit(1)
 
 

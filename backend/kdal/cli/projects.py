@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kdal.console import log_to_stderr, out
+from kdal.console import out
 from kdal_core.errors import ConfigError
 
 
@@ -36,7 +36,6 @@ def connect(
     from kdal.labelstudio.connection import connect_backend, connection_notes
     from kdal.settings import Settings
 
-    log_to_stderr()
     settings = Settings.load()
     client = LabelStudioClient.of(settings)
     client.project(project)  # what is wrong with Label Studio is said first
@@ -65,7 +64,6 @@ def disconnect_project(
     from kdal.settings import Settings
     from kdal.storage.database import Storage
 
-    log_to_stderr()
     settings = Settings.load()
     client = LabelStudioClient.of(settings)
     storage = Storage.of_running_kdal(settings)
@@ -81,7 +79,6 @@ def cancel(project: Annotated[int, typer.Option(help="Number of the Label Studio
     from kdal.settings import Settings
     from kdal.storage.database import Storage
 
-    log_to_stderr()
     storage = Storage.of_running_kdal(Settings.load())
     number = storage.cancel_round(project)
     if number is None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from kdal.console import interruptible, log_to_stderr, out
+from kdal.console import interruptible, out
 from kdal_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ def serve(
     from kdal.resources import Resources
     from kdal.web.app import create_app
 
-    log_to_stderr()
     Resources.open(settings).storage.close()  # what is wrong with the settings is said here, not by gunicorn
 
     class Server(BaseApplication):  # type: ignore[misc]
@@ -83,7 +82,6 @@ def worker() -> None:
     from kdal.rounds.worker import Worker, only_worker
     from kdal.settings import Settings
 
-    log_to_stderr()
     resources = Resources.open(Settings.load())
     with only_worker(resources.settings):
         Worker(resources, Engine(resources)).run(stop)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from kdal.aliases import Json
 from kdal.console import out
+from kdal.logs import printable, redacted
 
 SHOWN = 10
 """Unusable tasks whose reasons people are shown."""
@@ -37,7 +38,7 @@ def show_status(
     finally:
         storage.close()
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        typer.echo(redacted(json.dumps(report, indent=2)))
     else:
         out.print(table(report))
 
@@ -55,7 +56,8 @@ def _block(project: Json) -> RenderableType:
     block.add_column(overflow="fold")
 
     def say(name: str, value: str) -> None:
-        block.add_row(name, Text(value))  # as it is: brackets in a message are no markup
+        # As it is: brackets in a message are no markup, and what it quotes may come from anybody.
+        block.add_row(name, Text(printable(redacted(value))))
 
     if project["disconnected_at"]:
         say("disconnected", f"since {project['disconnected_at']}; `kdal connect --project {project['id']}` goes on")

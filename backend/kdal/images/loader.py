@@ -17,6 +17,7 @@ from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef, LoadedImages
 from kdal.images.sources import ImageSources
 from kdal.labelstudio.client import LabelStudioClient
+from kdal.logs import printable, redacted
 from kdal.settings import Settings
 from kdal.storage.features import digest
 from kdal_core.errors import AssetError
@@ -135,9 +136,11 @@ def _named(ref: ImageRef) -> Iterator[None]:
         yield
     except AssetError as error:
         kind = UnreachableError if isinstance(error, UnreachableError) else AssetError
-        raise kind(f"task {ref.task_id}: image {_shown(ref.uri)}: {error}") from error
+        raise kind(f"task {ref.task_id}: image {_shown(ref.uri)}: {redacted(str(error))}") from error
     except ValueError as error:  # urlsplit, pathlib and the like, on text that is no address at all
-        raise AssetError(f"task {ref.task_id}: image {_shown(ref.uri)}: not an address ({error})") from error
+        raise AssetError(
+            f"task {ref.task_id}: image {_shown(ref.uri)}: not an address ({redacted(str(error))})"
+        ) from error
 
 
 class LazyImages(Sequence[torch.Tensor]):
@@ -172,4 +175,4 @@ def _in_turn_or_at_once(one: Callable[[int], T], count: int) -> Iterator[T]:
 
 def _shown(uri: str) -> str:
     text = uri if len(uri) <= 120 else uri[:100] + "..." + uri[-10:]
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    return printable(redacted(text))

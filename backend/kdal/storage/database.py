@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from kdal.aliases import Json
+from kdal.logs import redacted
 from kdal.settings import Settings
 from kdal.storage.schema import bring_up_to_date, check_up_to_date
 from kdal.storage.tables import Event, Project, Round, TeacherAccount, UnusableTask, now
@@ -156,7 +157,7 @@ class Storage:
     def update_project(self, project: int, **fields: Any) -> None:
         """Set columns of a project."""
         with self.session() as session:
-            session.execute(update(Project).where(Project.id == project).values(**fields))
+            session.execute(update(Project).where(Project.id == project).values(**_without_secrets(fields)))
 
     def forget_version(self, project: int, version: str) -> None:
         """Note that a version is no longer in force, unless another one is by now."""
@@ -273,7 +274,7 @@ class Storage:
         """Set columns of a round."""
         with self.session() as session:
             where = (Round.project_id == project, Round.number == number)
-            session.execute(update(Round).where(*where).values(**fields))
+            session.execute(update(Round).where(*where).values(**_without_secrets(fields)))
 
     def merge_round(self, project: int, number: int, *, facts: Json | None = None, seconds: Json | None = None) -> None:
         """Add to what is known of a round."""
@@ -296,7 +297,7 @@ class Storage:
                 if row.task_id in usable:
                     session.delete(row)
             for task, reason in reasons.items():
-                session.merge(UnusableTask(project_id=project, task_id=task, round=number, reason=reason))
+                session.merge(UnusableTask(project_id=project, task_id=task, round=number, reason=redacted(reason)))
 
     def unusable_tasks(self, project: int) -> list[UnusableTask]:
         """The tasks that the newest round could not use."""
@@ -320,6 +321,12 @@ def _without_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return "the database"
+
+
+def _without_secrets(fields: Json) -> Json:
+    """Columns of which some hold what went wrong, in words that may quote an address or a header."""
+    told = ("error", "problem", "refusal")
+    return {name: redacted(value) if name in told and value else value for name, value in fields.items()}
 
 
 def _cancel(session: Session, project: int) -> int | None:

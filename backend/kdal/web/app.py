@@ -17,6 +17,7 @@ import structlog
 from flask import Flask, Response, current_app, g, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
+from kdal import logs
 from kdal.labelstudio.connection import SECRET_HEADER
 from kdal.resources import Resources
 from kdal.web.metrics import Metrics
@@ -35,6 +36,7 @@ def create_app(resources: Resources) -> Flask:
     the same: it is all that Label Studio shows when it connects a backend.
     """
     app = Flask("kdal")
+    logs.redact_handlers("gunicorn.error", "werkzeug", app.name)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     _measure(app, Metrics(resources.storage))
     _check_callers(app, resources)
@@ -135,6 +137,7 @@ def _body() -> Any:
 
 
 def _error(status: int, message: str) -> Response:
+    message = logs.redacted(message)
     response = jsonify(error=message)
     reason = re.sub(r"[^\x20-\x7e]+", " ", message)[:1000]
     response.status = f"{status} {reason}"

@@ -79,11 +79,21 @@ class RunningKdal:
         return self
 
     def stop(self) -> None:
-        """Stop what runs."""
+        """Stop what runs; whatever a test did meanwhile, no secret was written down."""
         for child in (self.worker, self.server):
             if child is not None:
                 child.stop()
         self.storage.close()
+        assert self.leaks() == []
+
+    def leaks(self) -> list[str]:
+        """The logs and tables that hold one of kdal's secrets."""
+        names = ("LABEL_STUDIO_API_KEY", "KDAL_AUTH_PASSWORD", "KDAL_WEBHOOK_SECRET", "AWS_SECRET_ACCESS_KEY")
+        hidden = [self.environment[name].encode() for name in names if self.environment.get(name)]
+        kept = self.home / "webhook-secret"
+        hidden += [kept.read_bytes().strip()] if kept.exists() else []
+        files = [path for path in self.home.glob("*") if path.suffix == ".log" or ".sqlite" in path.name]
+        return [path.name for path in files if any(secret in path.read_bytes() for secret in hidden)]
 
     def kill(self, child: Child | None) -> None:
         """SIGKILL, as the kernel's out-of-memory killer does it: no process of it gets to say a word."""
