@@ -1,4 +1,4 @@
-"""Evaluation of trained models: how sure they may be, and whether one is worse than another beyond chance."""
+"""Evaluation of trained models: how sure they may be, whether one is worse than another, what is still to be gained."""
 
 import lazy_loader
 
