@@ -3,6 +3,8 @@ from .calibration import Calibration, calibrate, calibrated, fit_scores, fit_tem
 from .comparison import ALPHA, Comparison, compare, image_scores
 from .intervals import Interval, bootstrap, mean_interval, wilson
 from .learning_curve import CurvePoint, LearningCurve, learning_curve
+from .power_law import PowerLaws, as_points, fit_power_laws
+from .stopping import StoppingAdvice, stopping_advice
 
 __all__ = [
     "ALPHA",
@@ -12,16 +14,21 @@ __all__ = [
     "CurvePoint",
     "Interval",
     "LearningCurve",
+    "PowerLaws",
+    "StoppingAdvice",
     "accept_threshold",
+    "as_points",
     "bootstrap",
     "calibrate",
     "calibrated",
     "compare",
+    "fit_power_laws",
     "fit_scores",
     "fit_temperature",
     "image_scores",
     "learning_curve",
     "mean_interval",
+    "stopping_advice",
     "uncalibrated",
     "wilson",
 ]
