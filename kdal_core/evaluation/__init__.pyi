@@ -5,10 +5,13 @@ from .intervals import Interval, bootstrap, mean_interval, wilson
 from .learning_curve import CurvePoint, LearningCurve, learning_curve
 from .power_law import PowerLaws, as_points, fit_power_laws
 from .stopping import StoppingAdvice, stopping_advice
+from .suggestions import Acceptance, Suggestions, suggestion_acceptance
+from .time_saved import TimeSaved, time_saved
 
 __all__ = [
     "ALPHA",
     "AcceptThreshold",
+    "Acceptance",
     "Calibration",
     "Comparison",
     "CurvePoint",
@@ -16,6 +19,8 @@ __all__ = [
     "LearningCurve",
     "PowerLaws",
     "StoppingAdvice",
+    "Suggestions",
+    "TimeSaved",
     "accept_threshold",
     "as_points",
     "bootstrap",
@@ -29,6 +34,8 @@ __all__ = [
     "learning_curve",
     "mean_interval",
     "stopping_advice",
+    "suggestion_acceptance",
+    "time_saved",
     "uncalibrated",
     "wilson",
 ]
