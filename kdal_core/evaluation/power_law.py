@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import scipy  # whose submodules load when they are used
@@ -14,15 +13,17 @@ from kdal_core.evaluation.intervals import LEVEL, Interval
 from kdal_core.evaluation.learning_curve import CurvePoint
 from kdal_core.validation import InvalidInput
 
-ERRORS, FLOORS, EXPONENTS = 80, 16, 16
-"""Values tried of each parameter."""
+Floats = NDArray[np.float64]
+Ranges = list[tuple[float, float]]
+
+SIZES = (60, 16, 16)
+"""Values tried of each parameter: first error, floor as a share of it, exponent."""
 EXPONENT, SPREAD = 0.5, 0.7
 """Exponents that are expected before anything is seen: half below 0.5, two of three within a factor of e^0.7."""
-LEAST_ERROR, MOST_ERROR = 0.002, 0.98
-NEGLIGIBLE = 1e-7
+WIDE: Ranges = [(-6.5, 4.0), (0.0, 1.0), (0.0, 1.0)]
+"""Where to look: the logit of the first error, the floor as a share of it, the exponent's rank in its prior."""
+NEGLIGIBLE = 1e-5
 """Laws this much less likely than the likeliest are left out."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class PowerLaws:
         found: Floats = 1 - self.floors - (self.errors - self.floors) * (labels / self.start) ** -self.exponents
         return found
 
-    def labels_for(self, value: float) -> Floats:
+    def labels_for(self, value: float | Floats) -> Floats:
         """(G,) labels after which each law reaches a metric: 0 where it starts there, infinity where it never does."""
         missing = 1 - value
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -56,6 +57,12 @@ class PowerLaws:
             labels = self.start * ratio ** (-1 / self.exponents)
         found: Floats = np.where(missing >= self.errors, 0.0, np.where(missing <= self.floors, np.inf, labels))
         return found
+
+    def drawn(self, count: int, rng: np.random.Generator) -> PowerLaws:
+        """So many laws, each as often as it is likely."""
+        picks = rng.choice(len(self.weights), count, p=self.weights)
+        shares = np.full(count, 1 / count)
+        return PowerLaws(self.start, self.errors[picks], self.floors[picks], self.exponents[picks], shares)
 
     def chance(self, held: NDArray[np.bool_]) -> float:
         """The chance that one of the laws is true for which something (G,) holds."""
@@ -99,27 +106,39 @@ def fit_power_laws(points: Sequence[CurvePoint]) -> PowerLaws:
     if not points:
         raise InvalidInput("At least one model that was trained on labels is needed to project a learning curve.")
     start = float(min(point.labels for point in points))
-    errors, floors, exponents, logs = _grid()
-    likelihood = logs.copy()
+    ranges = WIDE
+    for _ in range(2):  # once everywhere, and once more closely where anything is likely
+        logits, shares, ranks = _grid(ranges)
+        errors, exponents = scipy.special.expit(logits), EXPONENT * np.exp(SPREAD * scipy.special.ndtri(ranks))
+        weights = _weights(points, start, errors, errors * shares, exponents)
+        kept = weights > NEGLIGIBLE
+        ranges = _around((logits[kept], shares[kept], ranks[kept]), ranges)
+    weights = weights[kept] / weights[kept].sum()
+    return PowerLaws(start, errors[kept], (errors * shares)[kept], exponents[kept], weights)
+
+
+def _grid(ranges: Ranges) -> list[Floats]:
+    """Each parameter (G,) of all laws: `SIZES` values of it, in the middle of as many equal parts of its range."""
+    axes = [
+        low + (high - low) * (np.arange(size) + 0.5) / size for (low, high), size in zip(ranges, SIZES, strict=True)
+    ]
+    return [axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")]
+
+
+def _around(likely: Sequence[Floats], ranges: Ranges) -> Ranges:
+    """The ranges of the parts in which the parameters of likely laws lie."""
+    halves = [(high - low) / size / 2 for (low, high), size in zip(ranges, SIZES, strict=True)]
+    return [(float(v.min()) - half, float(v.max()) + half) for v, half in zip(likely, halves, strict=True)]
+
+
+def _weights(points: Sequence[CurvePoint], start: float, errors: Floats, floors: Floats, exponents: Floats) -> Floats:
+    """(G,) chances of laws, as multiples of the likeliest one's."""
+    logs = np.log(errors * (1 - errors))  # every first error is as likely as any; the grid is even in its logit
     for point in points:
         missing = floors + (errors - floors) * (point.labels / start) ** -exponents
-        likelihood += point.trials * (point.value * np.log1p(-missing) + (1 - point.value) * np.log(missing))
-    weights = np.exp(likelihood - likelihood.max())
-    kept = weights > NEGLIGIBLE
-    weights = weights[kept] / weights[kept].sum()
-    return PowerLaws(start, errors[kept], floors[kept], exponents[kept], weights)
-
-
-@cache
-def _grid() -> tuple[Floats, Floats, Floats, Floats]:
-    """(G,) first errors, floors, exponents and logarithms of their prior."""
-    logits = np.linspace(scipy.special.logit(LEAST_ERROR), scipy.special.logit(MOST_ERROR), ERRORS)
-    errors = scipy.special.expit(logits)
-    shares = (np.arange(FLOORS) + 0.5) / FLOORS
-    exponents = EXPONENT * np.exp(SPREAD * scipy.special.ndtri((np.arange(EXPONENTS) + 0.5) / EXPONENTS))
-    first, share, exponent = (axis.ravel() for axis in np.meshgrid(errors, shares, exponents, indexing="ij"))
-    prior = np.log(first * (1 - first))  # of a uniform error, on a grid that is even in its logit
-    return first, first * share, exponent, prior
+        logs += point.trials * (point.value * np.log1p(-missing) + (1 - point.value) * np.log(missing))
+    weights: Floats = np.exp(logs - logs.max())
+    return weights
 
 
 def as_points(labels: ArrayLike, values: ArrayLike, trials: ArrayLike) -> list[CurvePoint]:
