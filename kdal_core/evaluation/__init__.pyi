@@ -2,6 +2,7 @@ from .accepting import AcceptThreshold, accept_threshold
 from .calibration import Calibration, calibrate, calibrated, fit_scores, fit_temperature, uncalibrated
 from .comparison import ALPHA, Comparison, compare, image_scores
 from .intervals import Interval, bootstrap, mean_interval, wilson
+from .label_errors import LabelErrors, label_errors
 from .labels_saved import LabelsSaved, labels_saved
 from .learning_curve import CurvePoint, LearningCurve, learning_curve
 from .power_law import PowerLaws, as_points, fit_power_laws
@@ -17,6 +18,7 @@ __all__ = [
     "Comparison",
     "CurvePoint",
     "Interval",
+    "LabelErrors",
     "LabelsSaved",
     "LearningCurve",
     "PowerLaws",
@@ -33,6 +35,7 @@ __all__ = [
     "fit_scores",
     "fit_temperature",
     "image_scores",
+    "label_errors",
     "labels_saved",
     "learning_curve",
     "mean_interval",
