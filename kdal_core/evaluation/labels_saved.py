@@ -32,8 +32,8 @@ class LabelsSaved:
             nothing can be said.
         interval: of them; its low end is no lower than the labels of the first model.
         told: whether it is clear that the order saves labels, or that it wastes some.
-        more: images more, drawn at random, with which what is seen now would be told; None: it is told, or far more
-            would be needed than there ever will be.
+        more: images more, drawn at random, with which what is seen now would be told, or, where nothing can be said,
+            that it takes at least; None: it is told, or far more would be needed than there ever will be.
     """
 
     images: int
@@ -51,9 +51,9 @@ class LabelsSaved:
     @property
     def sentence(self) -> str:
         """The result in words."""
-        more = f"about {self.more:,} more" if self.more is not None else "far more"
         if self.needed is None or self.interval is None:
-            return f"Labels saved cannot be told yet: it takes {more} images drawn at random."
+            return f"Labels saved cannot be told yet: it takes at least {self.more:,} more images drawn at random."
+        more = f"about {self.more:,} more" if self.more is not None else "far more"
         low, high = (_count(end) for end in self.interval)
         if not self.told:
             return (
@@ -92,7 +92,7 @@ def labels_saved(served: LearningCurve, at_random: LearningCurve, *, level: floa
     >>> from kdal_core.evaluation import learning_curve
     >>> served = learning_curve([50] * 40, [1] * 30 + [0] * 10, [True] * 40)
     >>> labels_saved(served, learning_curve([20] * 20, [1] * 12 + [0] * 8, [True] * 20)).sentence
-    'Labels saved cannot be told yet: it takes about 31 more images drawn at random.'
+    'Labels saved cannot be told yet: it takes at least 31 more images drawn at random.'
     """
     if not 0 < level < 1:
         raise InvalidInput(f"level must lie between 0 and 1, not {level!r}.")

@@ -66,7 +66,7 @@ def test_before_as_many_are_drawn_as_the_first_model_had_nothing_is_compared():
     served = exact(ROUNDS, law(ROUNDS), 5)
     found = labels_saved(served, exact([10, 30], [0.3, 0.4], 10))
     assert (found.needed, found.share, found.told, found.more) == (None, None, False, 21)
-    assert "about 21 more" in found.sentence
+    assert "at least 21 more" in found.sentence
     assert labels_saved(served, exact([], [], 5)).more == 51
     assert labels_saved(exact([], [], 5), exact([], [], 5)).more == 20
 
