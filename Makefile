@@ -35,6 +35,10 @@ bench: venv-test .venv-peers/ready $(DATA)/ready $(DATA)/lanes/train.jsonl ## th
 	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.confidence
 	$(BIN)/python -m benchmarks.photo_rounds $(if $(wildcard $(DATA)/clothing/train),--folder $(DATA)/clothing/train)
+	$(BIN)/python -m benchmarks.estimate_projects
+	$(BIN)/python -m benchmarks.estimates
+	$(BIN)/python -m benchmarks.stopping
+	$(BIN)/python -m benchmarks.label_errors
 	$(BIN)/python -m benchmarks.greedy
 	$(BIN)/python -m benchmarks.neighbors --million
 	$(BIN)/python -m benchmarks.lane_metrics
