@@ -193,6 +193,30 @@ def table_of_labels(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def table_of_saving_nothing(projects: int) -> str:
+    """Both curves the same law, half of each batch of 50 drawn at random: how often a saving or a waste is told."""
+    lines = ["| images a model | intervals of 0.95 | of 0.99 |", "|---|---|---|"]
+    served = np.arange(50, 551, 50)
+    for images in (10, 40):
+        rng, told, count = np.random.default_rng(0), {0.95: 0, 0.99: 0}, 0
+        while count < projects:
+            error, exponent = rng.uniform(0.1, 0.4), 0.5 * np.exp(0.5 * rng.normal())
+            floor = error * rng.uniform() * (count % 2)  # every other one has none
+            values = [1 - floor - (error - floor) * (n / 50) ** -exponent for n in (served, served[1:] // 2)]
+            if values[1][0] < 0.05:
+                continue
+            models = [
+                [{"labels": n, "right": rng.random(images) < value} for n, value in zip(labels, curve, strict=True)]
+                for labels, curve in zip((served, served[1:] // 2), values, strict=True)
+            ]
+            curves = [curve_of(each) for each in models]
+            for level in told:
+                told[level] += labels_saved(*curves, level=level).told
+            count += 1
+        lines.append(f"| {images} | " + " | ".join(f"{number / projects:.1%}" for number in told.values()) + " |")
+    return "\n".join(lines)
+
+
 def curve_of(models: list[dict[str, Any]]) -> LearningCurve:
     rights = [model["right"] for model in models]
     labels = np.repeat([model["labels"] for model in models], [len(right) for right in rights])
@@ -212,6 +236,7 @@ def main() -> None:
         partial(table_of_the_worst_case, 20 * PROJECTS),
         partial(table_of_times, 2 * PROJECTS),
         partial(table_of_labels, options.projects),
+        partial(table_of_saving_nothing, PROJECTS),
         partial(table_of_intervals, 2 * PROJECTS),
     ]
     pages = []

@@ -59,7 +59,7 @@ def label_errors(labels: ArrayLike, out_of_fold: ArrayLike, taught: Sequence[Arr
         InvalidInput: shapes that do not fit, or class numbers out of range.
 
     Source: Northcutt, Jiang and Chuang 2021, "Confident learning" (arXiv:1911.00068), for out-of-fold predictions and
-    for `expected` (equation 1); ratios and the teacher are our choice.
+    for `expected` (equation 1); ratios and the teacher are our choice: docs/results/estimates.md compares.
 
     >>> found = label_errors([0, 1, 1], [[0.9, 0.1], [0.95, 0.05], [0.1, 0.9]])
     >>> found.order.tolist(), found.suggested.tolist(), found.expected

@@ -14,8 +14,8 @@ from kdal_core.evaluation.stopping import FEWEST_IMAGES
 from kdal_core.validation import InvalidInput
 
 SURE = 0.99
-"""Level at which it is told. On simulated curves intervals of 0.95 told what was not so in up to one project of eleven,
-these in one of fifty."""
+"""Level at which it is told. On simulated curves that fall to 0, intervals of 0.95 told what was not so in up to one
+project of eleven, these in one of fifty."""
 DRAWS = 20_000
 MOST = 100
 """Times as many images as there are, beyond which it is not said how many would tell."""

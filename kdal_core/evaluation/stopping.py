@@ -104,7 +104,7 @@ def stopping_advice(
         InvalidInput: neither a target nor a price, a price without what a point is worth, or values out of range.
 
     Source: the decision is our choice; `fit_power_laws` for the curve. Chances are those of power laws: where a curve
-    is none, they err.
+    is none, they err. How often that happens on measured curves: docs/results/estimates.md.
 
     >>> from kdal_core.evaluation import learning_curve
     >>> right = [1] * 30 + [0] * 10 + [1] * 36 + [0] * 4 + [1] * 39 + [0]
