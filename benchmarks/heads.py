@@ -73,12 +73,15 @@ def measure(
     teacher: Sequence[NDArray[Any]],
     counts: Sequence[int],
     seeds: int,
+    test: NDArray[np.bool_] | None = None,
 ) -> dict[int, dict[str, list[float]]]:
     """For each number of labels, by seed: accuracies in per cent, and seconds."""
     results: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for seed in range(seeds):
         order = np.random.default_rng(seed).permutation(len(labels))
         pool, aside = order[: len(order) * 2 // 3], order[len(order) * 2 // 3 :]
+        if test is not None:
+            pool, aside = order[~test[order]], order[test[order]]
         seen, truth = [kind[aside] for kind in teacher], labels[aside]
         began = time.process_time()
         ready = HeadPool(student[pool], [kind[pool] for kind in teacher], seed=seed)
@@ -135,9 +138,10 @@ def main() -> None:
     for file in options.files:
         with np.load(file) as held:
             labels, classes = held["labels"].astype(np.int64), len(held["classes"])
-            kinds = {name: held[name] for name in held.files if name not in ("labels", "classes")}
+            kinds = {name: held[name] for name in held.files if name not in ("labels", "classes", "test")}
+            test = held["test"] if "test" in held.files else None
         teacher = list(kinds.values())
-        results = measure(labels, classes, kinds[options.student], teacher, options.labels, options.seeds)
+        results = measure(labels, classes, kinds[options.student], teacher, options.labels, options.seeds, test)
         tables.append(table(file.stem, results))
         print(tables[-1], "\n", flush=True)
         if options.output is not None:
