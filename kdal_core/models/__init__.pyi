@@ -5,6 +5,7 @@ from .frozen import FrozenClassifier
 from .loss_head import LossHeadNet
 from .network import Network, StagedNetwork, parameter_count
 from .registry import build_model, check_model, check_pair, default_pair, model_names, suits_small_networks
+from .tuned import TunedClassifier
 from .weights import Weights, default_backbones, find_weights, known_weights
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "LossHeadNet",
     "Network",
     "StagedNetwork",
+    "TunedClassifier",
     "Weights",
     "backbone",
     "backbone_parameters",

@@ -61,7 +61,8 @@ class Backbone(nn.Module):
 
     Attributes:
         name: as given.
-        digest: names parameters and preprocessing: equal digests give equal features. Hexadecimal, 64 digits.
+        digest: names preprocessing and parameters, as it was made with them: equal digests give equal features, as long
+            as nobody trains it. Hexadecimal, 64 digits.
         preprocessing: the pixels that it was trained on.
         width: D, numbers of a feature vector.
 

@@ -25,6 +25,10 @@ class Network(nn.Module):
         """(B, 3, H, W) -> pooled features of the last layer but one, (B, D)."""
         return self.forward_with_features(images)[1]
 
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Those that are trained at a learning rate of their own (`TrainConfig.backbone_lr`); by default none."""
+        return []
+
 
 class StagedNetwork(Network):
     """A network in three parts, for those who look at many mixes of few images (`kdal_core.distillation`).

@@ -12,6 +12,7 @@ from kdal_core.models.network import Network
 from kdal_core.models.pretrained import TorchvisionNet, torchvision_names
 from kdal_core.models.row_anchor import ROW_SHAPES, RowAnchorNet
 from kdal_core.models.small import LARGEST_SIDE, SHAPES, SmallNet
+from kdal_core.models.tuned import TUNED, TunedClassifier, is_tuned
 
 LARGEST_SMALL_SIDE = 512
 """Pixels of the longer side up to which our small networks find boxes and lanes."""
@@ -38,7 +39,8 @@ def build_model(
     """A network with fresh (or pretrained) parameters; the same seed gives the same parameters.
 
     Args:
-        name: one of `model_names()`, or "frozen/" and the name of a backbone: a `FrozenClassifier`.
+        name: one of `model_names()`, or "frozen/" or "tuned/" and the name of a backbone: a `FrozenClassifier`, or
+            a `TunedClassifier`.
         num_classes: C >= 1.
         image_size: (height, width) in pixels of the images it will see.
         weights: "none"; "default", torchvision's own, downloaded; or the path of a .safetensors file with the
@@ -107,9 +109,14 @@ def _classifiers(num_classes: int, image_size: tuple[int, int]) -> Family:
             return LeNet5(num_classes, image_size)
         if name.startswith(FROZEN):
             return FrozenClassifier(name.removeprefix(FROZEN), num_classes)
+        if name.startswith(TUNED):
+            return TunedClassifier(name.removeprefix(TUNED), num_classes)
         return TorchvisionNet(name, num_classes, image_size=image_size, pretrained=pretrained)
 
-    return Family((*SHAPES, LENET), torchvision_names(), image_size, construct, also=is_frozen)
+    def on_backbone(name: str) -> bool:
+        return is_frozen(name) or is_tuned(name)
+
+    return Family((*SHAPES, LENET), torchvision_names(), image_size, construct, also=on_backbone)
 
 
 # ------------------------------------------------------------------ detectors of boxes

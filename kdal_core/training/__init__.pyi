@@ -1,9 +1,11 @@
 from .checkpoints import ModelSpec, load_checkpoint, save_checkpoint
 from .config import TrainConfig, resolve_device
 from .data import ImageSource
+from .fine_tuning import fine_tune, fine_tuning_config
 from .heads import Head, HeadConfig, HeadPool, HeadTrio, fit_heads, out_of_fold
 from .inference import Inference, infer
 from .loop import TrainResult, train
+from .teaching import Lessons, lessons
 from .trio import Pair, Trio, TrioSpec, distil, train_pair, train_student, train_teacher, train_trio
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "HeadTrio",
     "ImageSource",
     "Inference",
+    "Lessons",
     "ModelSpec",
     "Pair",
     "TrainConfig",
@@ -20,8 +23,11 @@ __all__ = [
     "Trio",
     "TrioSpec",
     "distil",
+    "fine_tune",
+    "fine_tuning_config",
     "fit_heads",
     "infer",
+    "lessons",
     "load_checkpoint",
     "out_of_fold",
     "resolve_device",

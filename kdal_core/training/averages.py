@@ -24,7 +24,8 @@ def measure_averages(model: nn.Module, batches: Iterable[Tensor]) -> None:
     average is largely that of the first ones, and the network's predictions are near chance though it has learnt all.
     Any other average is of random views that nobody asks about later.
 
-    All layers but batch norm are as they are for predictions: dropout and stochastic depth are off.
+    All layers but batch norm are as they are for predictions: dropout and stochastic depth are off. Batch norms that
+    are in eval mode keep their averages: those of a fine-tuned backbone were never others while it was trained.
 
     Args:
         model: it is left in eval mode.
@@ -33,7 +34,11 @@ def measure_averages(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Source: "precise batch norm", Wu and Johnson 2021 (arXiv:2105.07576), section 3. `torch.optim.swa_utils.update_bn`
     does the same with dropout on.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats and module.training
+    ]
     if not norms:
         return
     model.eval()

@@ -26,6 +26,8 @@ class TrainConfig:
         min_steps, max_steps: bounds on the optimiser steps, whatever `epochs` says.
         batch_size: images a step.
         lr: peak learning rate of AdamW; it warms up over the first tenth and falls to zero along a cosine.
+        backbone_lr: the same of a network's pretrained part, where it has one (`Network.pretrained_parameters`); None:
+            as `lr`.
         weight_decay: AdamW's.
         beta2: AdamW's, the memory of its squared gradients, in [0, 1): 0.95 looks back over 20 steps, 0.999 over 1,000.
         temperature: T of the distillation loss.
@@ -51,14 +53,16 @@ class TrainConfig:
     augment: bool = True
     min_steps: int = 300
     max_steps: int = 3000
+    backbone_lr: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "min_steps", "max_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}.")
-        for name in ("lr", "temperature"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ConfigError(f"{name} must be a positive finite number, not {getattr(self, name)!r}.")
+        for name in ("lr", "temperature", "backbone_lr"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} must be a positive finite number, not {value!r}.")
         for name in ("weight_decay", "kd_weight"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ConfigError(f"{name} must be a finite number of at least 0, not {getattr(self, name)!r}.")

@@ -22,6 +22,7 @@ from kdal_core.errors import ConfigError
 from kdal_core.training.label_spreading import neighbor_graph, spread
 from kdal_core.training.logistic import Floats, best_decay, fit_logistic, linear, softmax, stratified_folds
 from kdal_core.training.projection import BLOCK, Projection, normalised, principal_components
+from kdal_core.training.teaching import lessons
 from kdal_core.validation import InvalidInput, as_count
 
 TAUGHT = 10_000  # images that a head learns T's word from, at most: more make it no better, only slower
@@ -143,12 +144,14 @@ class HeadTrio:
         distilled: S-KD.
         teacher: (N, C) float32, T's word on every image of the pool. It knows the labels of those that have one.
         teacher_head: T for images outside the pool.
+        label_share: of the labels in what S-KD learnt; the rest is T's word on every image.
     """
 
     student: Head
     distilled: Head
     teacher: NDArray[np.float32]
     teacher_head: JoinedHead
+    label_share: float
 
 
 def fit_heads(
@@ -237,12 +240,14 @@ class HeadPool:
         decay, left_out = best_decay(self._student[rows], wanted, folds, classes, config.decays)
         labels = np.eye(classes, dtype=np.float32)[wanted]
         student = fit_logistic(self._student[rows], labels, np.ones(len(rows)), decay, steps=300)
+        share = self._label_share(wanted)
         if len(rows) < JUDGED or self._worth_hearing(rows, wanted, folds, left_out):
             distilled = self._from_word(self._student, word, rows, wanted)
         else:
+            share = DEAF
             distilled = self._from_word(self._student, word, rows, wanted, label_weight=DEAF, decay=decay)
         head = JoinedHead(self._parts, self._from_word(self._joined, word, rows, wanted))
-        return HeadTrio(self._folded(student), self._folded(distilled), word[self._place], head)
+        return HeadTrio(self._folded(student), self._folded(distilled), word[self._place], head, share)
 
     def out_of_fold(
         self, labelled: ArrayLike, targets: ArrayLike, classes: int, *, folds: int = 5
@@ -359,18 +364,16 @@ class HeadPool:
         decay: float | None = None,
     ) -> NDArray[np.float64]:
         """The map on these features that learns T's word on all images and the labels."""
-        density = _density(wanted)
-        share = density / (density + self._config.label_half) if label_weight is None else label_weight
+        share = self._label_share(wanted) if label_weight is None else label_weight
         taught = _some(len(features), rows)
-        weights = np.full(len(taught), (1 - share) / len(taught))
-        targets = word[taught]
-        labels = np.eye(word.shape[1], dtype=np.float32)[wanted]
-        at = np.searchsorted(taught, rows)
-        extra = share / len(rows)
-        targets[at] = (weights[at, None] * targets[at] + extra * labels) / (weights[at, None] + extra)
-        weights[at] += extra
+        told = lessons(word[taught], np.searchsorted(taught, rows), wanted, share)
         decay = self._config.decay if decay is None else decay
-        return fit_logistic(features[taught], targets, weights, decay, start=start)
+        return fit_logistic(features[taught], told.targets, told.weights, decay, start=start)
+
+    def _label_share(self, wanted: NDArray[np.int64]) -> float:
+        """What the labels' loss weighs beside the word's: the more, the more labels there are of a class."""
+        density = _density(wanted)
+        return density / (density + self._config.label_half)
 
     def _folded(self, values: NDArray[np.float64]) -> Head:
         """The head on raw features that a map on the student's components is."""

@@ -83,12 +83,12 @@ def train(
     passed = range(len(targets)) if rows is None else rows
     model.to(device).train()
     teacher = None if teacher is None else copy.deepcopy(teacher).to(device).eval()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True
-    )
+    groups = _groups(model, config)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, config.beta2), weight_decay=config.weight_decay, fused=True)
     # A tenth of ten steps would be a phase of no length, by which torch divides.
     warm_up = 0.1 if steps != 10 else 0.2
-    schedule = OneCycleLR(optimizer, max_lr=config.lr, total_steps=steps, pct_start=warm_up)
+    peaks = [group["lr"] for group in groups]
+    schedule = OneCycleLR(optimizer, max_lr=peaks, total_steps=steps, pct_start=warm_up)
     losses: list[float] = []
     unlabelled = in_memory(unlabelled) if teacher is not None and unlabelled is not None and len(unlabelled) else None
     more = _batches_without_labels(unlabelled, config.batch_size, steps, others)
@@ -125,6 +125,16 @@ def train(
         measure_averages(model, plain_batches(sources, size, device, generator))
     model.to("cpu").eval()
     return TrainResult(steps=steps, images=len(targets), losses=_tenths(losses))
+
+
+def _groups(model: Network, config: TrainConfig) -> list[dict[str, Any]]:
+    """A network's parameters and their peak learning rates, as optimisers take them."""
+    pretrained = model.pretrained_parameters()
+    known = set(map(id, pretrained))
+    fresh = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in known]
+    backbone_lr = config.lr if config.backbone_lr is None else config.backbone_lr
+    groups = [{"params": fresh, "lr": config.lr}, {"params": pretrained, "lr": backbone_lr}]
+    return [group for group in groups if group["params"]]
 
 
 def _distance(task: Task, outputs: Any, teacher: Network, views: Tensor, temperature: float) -> Tensor:
