@@ -11,6 +11,7 @@ from kdal.policy.rules import OF_THREE_NETWORKS
 from kdal_core.acquisition import strategy, strategy_names
 from kdal_core.errors import ConfigError
 from kdal_core.tasks import BoxTask, ClassificationTask, LaneTask
+from kdal_core.training import fine_tuning_config
 from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.values import json_values, outcome, scalars
 
@@ -85,6 +86,8 @@ def test_each_parameter_of_kd_gap_is_a_key_of_the_policy_and_none_else_is_said_t
         {"weights": ""},
         {"weights": "None"},
         {"weights": "student.safetensors.bak"},
+        {"backbone_lr": 1e-4},
+        {"train": "heads", "backbone_lr": 1e-4},
         {"task": "segmentation"},
         {"task": "Lanes"},
         {"task": ""},
@@ -108,6 +111,9 @@ def test_a_key_that_would_do_nothing_is_refused_with_the_reason(params):
         {"weights": "none", "strategy": "margin", "beta": None, "k": None},
         {"black_box": "pets", "weights": "none", "temperature": None},
         {"weights": "/models/student.safetensors"},
+        {"train": "full"},
+        {"train": "full", "weights": "/models/student.safetensors", "student": "mobilenet_v2"},
+        {"train": "full", "backbone_lr": 1e-4, "lr": 0.002, "epochs": 3},
         {"task": "lanes"},
         {"task": None},
     ],
@@ -203,6 +209,7 @@ def test_with_a_black_box_teacher_the_least_sure_come_first_unless_the_owner_say
         {"black_box": "pets", "temperature": 2.0},
         {"black_box": "pets", "kd_weight": 0.5},
         {"black_box": "pets", "unlabelled": True},
+        {"black_box": "pets", "train": "full"},
     ],
 )
 def test_a_key_that_would_have_no_effect_beside_a_black_box_teacher_is_refused(params):
@@ -352,6 +359,25 @@ def test_whatever_a_policy_allows_the_training_accepts(task, params):
     if isinstance(policy, Policy):
         config = policy.training(task, "cpu")
         assert {name: getattr(config, name) for name in params} == params
+
+
+def test_a_whole_student_begins_on_features_with_what_the_owner_says_of_its_training():
+    task = ClassificationTask(("cat", "dog"))
+    policy = Policy.parse({"train": "full", "backbone_lr": 3e-5, "batch_size": 8, "seed": 4})
+    assert policy.on_features(task, (168, 224))
+    assert policy.on_features(task, (8, 8))  # asked for by name
+    assert not Policy.parse({"train": "full", "weights": "none"}).on_features(task, (168, 224))
+    config = policy.fine_tuning("cpu")
+    assert (config.backbone_lr, config.batch_size, config.seed, config.device) == (3e-5, 8, 4, "cpu")
+    assert config.lr == fine_tuning_config().lr
+    assert Policy.parse({"train": "full", "epochs": 1}).fine_tuning("cpu").steps(32) == 1
+
+
+def test_lanes_have_no_pretrained_layers_with_a_learning_rate_of_their_own():
+    policy = Policy.parse({"train": "full", "backbone_lr": 1e-4})
+    policy.check(ClassificationTask(("cat", "dog")))
+    with pytest.raises(ConfigError, match='"backbone_lr" is about pretrained networks of classes'):
+        policy.check(LaneTask(("lane",)))
 
 
 def test_a_policy_survives_the_way_through_the_tables():

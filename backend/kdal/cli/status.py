@@ -76,6 +76,8 @@ def _block(project: Json) -> RenderableType:
         say("backbones", backbones)
     elif why := facts.get("why_no_backbones"):
         say("weights", f"none, networks are trained from nothing: {why}")
+    if fine_tuning := facts.get("fine_tuning"):
+        say("fine-tuning", fine_tuning)
     if last and "p_value" in last["facts"]:
         say("new model", last["facts"]["verdict"])
     if teacher := project["teacher"]:

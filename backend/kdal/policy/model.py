@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from kdal.policy.rules import OF_STRATEGY, OF_TRAINING, short, useless
+from kdal.policy.rules import OF_FINE_TUNING, OF_STRATEGY, OF_TRAINING, short, useless
 from kdal_core.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: reading a policy does not need it
@@ -70,8 +70,9 @@ class Policy(BaseModel):
     teacher_weights: str | None = None
     """The same of the teacher's; null: as `weights` says, but for a file, which holds one network's weights."""
     train: Literal["heads", "full"] | None = None
-    """What is trained of pretrained networks of classes: their last layers alone, "heads", in seconds; or all of them,
-    "full". Null: the last layers, for images above 64 pixels."""
+    """What is trained of pretrained networks of classes: their last layers alone, "heads", in seconds; or the student
+    whole after that, "full", which serves only if it wins on held-out labels. Null: the last layers, for images above
+    64 pixels."""
     image_size: Annotated[int, Field(ge=8, le=2048)] | None = None
     """Longer side in pixels that the networks see; null: the images' own, at most 224, for lanes at
     most 400, for boxes at most 512."""
@@ -81,6 +82,8 @@ class Policy(BaseModel):
     """Images of a training step."""
     lr: Annotated[float, Field(gt=0, le=10)] | None = None
     """Peak learning rate."""
+    backbone_lr: Annotated[float, Field(gt=0, le=10)] | None = None
+    """The same of the pretrained layers, where the whole student is trained from them ("train": "full")."""
     temperature: Annotated[float, Field(gt=0, le=100)] | None = None
     """Of the soft targets."""
     kd_weight: Annotated[float, Field(ge=0, le=100)] | None = None
@@ -135,14 +138,14 @@ class Policy(BaseModel):
 
         if self.black_box is not None or not task.defaults.features:
             return False
-        if self.weights in ("none", "default") or self.train == "full":
+        if self.weights in ("none", "default"):
             return False
         named = [name for name in (self.student, self.teacher) if name is not None]
         if self.weights != "auto" and self.student is None:
             return False  # a file of the network that suits the image size, which is trained whole
         if named:
             return all(has_pretrained_features(name) for name in named)
-        return self.train == "heads" or not suits_small_networks(image_size)
+        return self.train is not None or not suits_small_networks(image_size)
 
     def training(self, task: Task, device: str) -> TrainConfig:
         """How to train, with the task's defaults where the policy names nothing."""
@@ -152,9 +155,17 @@ class Policy(BaseModel):
         bounds = {"min_steps": 1, "max_steps": 10_000_000} if self.epochs is not None else {}
         return TrainConfig.suited(task, **self._named(OF_TRAINING), **bounds, seed=self.seed, device=device)
 
+    def fine_tuning(self, device: str) -> TrainConfig:
+        """How to train the student whole, once its head is fitted."""
+        from kdal_core.training import fine_tuning_config
+
+        bounds = {"min_steps": 1, "max_steps": 10_000_000} if self.epochs is not None else {}
+        return fine_tuning_config(**self._named(OF_FINE_TUNING), **bounds, seed=self.seed, device=device)
+
     def from_nothing(self) -> Policy:
         """The same where the pretrained weights that it asks for cannot be had: kdal's own networks, fresh ones."""
         none = {"student": None, "teacher": None, "weights": "none", "teacher_weights": None, "train": None}
+        none |= {"backbone_lr": None}
         return self.model_copy(update=none)
 
     def chosen_strategy(self, task: Task) -> Strategy:
@@ -189,8 +200,12 @@ class Policy(BaseModel):
             raise ConfigError(
                 f'extra params: "train": "heads" is for classes of images, and these labels are {task.kind}'
             )
+        side = self.image_size or task.defaults.longest_side
+        if self.backbone_lr is not None and not self.on_features(task, (side, side)):
+            raise ConfigError(
+                'extra params: "backbone_lr" is about pretrained networks of classes, and this project trains others'
+            )
         if self.black_box is None and (self.student or self.teacher):
-            side = self.image_size or task.defaults.longest_side
             if self.on_features(task, (side, side)):
                 self._check_backbones()
             else:

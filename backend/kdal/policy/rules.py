@@ -23,9 +23,11 @@ OF_STRATEGY = ("k", "beta", "eps", "mode", "formula", "rarity")
 """Keys that are parameters of the strategy, where it has one of that name."""
 OF_TRAINING = ("epochs", "batch_size", "lr", "temperature", "kd_weight", "unlabelled")
 """Keys that are settings of `kdal_core.training.TrainConfig`."""
+OF_FINE_TUNING = ("epochs", "batch_size", "lr", "backbone_lr")
+"""Those of its settings that say how a student on pretrained features is trained whole."""
 OF_DISTILLATION = ("temperature", "unlabelled")
 """Those of them that only say how the teacher's outputs are learnt."""
-OF_TEACHING = ("teacher", "weights", "teacher_weights", "train", "kd_weight", *OF_DISTILLATION)
+OF_TEACHING = ("teacher", "weights", "teacher_weights", "train", "backbone_lr", "kd_weight", *OF_DISTILLATION)
 """Keys that say how the trio is trained, and nothing about the student of a black-box teacher."""
 
 
@@ -38,8 +40,8 @@ def useless(policy: Policy) -> Iterator[str]:
         yield from _unfit_weights("teacher_weights", policy.teacher_weights)
     if policy.train == "heads" and policy.weights in ("none", "default"):
         yield f'"train": "heads" needs the weights of pretrained backbones, and "weights" is "{policy.weights}"'
-    if policy.train == "full" and policy.weights == "auto":
-        yield '"train": "full" needs "weights": "default", or a file: nothing else says where the networks start'
+    if policy.backbone_lr is not None and policy.train != "full":
+        yield '"backbone_lr" is about training pretrained layers: say "train": "full" too'
     if "strategy" in policy.model_fields_set or policy.parameters or _set(policy, OF_STRATEGY):
         yield from _unfit_strategy(policy)  # else nothing was chosen, and strategies need not be imported
     if policy.black_box is None and policy.queries is not None:

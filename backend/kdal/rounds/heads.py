@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdal.aliases import Json
+from kdal.aliases import Json, Progress
 from kdal.backbones import RoundBackbones
 from kdal.images.errors import NoReadableImageError
 from kdal.images.refs import ImageRef, nothing_readable
 from kdal.resources import Resources
 from kdal.rounds import gate
-from kdal.rounds.features import RoundImages
+from kdal.rounds.features import LARGEST, RoundImages
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import BACKBONES, Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, Arrays, RoundStore
@@ -24,10 +24,10 @@ from kdal.storage.assets import MissingAssetError
 from kdal.storage.features import Half
 from kdal_core.acquisition import joined_features, prediction_gap
 from kdal_core.errors import AssetError
-from kdal_core.models import FrozenClassifier
+from kdal_core.models import FrozenClassifier, Network, TunedClassifier
 from kdal_core.models.frozen import FROZEN
 from kdal_core.tasks import get_task
-from kdal_core.training import Head, HeadPool, ModelSpec, infer
+from kdal_core.training import Head, HeadPool, Inference, ModelSpec, infer
 
 HEADS = "heads.npz"
 FOLDS = 5
@@ -68,19 +68,38 @@ def train_heads(resources: Resources, store: RoundStore, snapshot: Snapshot, rep
         folds = pool.out_of_fold(labelled, known, len(task.classes), folds=min(FOLDS, len(known)))
         gate.save_out_of_fold(store, tasks[labelled].tolist(), folds)
     report.progress(0.9)
-    network = FrozenClassifier(resources.backbones.load(told.student), len(task.classes))
-    _set_head(network, trio.distilled)
-    architecture = f"{FROZEN}{told.student['name']}"
-    spec = ModelSpec(task.kind, architecture, tuple(task.classes), snapshot.image_size, task.options)
-    store.save_model(DISTILLED, network, spec)
+    spec = model_spec(snapshot, FROZEN)
+    store.save_model(DISTILLED, _network(resources, snapshot, trio.distilled), spec)
     store.write_arrays(
         HEADS,
         tasks=tasks,
         teacher=trio.teacher.astype(np.float32),
+        label_share=np.array(trio.label_share),
         **_as_arrays("student", trio.student),
         **_as_arrays("distilled", trio.distilled),
     )
-    return {"trained_on": len(known), "student": architecture, "teacher": "+".join(one["name"] for one in told.teacher)}
+    teachers = "+".join(one["name"] for one in told.teacher)
+    return {"trained_on": len(known), "student": spec.architecture, "teacher": teachers}
+
+
+def model_spec(snapshot: Snapshot, kind: str) -> ModelSpec:
+    """The checkpoint spec of a round's student: `kind` is FROZEN or TUNED."""
+    task, told = snapshot.format.task(), _backbones(snapshot)
+    architecture = f"{kind}{told.student['name']}"
+    return ModelSpec(task.kind, architecture, tuple(task.classes), snapshot.image_size, task.options)
+
+
+def head_alone(resources: Resources, store: RoundStore, snapshot: Snapshot) -> FrozenClassifier:
+    """S-KD as a round's heads were fitted, whatever became of it since."""
+    return _network(resources, snapshot, _head(store.read_arrays(HEADS), "distilled"))
+
+
+def fine_tuned(store: RoundStore, snapshot: Snapshot) -> TunedClassifier | None:
+    """The round's student, if it was trained whole and won over its head alone."""
+    if snapshot.policy.train != "full":
+        return None
+    network, _ = store.load_model()
+    return network if isinstance(network, TunedClassifier) else None
 
 
 def features_of(resources: Resources, snapshot: Snapshot, images: RoundImages) -> tuple[Half, list[Half]]:
@@ -90,19 +109,30 @@ def features_of(resources: Resources, snapshot: Snapshot, images: RoundImages) -
     return found[told.student["sha256"]], [found[one["sha256"]] for one in told.teacher]
 
 
-def score(resources: Resources, store: RoundStore, snapshot: Snapshot, shard_tasks: NDArray[np.int64]) -> Arrays:
+def score(
+    resources: Resources, store: RoundStore, snapshot: Snapshot, refs: Mapping[int, ImageRef], report: StepReport
+) -> Arrays:
     """Gaps, probabilities and predictions of these tasks of the pool, as a round's shards hold them.
 
+    A student that was trained whole looks at the images again, and its features are kept beside the rest.
+
     Args:
-        shard_tasks: (M,) numbers of tasks; those whose images cannot be read are left out.
+        refs: of the images, by task; those that cannot be read are left out.
     """
     task, told = snapshot.format.task(), _backbones(snapshot)
-    images = RoundImages.load(store, snapshot, shard_tasks)
+    images = RoundImages.load(store, snapshot, np.array(list(refs), dtype=np.int64))
     if not len(images.tasks):
         return {"tasks": images.tasks}
     found = store.read_arrays(HEADS)
     features = images.features(resources, snapshot, told.student)
-    student, distilled = (_head(found, role).probabilities(features) for role in ("student", "distilled"))
+    student = _head(found, "student").probabilities(features)
+    refreshed: Arrays = {}
+    if (network := fine_tuned(store, snapshot)) is None:
+        distilled = _head(found, "distilled").probabilities(features)
+    else:
+        seen = _look(resources, network, snapshot, images, refs, report.progress)
+        distilled = seen.predictions
+        refreshed["features"] = seen.features.clip(-LARGEST, LARGEST).astype(np.float16)
     teacher = found["teacher"][np.searchsorted(found["tasks"], images.tasks)]
     return {
         "tasks": images.tasks,
@@ -111,26 +141,41 @@ def score(resources: Resources, store: RoundStore, snapshot: Snapshot, shard_tas
         "probabilities": distilled,
         "predictions": distilled,
         "sizes": images.sizes,
+        **refreshed,
     }
 
 
-def spaces(resources: Resources, store: RoundStore, snapshot: Snapshot, tasks: NDArray[np.int64]) -> Arrays:
+def spaces(
+    resources: Resources,
+    store: RoundStore,
+    snapshot: Snapshot,
+    tasks: NDArray[np.int64],
+    refreshed: NDArray[np.floating] | None = None,
+) -> Arrays:
     """The features by which tasks of the pool are alike, as `PoolScores` takes them, and those of the labelled images.
 
     Args:
         tasks: (M,) numbers of tasks whose images can be read.
+        refreshed: (M, D) of these by a student that was trained whole, in place of its backbone's; the teacher's stay
+            those of its frozen backbones.
     """
-    labelled = {item.ref.task_id for item in snapshot.labelled if item.target is not None}
+    labelled = {item.ref.task_id: item.ref for item in snapshot.labelled if item.target is not None}
     everything = RoundImages.load(store, snapshot)
     of_pool, of_labels = everything.of(tasks), everything.of(np.array(sorted(labelled), dtype=np.int64))
     images = of_pool.and_also(of_labels)
+    of_student: NDArray[np.floating]
     of_student, of_teacher = features_of(resources, snapshot, images)
-    student, teacher = joined_features([of_student]), joined_features(of_teacher)
     count = len(of_pool.tasks)
     found = {}
-    with suppress(MissingAssetError):  # no model was trained
-        distilled = _head(store.read_arrays(HEADS), "distilled")
-        found["labelled_probabilities"] = distilled.probabilities(of_student[count:])
+    if refreshed is not None and (network := fine_tuned(store, snapshot)) is not None:
+        seen = _look(resources, network, snapshot, of_labels, labelled)
+        of_student = np.concatenate([refreshed, seen.features])
+        found["labelled_probabilities"] = seen.predictions
+    else:
+        with suppress(MissingAssetError):  # no model was trained
+            distilled = _head(store.read_arrays(HEADS), "distilled")
+            found["labelled_probabilities"] = distilled.probabilities(of_student[count:])
+    student, teacher = joined_features([of_student]), joined_features(of_teacher)
     return found | {
         "features": student[:count],
         "labelled_features": student[count:],
@@ -188,14 +233,32 @@ def predictions_of(
     return infer(task, network, loaded.images, device=resources.settings.device).predictions
 
 
+def _look(
+    resources: Resources,
+    network: Network,
+    snapshot: Snapshot,
+    images: RoundImages,
+    refs: Mapping[int, ImageRef],
+    progress: Progress | None = None,
+) -> Inference:
+    """What a whole network makes of images of the round, in their order."""
+    asked = [refs[number] for number in images.tasks.tolist()]
+    loaded = resources.images.load(asked, snapshot.image_size).complete()
+    device = resources.settings.device
+    return infer(snapshot.format.task(), network, loaded.images, device=device, progress=progress)
+
+
 def _backbones(snapshot: Snapshot) -> RoundBackbones:
     if snapshot.backbones is None:
         raise AssetError("this round has no backbones")
     return snapshot.backbones
 
 
-def _set_head(network: FrozenClassifier, head: Head) -> None:
+def _network(resources: Resources, snapshot: Snapshot, head: Head) -> FrozenClassifier:
+    """The student's backbone and a head."""
+    network = FrozenClassifier(resources.backbones.load(_backbones(snapshot).student), len(head.bias))
     network.set_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias), normalised=head.normalised)
+    return network
 
 
 def _as_arrays(role: str, head: Head) -> Arrays:

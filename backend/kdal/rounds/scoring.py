@@ -65,7 +65,7 @@ def score_shard(
     """
     refs = snapshot.pool[shard * SHARD : (shard + 1) * SHARD]
     if snapshot.backbones is not None:
-        return _score_features(resources, store, snapshot, shard, refs, trained, serving)
+        return _score_features(resources, store, snapshot, shard, refs, trained, serving, report)
     size = snapshot.image_size if trained else _thumbnail_size(snapshot.image_size)
     loaded = resources.images.load(refs, size, lambda share: report.progress(0.3 * share))
     images, kept, reasons = loaded.images, loaded.kept, loaded.reasons
@@ -113,15 +113,15 @@ def _score_features(
     refs: list[ImageRef],
     trained: bool,
     serving: int | None,
+    report: StepReport,
 ) -> Json:
-    """The same of images whose features are there: without a look at the images."""
-    tasks = np.array([ref.task_id for ref in refs], dtype=np.int64)
-    images = RoundImages.load(store, snapshot, tasks)
+    """The same of images whose features are there, which need not be read unless the student was trained whole."""
+    by_task = {ref.task_id: ref for ref in refs}
+    images = RoundImages.load(store, snapshot, np.array(list(by_task), dtype=np.int64))
     arrays: dict[str, NDArray[Any]] = {"tasks": images.tasks}
     if trained:
-        arrays = heads.score(resources, store, snapshot, tasks)
+        arrays = heads.score(resources, store, snapshot, by_task, report)
     if trained and serving is not None and serving != store.number and len(images.tasks):
-        by_task = {ref.task_id: ref for ref in refs}
         arrays["predictions"] = heads.predictions_of(resources, store.of_round(serving), snapshot, images, by_task)
     if images.reason:
         arrays["reason"] = np.array(images.reason)
@@ -162,7 +162,7 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
         there = [name for name in sorted(wanted & scored[0].keys()) if name not in ("tasks", "reason")]
         arrays = {name: np.concatenate([s[name] for s in scored]) for name in there}
         if snapshot.backbones is not None and resources is not None:
-            arrays |= heads.spaces(resources, store, snapshot, tasks)
+            arrays |= heads.spaces(resources, store, snapshot, tasks, arrays.get("features"))
         elif trained and resources is not None and chosen.reads & OF_LABELS:
             arrays |= _of_labels(resources, store, snapshot, chosen.reads & OF_LABELS, arrays["features"].shape[1])
         seed = policy.seed + store.number

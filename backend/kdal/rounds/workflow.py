@@ -22,7 +22,7 @@ from kdal.images.errors import NoReadableImageError
 from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.task_order import OrderInForce
 from kdal.resources import Resources
-from kdal.rounds import features, heads, publishing, scoring, training
+from kdal.rounds import features, fine_tuning, heads, publishing, scoring, training
 from kdal.rounds.black_box import querying, training_set
 from kdal.rounds.progress import StepReport, SupersededError, check_current, step, superseded
 from kdal.rounds.publishing import PUSHED, RefusedOrderError
@@ -83,6 +83,8 @@ class Rounds(DBOSConfiguredInstance):
             if facts.get("feature_shards"):
                 if facts["trains"]:
                     facts |= self._step("train heads", self._train_heads, at)
+                if facts["trains"] and facts.get("fine_tunes"):
+                    self._step("fine-tune", self._fine_tune, at)
             elif facts.get("black_box"):
                 facts |= self._step("ask", self._ask, at)
                 if facts["trains"]:
@@ -127,6 +129,7 @@ class Rounds(DBOSConfiguredInstance):
         }
         if snapshot.backbones is not None:
             facts |= {"feature_shards": features.shards_of(snapshot), "backbones": str(snapshot.backbones)}
+            facts["fine_tunes"] = snapshot.policy.train == "full"
         elif snapshot.why_no_backbones is not None:
             facts["why_no_backbones"] = snapshot.why_no_backbones
         if snapshot.policy.black_box is not None:
@@ -139,6 +142,9 @@ class Rounds(DBOSConfiguredInstance):
 
     def _train_heads(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         return heads.train_heads(self._resources, store, self._load(project, store), report)
+
+    def _fine_tune(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        return fine_tuning.fine_tune_student(self._resources, store, self._load(project, store), report)
 
     def _ask(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         try:

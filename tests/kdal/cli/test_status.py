@@ -95,9 +95,12 @@ def test_the_file_names_of_the_migrations_tell_their_order():
     [
         ({"backbones": "mobilenet_v2, from the hub"}, "mobilenet_v2, from the hub"),
         ({"why_no_backbones": "the hub is not asked"}, "trained from nothing: the hub is not asked"),
+        ({"fine_tuning": "under way on the CPU, about 10 minutes in all"}, "about 10 minutes in all"),
     ],
 )
-def test_it_says_which_pretrained_weights_a_round_has_or_why_it_has_none(kdal, tmp_path, facts, shown):
+def test_it_says_which_pretrained_weights_a_round_has_or_why_none_and_how_they_are_trained(
+    kdal, tmp_path, facts, shown
+):
     fill(tmp_path / ".kdal")
     storage = Storage(f"sqlite:///{tmp_path / '.kdal' / 'kdal.sqlite'}")
     storage.merge_round(3, 0, facts=facts)

@@ -114,9 +114,9 @@ class Loop:
             self.event("ANNOTATION_CREATED")
         return chosen
 
-    def wait(self, done: Callable[[], bool], what: str) -> None:
-        """Wait for the engine, which works in threads of its own; looks go on meanwhile."""
-        for _ in range(600):
+    def wait(self, done: Callable[[], bool], what: str, looks: int = 600) -> None:
+        """Wait for the engine, which works in threads of its own; looks go on meanwhile, so many of them."""
+        for _ in range(looks):
             if done():
                 return
             self.look(0.2)
@@ -125,11 +125,12 @@ class Loop:
             f"{what}: {[(r.number, r.state, r.step, r.error) for r in self.rounds]}, {self.row.problem}"
         )
 
-    def wait_open(self, number: int) -> Round:
+    def wait_open(self, number: int, looks: int = 600) -> Round:
         """Wait until a round is open and cleaned up after."""
         self.wait(
             lambda: any(r.number == number and r.state == "open" and "clean up" in r.seconds for r in self.rounds),
             f"round {number} is not open",
+            looks,
         )
         return self.rounds[number]
 
