@@ -25,6 +25,7 @@ from torch import Tensor
 from kdal.images.decoding import decode, to_tensor
 from kdal_core.evaluation import compare
 from kdal_core.models import Backbone, FrozenClassifier, TunedClassifier, find_weights
+from kdal_core.models.tuned import FROZEN_SHARE
 from kdal_core.simulation.curves import interval
 from kdal_core.tasks import ClassificationTask
 from kdal_core.training import HeadPool, TrainConfig, fine_tune, fine_tuning_config, infer, lessons
@@ -46,7 +47,10 @@ class Photos:
 
 @dataclass(frozen=True)
 class Row:
-    """One seed and number of labels: accuracies, how often promoted, and seconds of the process, all cores together."""
+    """One seed and number of labels: accuracies, how often promoted, and seconds.
+
+    Seconds are the process's own, of all cores together; `whole_waited` is the time that a round waits.
+    """
 
     labels: int
     seed: int
@@ -57,6 +61,7 @@ class Row:
     steps: int
     head_seconds: float
     whole_seconds: float
+    whole_waited: float
 
 
 def read(folder: Path, side: int) -> Photos:
@@ -88,6 +93,7 @@ def measure(
     labels: int,
     seed: int,
     config: TrainConfig,
+    frozen_share: float = FROZEN_SHARE,
 ) -> Row:
     task = ClassificationTask(photos.classes)
     order = np.random.default_rng(seed).permutation(len(photos.labels))
@@ -100,11 +106,11 @@ def measure(
     frozen = FrozenClassifier(Backbone(student, find_weights(student)), len(photos.classes))
     head = trio.distilled
     frozen.set_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias), normalised=head.normalised)
-    network = TunedClassifier.beginning_as(frozen)
-    began = time.process_time()
+    network = TunedClassifier.beginning_as(frozen, frozen=frozen_share)
+    began, waited = time.process_time(), time.perf_counter()
     told = lessons(trio.teacher, np.arange(labels), wanted, trio.label_share)
     done = fine_tune(task, network, photos.images[pool], told, replace(config, seed=seed))
-    took = time.process_time() - began
+    took, waited = time.process_time() - began, time.perf_counter() - waited
     of_teacher = trio.teacher_head.probabilities([known[name][aside] for name in teacher])
     before = head.probabilities(known[student][aside]).argmax(axis=1) == truth
     after = infer(task, network, photos.images[aside], device=config.device).predictions.argmax(axis=1) == truth
@@ -118,6 +124,7 @@ def measure(
         steps=done.steps,
         head_seconds=head_took,
         whole_seconds=took,
+        whole_waited=waited,
     )
 
 
@@ -131,8 +138,8 @@ def promoted(before: NDArray[np.bool_], after: NDArray[np.bool_], held_out: int,
 def table(rows: Sequence[Row]) -> str:
     """Markdown: one row for each number of labels."""
     lines = [
-        "| labels | seeds | T | S-KD, head | S-KD, whole | gain | promoted | steps | seconds, head | whole |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| labels | seeds | T | S-KD, head | S-KD, whole | gain | promoted | steps | seconds, head | whole | waited |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for labels in sorted({row.labels for row in rows}):
         of = [row for row in rows if row.labels == labels]
@@ -143,7 +150,7 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(
             f"| {labels} | {len(of)} | {mean['teacher']:.2%} | {mean['head']:.2%} | {mean['whole']:.2%} "
             f"| {found.mean:+.2f}{width} | {mean['promoted']:.0%} | {mean['steps']:.0f} "
-            f"| {mean['head_seconds']:.1f} | {mean['whole_seconds']:.0f} |"
+            f"| {mean['head_seconds']:.1f} | {mean['whole_seconds']:.0f} | {mean['whole_waited']:.0f} |"
         )
     return "\n".join(lines)
 
@@ -158,6 +165,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float)
     parser.add_argument("--backbone-lr", type=float)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--frozen", type=float, default=FROZEN_SHARE, help="share of the backbone's parameters")
     parser.add_argument("--features", type=Path, help="an .npz file, in which features are kept for the next run")
     args = parser.parse_args()
     photos = read(args.folder, args.image_size)
@@ -173,7 +181,7 @@ def main() -> None:
     rows = []
     for seed in args.seeds:
         for labels in args.labels:
-            rows.append(measure(photos, known, STUDENT, TEACHER, labels, seed, config))
+            rows.append(measure(photos, known, STUDENT, TEACHER, labels, seed, config, args.frozen))
             print(json.dumps(asdict(rows[-1])), flush=True)
     print(table(rows))
 
