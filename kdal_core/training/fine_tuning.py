@@ -23,14 +23,15 @@ from kdal_core.training.loop import Progress, TrainResult, train
 from kdal_core.training.teaching import Lessons
 from kdal_core.validation import InvalidInput
 
-DEFAULTS = {"epochs": 6, "lr": 1e-3, "backbone_lr": 2e-4, "min_steps": 100, "max_steps": 1500}
+DEFAULTS = {"epochs": 2, "lr": 1e-3, "backbone_lr": 6e-4, "min_steps": 100, "max_steps": 1500}
+"""Of `TrainConfig`: what a CPU does in minutes. The rates are of a first look: docs/results/photos.md."""
 
 
 def fine_tuning_config(**settings: Any) -> TrainConfig:
     """How to fine-tune, by default and as the settings say. An epoch passes over all images that are taught.
 
     >>> fine_tuning_config(lr=5e-4).steps(1_800), fine_tuning_config().steps(100_000)
-    (342, 1500)
+    (114, 1500)
     """
     return TrainConfig(**{**DEFAULTS, **settings})
 

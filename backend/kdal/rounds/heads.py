@@ -69,7 +69,7 @@ def train_heads(resources: Resources, store: RoundStore, snapshot: Snapshot, rep
         gate.save_out_of_fold(store, tasks[labelled].tolist(), folds)
     report.progress(0.9)
     spec = model_spec(snapshot, FROZEN)
-    store.save_model(DISTILLED, _network(resources, snapshot, trio.distilled), spec)
+    store.save_model(DISTILLED, on_backbone(resources, snapshot, trio.distilled), spec)
     store.write_arrays(
         HEADS,
         tasks=tasks,
@@ -91,7 +91,7 @@ def model_spec(snapshot: Snapshot, kind: str) -> ModelSpec:
 
 def head_alone(resources: Resources, store: RoundStore, snapshot: Snapshot) -> FrozenClassifier:
     """S-KD as a round's heads were fitted, whatever became of it since."""
-    return _network(resources, snapshot, _head(store.read_arrays(HEADS), "distilled"))
+    return on_backbone(resources, snapshot, _head(store.read_arrays(HEADS), "distilled"))
 
 
 def fine_tuned(store: RoundStore, snapshot: Snapshot) -> TunedClassifier | None:
@@ -254,8 +254,8 @@ def _backbones(snapshot: Snapshot) -> RoundBackbones:
     return snapshot.backbones
 
 
-def _network(resources: Resources, snapshot: Snapshot, head: Head) -> FrozenClassifier:
-    """The student's backbone and a head."""
+def on_backbone(resources: Resources, snapshot: Snapshot, head: Head) -> FrozenClassifier:
+    """The student's backbone, shared with others, and a head."""
     network = FrozenClassifier(resources.backbones.load(_backbones(snapshot).student), len(head.bias))
     network.set_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias), normalised=head.normalised)
     return network
