@@ -63,7 +63,7 @@ def shard(store: RoundStore) -> tuple[Snapshot, dict]:
 
 def test_a_student_that_wins_over_its_head_serves_and_all_that_follows_is_its_own(labelled_loop, monkeypatch):
     monkeypatch.setattr(heads, "HeadPool", OneSided)
-    monkeypatch.setattr(gate, "FEW", 5)  # the ten held-out labels decide alone
+    monkeypatch.setattr(fine_tuning, "HELD_OUT", 5)  # the ten held-out labels decide alone
     done = labelled_loop.wait_open(1, looks=2400)
     assert done.facts["fine_tuning"].startswith("the whole network serves"), done.facts
     assert done.facts["fine_tuned_score"] > done.facts["head_score"]
