@@ -6,6 +6,7 @@ of a round with `"train": "full"`: the head is fitted first, and fine-tuning goe
 paired by seed. "Promoted" is how often the round's own test would let the whole network serve, were the labels that
 judge it drawn from the photos kept aside: as many as it is trained on, and a ninth more, held out. In a round those
 of the training set are judged by networks that learnt from half of the labels, so that this is a little too high.
+"Held-out alone" is the same of that ninth.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Row:
     head: float
     whole: float
     promoted: float
+    held_out_alone: float
     steps: int
     head_seconds: float
     whole_seconds: float
@@ -122,6 +124,7 @@ def measure(
         head=float(before.mean()),
         whole=float(after.mean()),
         promoted=promoted(before, after, labels + labels // 9, seed),
+        held_out_alone=promoted(before, after, max(1, labels // 9), seed),
         steps=done.steps,
         head_seconds=head_took,
         whole_seconds=took,
@@ -138,8 +141,9 @@ def promoted(before: NDArray[np.bool_], after: NDArray[np.bool_], judges: int, s
 def table(rows: Sequence[Row]) -> str:
     """Markdown: one row for each number of labels."""
     lines = [
-        "| labels | seeds | T | S-KD, head | S-KD, whole | gain | promoted | steps | seconds, head | whole | waited |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| labels | seeds | T | S-KD, head | S-KD, whole | gain | promoted | held-out alone | steps | seconds, head "
+        "| whole | waited |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for labels in sorted({row.labels for row in rows}):
         of = [row for row in rows if row.labels == labels]
@@ -149,8 +153,9 @@ def table(rows: Sequence[Row]) -> str:
         mean = {name: float(np.mean([getattr(row, name) for row in of])) for name in asdict(of[0])}
         lines.append(
             f"| {labels} | {len(of)} | {mean['teacher']:.2%} | {mean['head']:.2%} | {mean['whole']:.2%} "
-            f"| {found.mean:+.2f}{width} | {mean['promoted']:.0%} | {mean['steps']:.0f} "
-            f"| {mean['head_seconds']:.1f} | {mean['whole_seconds']:.0f} | {mean['whole_waited']:.0f} |"
+            f"| {found.mean:+.2f}{width} | {mean['promoted']:.0%} | {mean['held_out_alone']:.0%} "
+            f"| {mean['steps']:.0f} | {mean['head_seconds']:.1f} | {mean['whole_seconds']:.0f} "
+            f"| {mean['whole_waited']:.0f} |"
         )
     return "\n".join(lines)
 
