@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kdal_core.training.projection import normalised, principal_components
+from kdal_core.training.projection import joined, principal_components
 from kdal_core.validation import InvalidInput
 
 COMPONENTS = 128
@@ -31,6 +31,5 @@ def joined_features(features: Sequence[NDArray[np.floating]], *, components: int
         raise InvalidInput("features must be at least one array, all of the same images, one at least.")
     generator = np.random.default_rng(0)
     rows = np.arange(len(features[0]))
-    parts = [principal_components(part, rows, components, generator).components(part) for part in features]
-    joined: NDArray[np.float32] = np.concatenate([normalised(part) for part in parts], axis=1)
-    return joined / np.float32(np.sqrt(len(features)))
+    parts = [principal_components(part, rows, components, generator) for part in features]
+    return joined(parts, features)

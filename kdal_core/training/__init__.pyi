@@ -2,7 +2,9 @@ from .checkpoints import ModelSpec, load_checkpoint, save_checkpoint
 from .config import TrainConfig, resolve_device
 from .data import ImageSource
 from .fine_tuning import fine_tune, fine_tuning_config
-from .heads import Head, HeadConfig, HeadPool, HeadTrio, fit_heads, out_of_fold
+from .head import Head, JoinedHead
+from .head_config import HeadConfig
+from .heads import HeadPool, HeadTrio, fit_heads, out_of_fold
 from .inference import Inference, infer
 from .loop import TrainResult, train
 from .teaching import Lessons, lessons
@@ -15,6 +17,7 @@ __all__ = [
     "HeadTrio",
     "ImageSource",
     "Inference",
+    "JoinedHead",
     "Lessons",
     "ModelSpec",
     "Pair",

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kdal_core.errors import ConfigError
+from kdal_core.training.head import Head, JoinedHead
+from kdal_core.training.head_config import HeadConfig
 from kdal_core.training.label_spreading import neighbor_graph, spread
 from kdal_core.training.logistic import Floats, best_decay, fit_logistic, linear, softmax, stratified_folds
-from kdal_core.training.projection import BLOCK, Projection, normalised, principal_components
+from kdal_core.training.projection import BLOCK, Projection, joined, normalised, principal_components
 from kdal_core.training.teaching import lessons
 from kdal_core.validation import InvalidInput, as_count
 
@@ -31,108 +32,6 @@ JUDGED = 300  # labels from which on S-KD has to be as often right as S about th
 JUDGES = 3  # folds that decide this
 DEAF = 0.95  # what the labels then weigh; a little of T's word is left, so that S-KD is not S once more
 FAINT = 1e-4  # the least probability that spreading can say; a class unheard of is not thereby impossible
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """How heads are fitted. The defaults were chosen on photos of clothes, streets and blood cells.
-
-    Attributes:
-        components: principal components kept of each of the teacher's features.
-        student_components: of the student's.
-        neighbors: k of the graph.
-        alpha: what an image hears from its neighbours in one step of spreading, in [0, 1).
-        steps: of spreading.
-        rounds: how often T's head and the spread labels are joined; before each but the first, T's head learns from
-            the last.
-        own: weight of T's head in the geometric mean with the spread labels, from that with hardly a label to that with
-            very many, each in [0, 1]; at `own_half` labels a class it is half-way.
-        own_half: see `own`.
-        sharpness: power to which T's probabilities are raised before they are taught.
-        label_half: labels a class at which the labels weigh as much as T's word; the weight m / (m + label_half) of the
-            labels' loss, at m labels a class, is shared by all of them.
-        decay: of a head's weights, on features of mean square length 1.
-        decays: those that S chooses from by cross-validation.
-        folds: of that cross-validation.
-    """
-
-    components: int = 128
-    student_components: int = 256
-    neighbors: int = 10
-    alpha: float = 0.9
-    steps: int = 30
-    rounds: int = 3
-    own: tuple[float, float] = (0.4, 0.9)
-    own_half: float = 35.0
-    sharpness: float = 2.0
-    label_half: float = 120.0
-    decay: float = 1e-4
-    decays: tuple[float, ...] = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-    folds: int = 5
-
-    def __post_init__(self) -> None:
-        for name in ("components", "student_components", "neighbors", "steps", "rounds"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)!r}.")
-        if not 0 <= self.alpha < 1:
-            raise ConfigError(f"alpha must lie in [0, 1), not {self.alpha!r}.")
-        if not 0 <= min(self.own) <= max(self.own) <= 1:
-            raise ConfigError(f"own must lie in [0, 1], not {self.own!r}.")
-        if not (self.own_half > 0 and self.label_half > 0):
-            raise ConfigError("own_half and label_half must be above 0.")
-        if not (self.decay > 0 and self.sharpness > 0 and self.decays and min(self.decays) > 0):
-            raise ConfigError("decay, sharpness and each of decays must be above 0.")
-        if self.folds < 2:
-            raise ConfigError(f"folds must be at least 2, not {self.folds!r}.")
-
-
-@dataclass(frozen=True)
-class Head:
-    """A linear head on a backbone's raw features: everything done to them before is folded in.
-
-    Attributes:
-        weight: (C, D) float32.
-        bias: (C,) float32.
-        normalised: whether the head expects features scaled to length 1, which does not fold; `logits` does it.
-    """
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    normalised: bool = True
-
-    def logits(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """(N, C) float32 of raw features (N, D) of any float type."""
-        if features.ndim != 2 or features.shape[1] != self.weight.shape[1]:
-            raise InvalidInput(f"features must have the shape (N, {self.weight.shape[1]}), not {features.shape}.")
-        result = np.empty((len(features), len(self.bias)), dtype=np.float32)
-        for start in range(0, len(features), BLOCK):
-            part = features[start : start + BLOCK]
-            rows = normalised(part) if self.normalised else part.astype(np.float32)
-            result[start : start + BLOCK] = rows @ self.weight.T + self.bias
-        return result
-
-    def probabilities(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """(N, C) float32, rows of sum 1."""
-        return softmax(self.logits(features))
-
-
-@dataclass(frozen=True)
-class JoinedHead:
-    """T's head, for images outside the pool. It has learnt T's word, and does not hear the neighbours of new images.
-
-    Attributes:
-        parts: the projection of each of the teacher's features.
-        values: (D + 1, C) float64: weights on the joined components of length 1, and below them the biases.
-    """
-
-    parts: tuple[Projection, ...]
-    values: NDArray[np.float64]
-
-    def probabilities(self, features: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """(N, C) float32 of raw features (N, E_i), in the order that the head was fitted with."""
-        if len(features) != len(self.parts):
-            raise InvalidInput(f"The teacher was fitted on {len(self.parts)} kinds of features, not {len(features)}.")
-        return softmax(linear(self.values, _joined(self.parts, features)))
 
 
 @dataclass(frozen=True)
@@ -216,7 +115,7 @@ class HeadPool:
         self._student_part = principal_components(student, self._order, config.student_components, generator)
         self._student = self._student_part.components(student, self._order)
         self._parts = tuple(self._part(features, student, generator) for features in teacher)
-        self._joined = _joined(self._parts, teacher, self._order)
+        self._joined = joined(self._parts, teacher, self._order)
         self._graph = neighbor_graph(self._leading(), config.neighbors)
 
     def fit(self, labelled: ArrayLike, targets: ArrayLike, classes: int) -> HeadTrio:
@@ -380,16 +279,6 @@ class HeadPool:
         axes, mean = self._student_part.axes.astype(np.float64), self._student_part.mean.astype(np.float64)
         weight = axes @ values[:-1]  # (D, C)
         return Head(weight.T.astype(np.float32), (values[-1] - mean @ weight).astype(np.float32))
-
-
-def _joined(
-    parts: Sequence[Projection], features: Sequence[NDArray[Any]], rows: NDArray[np.int64] | None = None
-) -> Floats:
-    """(N, ΣK_i): the components of each kind, scaled to length 1, side by side, of length 1 together."""
-    scaled = [normalised(part.components(kind, rows)) for part, kind in zip(parts, features, strict=True)]
-    result: Floats = np.concatenate(scaled, axis=1)
-    result /= np.float32(np.sqrt(len(scaled)))
-    return result
 
 
 def _density(wanted: NDArray[np.int64]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,3 +75,22 @@ def normalised(features: NDArray[Any]) -> NDArray[np.float32]:
     rows = np.array(features, dtype=np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
     return rows
+
+
+def joined(
+    parts: Sequence[Projection], features: Sequence[NDArray[Any]], rows: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Features of several backbones side by side: the components of each, scaled to length 1, of length 1 together.
+
+    Args:
+        parts: the projection of each backbone's features.
+        features: (N, D_i) of each.
+        rows: (R,) those that are wanted, in their order; None: all.
+
+    Returns:
+        (R, ΣK_i) float32.
+    """
+    scaled = [normalised(part.components(kind, rows)) for part, kind in zip(parts, features, strict=True)]
+    result: NDArray[np.float32] = np.concatenate(scaled, axis=1)
+    result /= np.float32(np.sqrt(len(scaled)))
+    return result
