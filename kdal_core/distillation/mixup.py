@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdal_core.distillation.coarse_to_fine import Precision
+from kdal_core.distillation.learning import Learn
 from kdal_core.distillation.ledger import QueryLedger
 from kdal_core.distillation.pairs import DEFAULT_LAMBDAS, Mode, PairPool, mix_images, pool_of_images
 from kdal_core.distillation.selection import MEMORY, MixupSelection, random_pairs, select_pairs
@@ -82,6 +83,7 @@ def active_mixup(
     *,
     earlier: MixupSelection | None = None,
     replay: Sequence[MixupSelection] = (),
+    learn: Learn | None = None,
     on_stage: Callable[[Stage, Network], None] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Distilled:
@@ -101,6 +103,7 @@ def active_mixup(
         earlier: mixes of these images that runs before this one asked about: learnt from the first stage on, and not
             chosen again. For going on when images or budget have been added.
         replay: selections of an earlier run's stages, to go on after them; the ledger must know their answers.
+        learn: how a stage's student comes to be; None: trained from scratch.
         on_stage: called after each training with the stage and its student, for reports and for `replay`.
         progress: called with what is being done ("ask", "train", "select") and the share of it that is done.
 
@@ -118,7 +121,7 @@ def active_mixup(
     config = config or MixupConfig()
     pool = pool_of_images(images, mixed_colours=config.mixed_colours)
     choose = partial(_lowest, pool, config)
-    return _mixed_in_stages(teacher, pool, student, ledger, config, choose, earlier, replay, on_stage, progress)
+    return _mixed_in_stages(teacher, pool, student, ledger, config, choose, earlier, replay, learn, on_stage, progress)
 
 
 def random_search(
@@ -129,6 +132,7 @@ def random_search(
     config: MixupConfig | None = None,
     *,
     replay: Sequence[MixupSelection] = (),
+    learn: Learn | None = None,
     on_stage: Callable[[Stage, Network], None] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Distilled:
@@ -136,7 +140,7 @@ def random_search(
     config = config or MixupConfig()
     pool = pool_of_images(images, mixed_colours=config.mixed_colours)
     choose = partial(_any, pool, config)
-    return _mixed_in_stages(teacher, pool, student, ledger, config, choose, None, replay, on_stage, progress)
+    return _mixed_in_stages(teacher, pool, student, ledger, config, choose, None, replay, learn, on_stage, progress)
 
 
 Choose = Callable[[Network, int, NDArray[np.int64], int], MixupSelection]
@@ -152,6 +156,7 @@ def _mixed_in_stages(
     choose: Choose,
     earlier: MixupSelection | None,
     replay: Sequence[MixupSelection],
+    learn: Learn | None,
     on_stage: Callable[[Stage, Network], None] | None,
     progress: Callable[[str, float], None] | None,
 ) -> Distilled:
@@ -178,6 +183,7 @@ def _mixed_in_stages(
         earlier=None if earlier is None else mix_images(pool, earlier.pairs, earlier.lambdas),
         most=len(PairPool(len(pool), config.mode)) - len(before),
         replayed=len(replay),
+        learn=learn,
         on_stage=on_stage,
         progress=progress,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdal_core.distillation.learning import FromScratch, Learn
 from kdal_core.distillation.ledger import QueryLedger
 from kdal_core.distillation.querying import ask, unasked
 from kdal_core.distillation.selection import MixupSelection
 from kdal_core.distillation.soft_labels import SoftLabel, SoftLabelTask
 from kdal_core.distillation.teacher import Teacher
 from kdal_core.models import Network
-from kdal_core.training import ModelSpec, TrainConfig, TrainResult, resolve_device, train
+from kdal_core.training import ModelSpec, TrainConfig, TrainResult, resolve_device
 from kdal_core.validation import InvalidInput, as_count
 
 STAGE_TRAINING = TrainConfig(**SoftLabelTask.defaults.training)
@@ -34,6 +35,7 @@ class StageConfig:
     Attributes:
         stages: how often the student says what to ask next; the queries that are left after the real images are
             spread evenly.
+        sizes: queries of each stage, where they are not to be spread evenly; `stages` then has no say. Empty: evenly.
         train: of every student. Random views are the student's alone: the teacher is asked about plain images.
         real_share: the least share of what a student sees in training that is real images, the few of them again and
             again; 0: everything as often, as published, where what is asked about later drowns them. See
@@ -48,6 +50,7 @@ class StageConfig:
     seed: int = 0
     real_share: float = 0.5
     views: Literal["real", "all"] = "real"
+    sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.real_share < 1:
@@ -56,6 +59,24 @@ class StageConfig:
             raise InvalidInput(f"views must be 'real' or 'all', not {self.views!r}.")
         as_count("stages", self.stages, low=0, high=10_000)
         as_count("seed", self.seed, low=0, high=2**31)
+        for size in self.sizes:
+            as_count("sizes", size, low=1, high=10**12)
+
+    def plan(self, queries: int, most: int | None = None) -> list[int]:
+        """Queries of each stage.
+
+        Args:
+            queries: left after the real images.
+            most: images that can be proposed in all, where that is bounded.
+
+        >>> StageConfig(stages=2).plan(10), StageConfig(sizes=(2, 6)).plan(10), StageConfig(sizes=(2, 6)).plan(5)
+        ([5, 5], [2, 6], [2, 3])
+        """
+        if not self.sizes:
+            return stage_sizes(queries, self.stages, most)
+        left = max(0, queries if most is None else min(queries, most))
+        ends = [min(end, left) for end in itertools.accumulate(self.sizes, initial=0)]
+        return [stop - start for start, stop in itertools.pairwise(ends) if stop > start]
 
 
 @dataclass(frozen=True)
@@ -80,7 +101,7 @@ class Stage:
         spent: queries that the ledger counts after it.
         images: images with answers, real and others, that its student was trained on.
         selection: the mixes that were new in it.
-        training: of its student; None where the stage was only replayed.
+        training: of its student; None where the stage was only replayed, or nothing was trained step by step.
     """
 
     number: int
@@ -131,6 +152,7 @@ def distil_in_stages(
     earlier: Tensor | None = None,
     most: int | None = None,
     replayed: int = 0,
+    learn: Learn | None = None,
     on_stage: Callable[[Stage, Network], None] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Distilled:
@@ -149,6 +171,7 @@ def distil_in_stages(
         earlier: uint8 (E, 3, H, W), further images that were asked about before: learnt from the first stage on.
         most: images that can be proposed in all, where that is bounded.
         replayed: stages, after that of the real images, whose proposals need no student: none is trained before them.
+        learn: how a student comes to be; None: `FromScratch`.
         on_stage: called after each training with the stage and its student.
         progress: called with what is being done ("ask", "train", "select") and the share of it that is done.
 
@@ -163,12 +186,13 @@ def distil_in_stages(
     device = resolve_device(config.train.device)
     known = images if earlier is None else torch.cat([images, earlier])
     ledger.check(unasked(known, ledger))
-    plan = stage_sizes(ledger.spent + ledger.left - len(known), config.stages, most)
+    plan = config.plan(ledger.spent + ledger.left - len(known), most)
 
     def tell(what: str, share: float) -> None:
         if progress is not None:
             progress(what, share)
 
+    learn = learn or FromScratch(task, student, size, config.train, config.seed, lambda share: tell("train", share))
     history: list[Stage] = []
     answers = ask(teacher, known, ledger, progress=lambda done, of: tell("ask", done / of))
     model: Network | None = None
@@ -184,13 +208,8 @@ def distil_in_stages(
             known, answers = torch.cat([known, proposal.images]), torch.cat([answers, fresh])
         training = None
         if number >= min(replayed, len(plan)):
-            seed = config.seed * 10_007 + number
-            model = task.build(student, size, seed=seed)
-            schedule = replace(config.train, seed=seed)
             targets, rows = taught(answers, [row < len(images) for row in range(len(known))], config)
-            training = train(
-                task, model, known, targets, schedule, rows=rows, progress=lambda share: tell("train", share)
-            )
+            model, training = learn(known, targets, rows, number)
         history.append(Stage(number, ledger.spent, len(known), selection, training))
         if on_stage is not None and model is not None:
             on_stage(history[-1], model)

@@ -327,3 +327,9 @@ def test_stage_sizes_are_even_and_add_up():
             sizes = stage_sizes(queries, stages)
             assert sum(sizes) == (queries if stages else 0)
             assert not sizes or max(sizes) - min(sizes) <= 1
+
+
+def test_stages_can_be_of_different_sizes_and_none_goes_beyond_the_budget(teacher, images):
+    config = replace(CONFIG, training=StageConfig(train=TRAIN, sizes=(2, 6, 5)))
+    done = random_search(teacher, images[:10], "tiny_cnn", QueryLedger(20), config)
+    assert [stage.spent for stage in done.history] == [10, 12, 18, 20]
