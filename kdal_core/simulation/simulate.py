@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import platform
 import re
 import shlex
 import shutil
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -29,6 +25,7 @@ from kdal_core.simulation.annotator import Annotator, Difficulty, make_annotator
 from kdal_core.simulation.campaign import Arm, Campaign
 from kdal_core.simulation.datasets import Split, load_split
 from kdal_core.simulation.heads import PoolFeatures, pool_features, uses_features
+from kdal_core.simulation.processes import POLL, processes
 from kdal_core.simulation.results import Results, Run
 from kdal_core.simulation.runner import (
     EVERY_LABEL,
@@ -40,12 +37,6 @@ from kdal_core.simulation.runner import (
     training_setup,
 )
 from kdal_core.tasks import get_task
-
-# glibc gives every large tensor back to the kernel and asks for it again: a fifth of the training time.
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_TOP_PAD_": "67108864"}
-POLL = 0.2  # seconds
-# Where fork is safe, a process that has imported everything is forked for each worker: torch alone takes seconds.
-START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 @dataclass(frozen=True)
@@ -111,7 +102,7 @@ def simulate(
     jobs = jobs_of(campaign)
     total = sum(campaign.rounds if job.arm else 1 for job in jobs)
     done: dict[tuple[str, int], int] = {}
-    with _processes(workers or os.cpu_count() or 1) as (executor, messages):
+    with processes(workers or os.cpu_count() or 1, __name__) as (executor, messages):
         if campaign.noise.kind == "difficulty":  # once a seed, before its arms ask for it
             _results([executor.submit(_difficulty, campaign, seed, out, data) for seed in campaign.seeds])
         if uses_features(campaign):  # once, before processes side by side would each compute them
@@ -178,45 +169,6 @@ def environment() -> dict[str, str]:
         "command": command,
         "versions": ", ".join(f"{name} {version(name)}" for name in ("kdal", "torch", "numpy", "scikit-learn")),
     }
-
-
-@contextmanager
-def _processes(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Any]]:
-    """Processes of one torch thread each, and a queue to hear from them; an interruption ends them at once."""
-    before = {name: os.environ.get(name) for name in MALLOC}
-    os.environ.update({name: value for name, value in MALLOC.items() if before[name] is None})
-    context = multiprocessing.get_context(START_METHOD)
-    context.set_forkserver_preload([__name__])
-    try:
-        with context.Manager() as manager:
-            others = multiprocessing.active_children()
-            executor = ProcessPoolExecutor(workers, context, _begin_process)
-            try:
-                yield executor, manager.Queue()
-            except BaseException:
-                for process in multiprocessing.active_children():
-                    if process not in others:
-                        process.terminate()  # a run under way goes on from its last finished round
-                raise
-            finally:
-                executor.shutdown(cancel_futures=True)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-
-
-def _begin_process() -> None:
-    """One torch thread; and an end of this process at once when its parent is gone, however that came to its end."""
-    torch.set_num_threads(1)
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(POLL)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="ends with its parent", daemon=True).start()
 
 
 def _results(futures: Iterable[Future[Any]]) -> None:
