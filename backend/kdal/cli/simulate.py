@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from kdal.console import interruptible, out, progress
@@ -18,16 +26,20 @@ if TYPE_CHECKING:
     from kdal_core.simulation.curves import Summary
 
 ESTIMATE_OVER = 3600.0  # seconds of rounds that the time left is estimated from
-COLUMNS = (
-    TextColumn("{task.fields[note]}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TextColumn("rounds,"),
-    TimeElapsedColumn(),
-    TextColumn("so far,"),
-    TimeRemainingColumn(),
-    TextColumn("left"),
-)
+
+
+def columns(unit: str) -> tuple[ProgressColumn, ...]:
+    """Of the bar: what was done last, how much of all is done, the time left."""
+    return (
+        TextColumn("{task.fields[note]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{unit},"),
+        TimeElapsedColumn(),
+        TextColumn("so far,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
 
 
 def add_to(app: typer.Typer) -> None:
@@ -49,19 +61,21 @@ def simulate(
         bool, typer.Option("--fresh", help="Start from the beginning instead of going on with what is there.")
     ] = False,
 ) -> None:
-    """Ask what active learning saves: a whole labelling campaign on data whose labels are known."""
+    """Ask what active learning saves: a whole labelling campaign, or a grid of distillations, on labelled data."""
     if show_list:
         out.print(table_of_campaigns())
         return
     if campaign is None:
         raise typer.BadParameter("Name a campaign file or a shipped campaign; --list shows these.")
     with interruptible("Interrupted; the same command goes on from here."):
-        run_campaign(campaign, folder, data=data, workers=workers, fresh=fresh, out=out)
+        run = run_mixup_grid if is_grid(campaign) else run_campaign
+        run(campaign, folder, data=data, workers=workers, fresh=fresh, out=out)
 
 
 def table_of_campaigns() -> Table:
     """The shipped campaigns, one a row."""
     from kdal_core.simulation import shipped_campaigns
+    from kdal_core.simulation.mixup import shipped_grids
 
     table = Table(title="Shipped campaigns: kdal simulate <name>")
     for column, justify in (("name", "left"), ("labels", "right"), ("arms", "right"), ("seeds", "right")):
@@ -70,7 +84,37 @@ def table_of_campaigns() -> Table:
     for name, campaign in shipped_campaigns().items():
         labels = f"{campaign.first_size} to {campaign.labels_after(campaign.rounds - 1)}"
         table.add_row(name, labels, str(len(campaign.strategies)), str(len(campaign.seeds)), campaign.description)
+    for name, grid in shipped_grids().items():
+        row = ("–", str(len(grid.choices)), str(len(grid.seeds)), grid.description)
+        table.add_row(name, *row)
     return table
+
+
+def is_grid(name_or_path: str) -> bool:
+    """Whether a name or a file is that of a grid of distillations, and not of a labelling campaign."""
+    from kdal_core.simulation.mixup import find_grid
+
+    return find_grid(name_or_path) is not None
+
+
+def run_mixup_grid(
+    name_or_path: str, folder: Path | None, *, data: Path | None, workers: int | None, fresh: bool, out: Console
+) -> None:
+    """Run a grid, showing how far it is, and write its tables and its picture."""
+    from kdal_core.simulation.mixup import find_grid, read_cells, run_grid, write_grid
+
+    grid = find_grid(name_or_path)
+    assert grid is not None
+    folder = folder or Path("artifacts/simulate") / grid.name
+    try:
+        with progress(out, f"Cells of {grid.name}", columns("cells"), estimate_over=ESTIMATE_OVER) as report:
+            run_grid(grid, folder, data=data, workers=workers or os.cpu_count() or 1, fresh=fresh, progress=report)
+    finally:
+        teacher, cells = read_cells(grid, folder)
+        if teacher is not None and cells:  # interrupted, too: what there is can be looked at
+            write_grid(grid, teacher, cells, folder)
+            out.print((folder / "table.md").read_text().partition("\n")[0])
+            out.print(f"The tables: {folder / 'table.md'}; the picture: {folder / 'grid.png'}")
 
 
 def run_campaign(
@@ -84,7 +128,7 @@ def run_campaign(
     campaign = load_campaign(name_or_path)
     folder = folder or Path("artifacts/simulate") / campaign.name
     try:
-        with progress(out, f"Rounds of {campaign.name}", COLUMNS, estimate_over=ESTIMATE_OVER) as report:
+        with progress(out, f"Rounds of {campaign.name}", columns("rounds"), estimate_over=ESTIMATE_OVER) as report:
 
             def show(at: Progress) -> None:
                 report(at.done, at.total, at.last)
