@@ -48,6 +48,9 @@ bench: venv-test .venv-peers/ready $(DATA)/ready $(DATA)/lanes/train.jsonl ## th
 	$(BIN)/python -m benchmarks.teacher_queries
 	$(BIN)/python -m benchmarks.mixup_scoring --data $(DATA)
 	$(BIN)/python -m benchmarks.mixup_curves --data $(DATA)
+	$(BIN)/kdal simulate mixup_grid --data $(DATA)
+	$(BIN)/kdal simulate mixup_out_of_domain --data $(DATA)
+	if [ -d $(DATA)/clothing ]; then $(BIN)/kdal simulate mixup_photos --data $(DATA); fi
 	$(BIN)/python -m benchmarks.lane_trio --data $(DATA)
 	$(BIN)/kdal simulate digits
 	$(BIN)/kdal simulate mnist --data $(DATA)

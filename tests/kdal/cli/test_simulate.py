@@ -10,6 +10,7 @@ import yaml
 from kdal.processes.child import KDAL
 from kdal_core.acquisition import strategy_names
 from kdal_core.simulation import Results, shipped_campaigns
+from kdal_core.simulation.mixup import shipped_grids
 from tests.forked import run_kdal
 
 
@@ -58,8 +59,31 @@ def test_a_finished_campaign_is_not_computed_again(digits):
 def test_the_list_names_each_shipped_campaign(tmp_path):
     shown = kdal("simulate", "--list", cwd=tmp_path)
     assert shown.returncode == 0
-    for name in shipped_campaigns():
+    for name in (*shipped_campaigns(), *shipped_grids()):
         assert name in shown.stdout
+
+
+def test_a_grid_of_distillations_is_run_and_reported_by_the_same_command(tmp_path):
+    short = {"epochs": 1, "batch_size": 16, "min_steps": 5, "max_steps": 5, "device": "cpu"}
+    grid = {
+        "kind": "mixup_grid",
+        "name": "tiny",
+        "data": {"name": "digits", "test": 50},
+        "student": "tiny_cnn",
+        "teacher": {"model": "tiny_cnn", "training": short},
+        "training": short,
+        "real": [6],
+        "mixes": [0, 5],
+        "seeds": [0],
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(grid))
+    ended = kdal("simulate", "tiny.yaml", "--out", "out", "--workers", "1", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "4 of 4 cells" in ended.stdout
+    assert (tmp_path / "out" / "table.md").read_text().count("| 6 real |") == 5
+    cells = (tmp_path / "out" / "cells.jsonl").read_bytes()
+    assert kdal("simulate", "tiny.yaml", "--out", "out", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "out" / "cells.jsonl").read_bytes() == cells
 
 
 @pytest.mark.parametrize(
