@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
+from multiprocessing.managers import SyncManager
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def processes(workers: int, module: str) -> Iterator[tuple[ProcessPoolExecutor, 
     context = multiprocessing.get_context(START_METHOD)
     context.set_forkserver_preload([module])
     try:
-        with context.Manager() as manager:
+        with _manager(context) as manager:
             others = multiprocessing.active_children()
             executor = ProcessPoolExecutor(workers, context, _begin)
             try:
@@ -52,14 +53,26 @@ def processes(workers: int, module: str) -> Iterator[tuple[ProcessPoolExecutor, 
                 os.environ.pop(name, None)
 
 
+def _manager(context: BaseContext) -> SyncManager:
+    """A process that holds a queue."""
+    manager = SyncManager(ctx=context)
+    manager.start(_end_with_parent)
+    return manager
+
+
 def _begin() -> None:
-    """One torch thread; and an end of this process at once when its parent is gone, however that came to its end."""
+    """One torch thread for this process, which does not outlive its parent."""
     torch.set_num_threads(1)
-    parent = os.getppid()
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """End this process at once when its parent is gone, however that came to its end."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(POLL)
+        parent.join()  # not getppid: that is the fork server, which lives on with this process
         os._exit(1)
 
     threading.Thread(target=watch, name="ends with its parent", daemon=True).start()
