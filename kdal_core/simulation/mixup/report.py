@@ -126,8 +126,9 @@ def heat_map(cells: Cells, teacher: float) -> Figure:
     most = max([LARGEST, *(float(np.abs(values[np.isfinite(values)]).max(initial=0)) for values in gaps.values())])
     for choice, values in gaps.items():
         _panel(next(panels), grid, values, f"{choice} − {grid.baseline}, points", "PuOr", (-most, most), "{:+.1f}")
-    seeds = "one seed" if len(grid.seeds) == 1 else f"means over {len(grid.seeds)} seeds"
-    finished = "" if len(cells) == grid.cells else f", {len(cells)} of {grid.cells} cells so far"
+    whole = len(cells) == grid.cells
+    seeds = "one seed" if len(grid.seeds) == 1 else f"means over {'' if whole else 'up to '}{len(grid.seeds)} seeds"
+    finished = "" if whole else f", {len(cells)} of {grid.cells} cells so far"
     figure.suptitle(f"{grid.name}: teacher {100 * teacher:.1f}%, {seeds}{finished}", fontsize=11)
     return figure
 
