@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +19,7 @@ from kdal.storage.features import digest
 if TYPE_CHECKING:
     from kdal_core.models.backbones import Backbone
     from kdal_core.models.weights import Weights
+    from kdal_core.training import TrioSpec
 
 Told = Mapping[str, str]
 """A backbone as a round records it: name, source and sha256 of its weights."""
@@ -108,10 +109,59 @@ class Backbones:
             teacher = tuple(found(name, policy.teacher_weights) for name in names) or (student,)
         chosen = RoundBackbones(student.as_json(), tuple(weights.as_json() for weights in teacher), why)
         for weights in (student, *teacher):
-            if not self._assets.exists(_key(weights.sha256)):
-                self._assets.write(_key(weights.sha256), weights.path.read_bytes())
+            self._share(weights)
         log.info("backbones chosen", backbones=str(chosen))
         return chosen
+
+    def starts(self, spec: TrioSpec, before: Mapping[str, Told]) -> dict[str, Told]:
+        """The weights that whole networks on pretrained backbones start from, by role, among the assets.
+
+        Args:
+            spec: the networks.
+            before: those of the project's last round, which are kept as long as the same ones are asked for.
+
+        Raises:
+            ConfigError: weights cannot be had; says why, and what to do.
+            AssetError: the assets are out of reach.
+        """
+        from kdal_core.models.pretrained_body import PRETRAINED
+        from kdal_core.models.weights import find_weights
+
+        found: dict[str, Told] = {}
+        asked = {"student": (spec.student, spec.student_weights), "teacher": (spec.teacher, spec.teacher_weights)}
+        for role, (network, weights) in asked.items():
+            if not network.startswith(PRETRAINED) or weights == "none":
+                continue
+            why = f"{network} {weights}"
+            if (known := before.get(role)) is None or known["why"] != why:
+                chosen = find_weights(network.removeprefix(PRETRAINED), weights, cache=self._cache)
+                self._share(chosen)
+                known = chosen.as_json() | {"why": why}
+                log.info("weights chosen", role=role, name=known["name"], source=known["source"])
+            found[role] = known
+        return found
+
+    def started(self, spec: TrioSpec, starts: Mapping[str, Told]) -> TrioSpec:
+        """The same networks, from the weights that a round recorded.
+
+        Raises:
+            AssetError: they are not among the assets, or these are out of reach.
+            ConfigError: they are damaged.
+        """
+        from kdal_core.models.weights import known_weights
+
+        def file(role: str, otherwise: str) -> str:
+            if (told := starts.get(role)) is None:
+                return otherwise
+            return str(known_weights(told, lambda sha256: self._assets.read(_key(sha256)), cache=self._cache).path)
+
+        student, teacher = file("student", spec.student_weights), file("teacher", spec.teacher_weights)
+        return replace(spec, student_weights=student, teacher_weights=teacher)
+
+    def _share(self, weights: Weights) -> None:
+        """Keep weights among the assets."""
+        if not self._assets.exists(_key(weights.sha256)):
+            self._assets.write(_key(weights.sha256), weights.path.read_bytes())
 
     def load(self, told: Told) -> Backbone:
         """A backbone that a round recorded, on the device.

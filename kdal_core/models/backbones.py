@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdal_core.errors import ConfigError
-from kdal_core.models.building import seeded
 from kdal_core.models.network import Normalize, parameter_count
 from kdal_core.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, headless, torchvision_names
+from kdal_core.models.seeding import seeded
 
 if TYPE_CHECKING:
     from kdal_core.models.weights import Weights
@@ -51,6 +51,13 @@ class Preprocessing:
         height, width = (max(1, round(side * scale / self.multiple)) * self.multiple for side in (height, width))
         return height, width
 
+    def resized(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) brought to `size`."""
+        size = self.size(images.shape[2], images.shape[3])
+        if size == images.shape[2:]:
+            return images
+        return F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+
 
 class Backbone(nn.Module):
     """A network without its last layer; frozen, in eval mode whatever it is told.
@@ -72,7 +79,7 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, weights: Weights | None = None) -> None:
         super().__init__()
-        body, self.preprocessing = _architecture(name)
+        body, self.preprocessing = architecture(name)
         self.name, self.weights = name, weights
         self.body = body
         if weights is not None:
@@ -99,9 +106,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float in [0, 1] -> (B, D)."""
-        size = self.preprocessing.size(images.shape[2], images.shape[3])
-        if size != images.shape[2:]:
-            images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+        images = self.preprocessing.resized(images)
         features: Tensor = self.body(self.normalize(images).contiguous(memory_format=torch.channels_last))
         return features
 
@@ -168,13 +173,13 @@ def backbone_parameters(name: str) -> int:
 def empty_body(name: str) -> nn.Module:
     """A backbone's network on the meta device: names and shapes of its tensors, and no memory for them."""
     with torch.device("meta"):
-        return _architecture(name)[0]
+        return architecture(name)[0]
 
 
 @lru_cache
 def _width(name: str) -> int:
     with torch.device("meta"), torch.inference_mode():
-        body, preprocessing = _architecture(name)
+        body, preprocessing = architecture(name)
         height, width = preprocessing.size(LEAST_SIDE, LEAST_SIDE)
         features: Tensor = body.eval()(torch.empty(1, 3, height, width))
     return features.shape[1]
@@ -189,8 +194,12 @@ def _in_timm(name: str) -> bool:
         return False
 
 
-def _architecture(name: str) -> tuple[nn.Module, Preprocessing]:
-    """A network without its last layer, and the pixels that it wants."""
+def architecture(name: str) -> tuple[nn.Module, Preprocessing]:
+    """A network with random parameters and without its last layer, and the pixels that it wants.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
     check_backbone(name)
     if name in torchvision_names():
         return headless(name), Preprocessing(fixed=(224, 224) if name.startswith("vit_") else None)

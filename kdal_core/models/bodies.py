@@ -54,24 +54,30 @@ class SmallBody(nn.Module):
         return maps[1:]
 
 
-class TorchvisionBody(nn.Module):
-    """The convolutional part of a torchvision network: its last map at each resolution from a quarter on.
-
-    Its layers have torchvision's own names, so that files of torchvision's weights fit.
+def check_maps(name: str) -> None:
+    """Refuse a network of torchvision that is not among `BACKBONES`.
 
     Raises:
-        ConfigError: a network that is not among `BACKBONES`.
+        ConfigError: says which are.
+    """
+    if not name.startswith(BACKBONES):
+        known = ", ".join(BACKBONES)
+        raise ConfigError(
+            f"{name!r} gives no maps to detect with: of torchvision's networks kdal reads those named {known}."
+        )
+
+
+class Layers(nn.Module):
+    """The convolutional layers of a torchvision network, one after the other: its last map at each resolution.
+
+    They have torchvision's own names, so that files of torchvision's weights fit.
+
+    Args:
+        model: a network whose name `check_maps` has let pass.
     """
 
-    def __init__(self, name: str, image_size: tuple[int, int], *, pretrained: bool) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
-        if not name.startswith(BACKBONES):
-            known = ", ".join(BACKBONES)
-            raise ConfigError(
-                f"{name!r} gives no maps to detect with: of torchvision's networks kdal reads those named {known}."
-            )
-        model = torchvision_model(name, image_size, pretrained)
         if isinstance(features := getattr(model, "features", None), nn.Sequential):
             self.features = features
             self.layers = [f"features.{layer}" for layer, _ in features.named_children()]
@@ -80,14 +86,31 @@ class TorchvisionBody(nn.Module):
             for layer in self.layers:
                 self.add_module(layer, model.get_submodule(layer))
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> maps, shallow to deep."""
-        x, maps = self.normalize(images), {}
+    def maps(self, x: Tensor) -> list[tuple[str, Tensor]]:
+        """(B, 3, H, W), normalised -> (the layer's name, its map) from a quarter of the resolution on."""
+        last, height = {}, x.shape[2]
         for layer in self.layers:
             x = self.get_submodule(layer)(x)
-            maps[x.shape[2:]] = x
-        coarse = [value for size, value in maps.items() if 4 * size[0] <= images.shape[2] + 3]
-        return coarse or [x]
+            last[x.shape[2:]] = layer, x
+        coarse = [found for size, found in last.items() if 4 * size[0] <= height + 3]
+        return coarse or [(self.layers[-1], x)]
+
+
+class TorchvisionBody(Layers):
+    """`Layers` of a network by its name, fresh or with the weights that torchvision downloads.
+
+    Raises:
+        ConfigError: a network that is not among `BACKBONES`.
+    """
+
+    def __init__(self, name: str, image_size: tuple[int, int], *, pretrained: bool) -> None:
+        check_maps(name)
+        super().__init__(torchvision_model(name, image_size, pretrained))
+        self.normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> maps, shallow to deep."""
+        return [found for _, found in self.maps(self.normalize(images))]
 
 
 def convolution(channels: int, width: int, kernel: int | tuple[int, int], stride: int = 1) -> nn.Sequential:

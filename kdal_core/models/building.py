@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +13,11 @@ from safetensors.torch import load_file
 
 from kdal_core.errors import ConfigError
 from kdal_core.models.network import Network, parameter_count
+from kdal_core.models.pretrained_body import PRETRAINED, PretrainedBody
+from kdal_core.models.seeding import seeded
+from kdal_core.models.weights import find_weights
 
 TEACHER_FACTOR = 4
-_random_state = threading.RLock()  # torch's default generator belongs to the whole process
 
 
 def _nothing(_: str) -> bool:
@@ -62,6 +62,12 @@ class Family:
     def build(self, name: str, weights: str = "none", *, seed: int = 0) -> Network:
         """A network with fresh (or pretrained) parameters; the same seed gives the same parameters.
 
+        Args:
+            name: of the network; "pretrained/" and a backbone's name: one on its maps.
+            weights: "none"; "default", those that torchvision downloads; a .safetensors file with the same network's;
+                of "pretrained/" networks also "auto", from wherever they can be had (`find_weights`).
+            seed: of what is fresh.
+
         Raises:
             ConfigError: an unknown name, a size the network cannot take, or weights that cannot be had.
         """
@@ -69,17 +75,24 @@ class Family:
         self.check_runs(name)
         if weights == "default" and name in self.own:
             raise ConfigError(f"{name!r} has no pretrained weights; use weights='none' or a torchvision network.")
+        if weights == "default" and name.startswith(PRETRAINED):
+            raise ConfigError(f"{name!r} takes weights='auto', a file of its backbone's weights, or 'none'.")
         with seeded(seed):
             model = self.construct(name, weights == "default")
         if weights == "default":
             self.check_runs(name, model.eval())  # pretrained transformers take one size only
             model.train()
         if weights not in {"none", "default"}:
-            self._load(model, name, Path(weights))
+            self._load(model, name, self._file(name, weights))
+            for body in model.modules():
+                if isinstance(body, PretrainedBody):
+                    body.mark_pretrained()
         return model
 
     def check_pair(self, student: str, teacher: str) -> None:
         """Refuse a teacher with less than 4 times the student's parameters. No memory is used for either.
+
+        A pretrained teacher of a student that is not has to be larger, by any factor: it knows more to begin with.
 
         Raises:
             ConfigError: an unknown name, a size a network cannot take, or a teacher that is too small.
@@ -89,11 +102,12 @@ class Family:
             self.check(name)
             self.check_runs(name)
             sizes.append(parameter_count(self._on_meta(name)))
-        if sizes[1] < TEACHER_FACTOR * sizes[0]:
+        factor = 1 if teacher.startswith(PRETRAINED) and not student.startswith(PRETRAINED) else TEACHER_FACTOR
+        if sizes[1] < factor * sizes[0]:
+            wanted = "more" if factor == 1 else f"at least {factor} times as many"
             raise ConfigError(
                 f"The teacher {teacher!r} has {sizes[1]:,} parameters, the student {student!r} {sizes[0]:,}. "
-                f"A teacher needs at least {TEACHER_FACTOR} times as many: choose a larger teacher or a smaller "
-                "student."
+                f"A teacher needs {wanted}: choose a larger teacher or a smaller student."
             )
 
     def check_runs(self, name: str, model: Network | None = None) -> None:
@@ -123,6 +137,13 @@ class Family:
             with seeded(0):
                 return self.construct(name, False).to("meta")
 
+    def _file(self, name: str, weights: str) -> Path:
+        """The file of the weights: of a backbone from wherever they can be had."""
+        path = Path(weights)
+        if not name.startswith(PRETRAINED) or path.suffix == ".safetensors":
+            return path
+        return find_weights(name.removeprefix(PRETRAINED), weights).path
+
     def _load(self, model: Network, name: str, path: Path) -> None:
         """Load a .safetensors file: one of ours, or a torchvision state dict of the same network."""
         if path.suffix != ".safetensors":
@@ -133,7 +154,8 @@ class Family:
             raise ConfigError(f"The weights file {str(path)!r} cannot be read: {error}") from error
         wanted = model.state_dict()
         if not found.keys() & wanted.keys():
-            found = {f"body.{key}": value for key, value in found.items()}
+            inner = "body.net." if name.startswith(PRETRAINED) else "body."
+            found = {f"{inner}{key}": value for key, value in found.items()}
         fitting = {key: value for key, value in found.items() if key in wanted and value.shape == wanted[key].shape}
         missing = [key for key in wanted if key not in fitting and not key.startswith(self.heads)]
         if missing:
@@ -142,12 +164,3 @@ class Family:
                 f"have another shape, the first is {missing[0]!r}."
             )
         model.load_state_dict({**wanted, **fitting})
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed torch's default generators for a block and put them back after it; one block at a time."""
-    cuda = [device] if device is not None and device.type == "cuda" else []
-    with _random_state, torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
-        yield

@@ -16,6 +16,7 @@ from kdal_core.errors import ConfigError
 from kdal_core.models.bodies import map_shapes
 from kdal_core.models.network import Network, Normalize
 from kdal_core.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
+from kdal_core.models.pretrained_body import PretrainedBody
 
 FINEST = 8
 """Pixels between neighbouring places of the finest level; each further level doubles them."""
@@ -137,6 +138,10 @@ class BoxNet(Network):
         self.measure.bias = nn.Parameter(torch.tensor([FIRST_REACH] * 4 + [0.0]))
         self.register_buffer("grid", place_grid(image_size, self.levels), persistent=False)
         self.to(memory_format=torch.channels_last)  # a CPU's convolutions are a quarter faster so, with bfloat16 more
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Those of its body that are trained, where this is a pretrained one."""
+        return self.body.trained if isinstance(self.body, PretrainedBody) else []
 
     def forward_with_features(self, images: Tensor) -> tuple[BoxOutputs, Tensor]:
         """(B, 3, H, W) in [0, 1] -> outputs, features (B, D): each level's mean."""

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdal_core.models.building import seeded
 from kdal_core.models.network import Network
+from kdal_core.models.seeding import seeded
 from kdal_core.validation import InvalidInput
 
 # Layers whose 4-D outputs are (B, channels, H, W) in every torchvision network. Others (LayerNorm, GELU,

@@ -10,6 +10,7 @@ from kdal_core.models.frozen import FROZEN, FrozenClassifier, is_frozen
 from kdal_core.models.lenet import LENET, LeNet5
 from kdal_core.models.network import Network
 from kdal_core.models.pretrained import TorchvisionNet, torchvision_names
+from kdal_core.models.pretrained_body import PRETRAINED, PretrainedBody, is_pretrained
 from kdal_core.models.row_anchor import ROW_SHAPES, RowAnchorNet
 from kdal_core.models.small import LARGEST_SIDE, SHAPES, SmallNet
 from kdal_core.models.tuned import TUNED, TunedClassifier, is_tuned
@@ -19,6 +20,9 @@ LARGEST_SMALL_SIDE = 512
 BOX_JOINED, BOX_DEPTH = 128, 2
 ROW_JOINED, ROW_CONTEXT = 64, 256
 """Channels, and layers, of the heads on torchvision's networks."""
+PRETRAINED_BOX_JOINED = 64
+"""Channels of a detector's pyramid and towers on a pretrained backbone: with more of them the head would cost more than
+the backbone does."""
 
 
 # ------------------------------------------------------------------ classifiers
@@ -151,11 +155,14 @@ def box_networks(image_size: tuple[int, int], *, classes: int) -> Family:
             return BoxNet(small, image_size, classes=classes, joined=shape.joined, depth=shape.depth)
         if name == FCOS:
             return FcosNet(image_size, classes=classes, pretrained=pretrained)
+        if name.startswith(PRETRAINED):
+            features = PretrainedBody(name.removeprefix(PRETRAINED))
+            return BoxNet(features, image_size, classes=classes, joined=PRETRAINED_BOX_JOINED, depth=BOX_DEPTH)
         body = TorchvisionBody(name, image_size, pretrained=pretrained)
         return BoxNet(body, image_size, classes=classes, joined=BOX_JOINED, depth=BOX_DEPTH)
 
     heads = ("laterals.", "further.", "smooth.", "what.", "where.", "classify.", "measure.", "detector.")
-    return Family(tuple(BOX_SHAPES), (FCOS, *torchvision_names()), image_size, construct, heads)
+    return Family(tuple(BOX_SHAPES), (FCOS, *torchvision_names()), image_size, construct, heads, also=is_pretrained)
 
 
 # ------------------------------------------------------------------ row networks of lanes
@@ -189,8 +196,11 @@ def lane_networks(image_size: tuple[int, int], *, slots: int, rows: int, columns
             shape = ROW_SHAPES[name]
             small = SmallBody(shape.stages, shape.convolutions)
             return RowAnchorNet(small, image_size, **sizes, joined=shape.joined, context=shape.context)
+        if name.startswith(PRETRAINED):
+            features = PretrainedBody(name.removeprefix(PRETRAINED))
+            return RowAnchorNet(features, image_size, **sizes, joined=ROW_JOINED, context=ROW_CONTEXT)
         body = TorchvisionBody(name, image_size, pretrained=pretrained)
         return RowAnchorNet(body, image_size, **sizes, joined=ROW_JOINED, context=ROW_CONTEXT)
 
     heads = ("where.", "absent.", "kinds.", "context.", "squeeze.", "laterals.", "join.")
-    return Family(tuple(ROW_SHAPES), torchvision_names(), image_size, construct, heads)
+    return Family(tuple(ROW_SHAPES), torchvision_names(), image_size, construct, heads, also=is_pretrained)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from kdal_core.models.bodies import convolution, map_shapes
 from kdal_core.models.network import Network
+from kdal_core.models.pretrained_body import PretrainedBody
 
 SQUEEZED = 8  # channels of the deepest map that the slots' presence is read from
 MOST_CELLS = 1024  # of that map; larger ones are averaged down, or the layer that reads them would outgrow the network
@@ -102,6 +103,10 @@ class RowAnchorNet(Network):
         self.absent = nn.Linear(context, slots * rows)
         self.kinds = nn.Linear(context, slots * classes)
         self.to(memory_format=torch.channels_last)  # a CPU's convolutions are a quarter faster so, with bfloat16 more
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Those of its body that are trained, where this is a pretrained one."""
+        return self.body.trained if isinstance(self.body, PretrainedBody) else []
 
     def forward_with_features(self, images: Tensor) -> tuple[LaneOutputs, Tensor]:
         """(B, 3, H, W) in [0, 1] -> outputs, features (B, D): the context and the joined map's mean."""

@@ -108,9 +108,8 @@ def training_setup(campaign: Campaign, split: Split) -> TrainingSetup:
     if uses_features(campaign):
         backbone, others = backbone_names(campaign)
         return TrainingSetup(campaign, task, TrioSpec(backbone, "+".join(others), split.image_size, "auto", "auto"))
-    student, teacher = task.default_pair(split.image_size)
-    spec = TrioSpec(
-        models.student or student, models.teacher or teacher, split.image_size, models.weights, models.weights
+    spec = TrioSpec.suited(
+        task, split.image_size, student=models.student, teacher=models.teacher, weights=models.weights
     )
     return TrainingSetup(campaign, task, spec)
 

@@ -74,6 +74,7 @@ class BoxTask(WithDefaults):
     # validation images (docs/results/boxes.md).
     defaults: ClassVar[TaskDefaults] = TaskDefaults(
         longest_side=512,  # objects are small: at half of it many are smaller than the finest grid's cells
+        pretrained=True,
         cold_start="colours",  # objects lie anywhere, and rare ones are small
         # An image may show many frequent objects and no rare one, of which there is least to learn from.
         acquisition={"rarity": 1.0},

@@ -58,6 +58,7 @@ class LaneTask(WithDefaults):
     # unlabelled images it comes out ahead (docs/results/lanes.md).
     defaults: ClassVar[TaskDefaults] = TaskDefaults(
         longest_side=400,  # lanes are thin: at half of it they are one pixel wide where they begin
+        pretrained=True,
         cold_start="even_thumbnails",  # a road is the same road at night; pale ones, whose paint is worn, teach little
         # Lanes on which both gaps are large are those whose paint is gone: they teach little, and are labelled wrong.
         acquisition={"formula": "four_case"},

@@ -32,6 +32,8 @@ class TaskDefaults:
         acquisition: parameters of the strategy `kd_gap` in which its own defaults do not suit the task.
         training: settings of `TrainConfig` in which its own defaults do not suit the task.
         features: whether its networks can be heads on the features of a frozen backbone.
+        pretrained: whether its networks can be built on the maps of a pretrained backbone, named "pretrained/" and the
+            backbone's name.
         suggest_above: calibrated confidence from which on a suggestion saves people more time than it costs: with 1/2
             it is as often right as wrong.
     """
@@ -41,6 +43,7 @@ class TaskDefaults:
     acquisition: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     features: bool = False
+    pretrained: bool = False
     suggest_above: float = 0.5
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from kdal_core.errors import ConfigError
 from kdal_core.models import Network
-from kdal_core.models.building import seeded
+from kdal_core.models.seeding import seeded
 from kdal_core.tasks import Task
 from kdal_core.training.averages import measure_averages, plain_batches
 from kdal_core.training.config import TrainConfig, resolve_device, use_amp

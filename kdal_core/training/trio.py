@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from kdal_core.models import Network
+from kdal_core.models.backbones import is_backbone
+from kdal_core.models.pretrained import torchvision_names
+from kdal_core.models.pretrained_body import PRETRAINED
 from kdal_core.tasks import Task
 from kdal_core.training.checkpoints import ModelSpec
 from kdal_core.training.config import TrainConfig
@@ -22,7 +25,8 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class TrioSpec:
-    """Which networks, for which (height, width), from which weights ("none", "default" or a path)."""
+    """Which networks, for which (height, width), from which weights ("none", "default", a path, or, where the name
+    begins with "pretrained/", "auto")."""
 
     student: str
     teacher: str
@@ -30,10 +34,45 @@ class TrioSpec:
     student_weights: str = "none"
     teacher_weights: str = "none"
 
+    @classmethod
+    def suited(
+        cls,
+        task: Task,
+        image_size: tuple[int, int],
+        *,
+        student: str | None = None,
+        teacher: str | None = None,
+        weights: str = "none",
+        teacher_weights: str | None = None,
+    ) -> Self:
+        """The networks that somebody names, or else those that suit the task.
+
+        Args:
+            task: what is labelled.
+            image_size: (height, width).
+            student, teacher: names; of backbones, too, where the task's networks can be built on them; None: by size.
+            weights: where training starts, "auto": from pretrained weights, where the network is a backbone's.
+            teacher_weights: the same of the teacher; None: as `weights`, but for a file, which is the student's.
+        """
+        names = task.default_pair(image_size)
+        if teacher_weights is None:
+            teacher_weights = weights if weights in ("none", "default", "auto") else "none"
+        student, student_weights = _started(task, student or names[0], weights)
+        teacher, teacher_weights = _started(task, teacher or names[1], teacher_weights)
+        return cls(student, teacher, image_size, student_weights, teacher_weights)
+
     def model_spec(self, task: Task, role: str) -> ModelSpec:
         """The checkpoint spec of a role: "student", "teacher" or "distilled"."""
         architecture = self.teacher if role == "teacher" else self.student
         return ModelSpec(task.kind, architecture, tuple(task.classes), self.image_size, task.options)
+
+
+def _started(task: Task, name: str, weights: str) -> tuple[str, str]:
+    """A network's full name, and where its training starts."""
+    by_name = weights == "auto" or name not in torchvision_names()  # which a task can build without weights, too
+    if task.defaults.pretrained and by_name and is_backbone(name):
+        return PRETRAINED + name, weights
+    return name, "none" if weights == "auto" and not name.startswith(PRETRAINED) else weights
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def _random_model(
     """Predictions for all images of an S-KD trained on randomly chosen labels, as a round trains it."""
     policy = snapshot.policy.model_copy(update={"seed": snapshot.policy.seed + draw})
     config = policy.training(task, resources.settings.device)
-    spec = policy.trio(task, snapshot.image_size)
+    spec = resources.backbones.started(policy.trio(task, snapshot.image_size), snapshot.starts)
     targets = [answers[i] for i in used]
     teacher = train_teacher(task, spec, images[used], targets, config)  # S takes no part in what serves
     student = distil(task, spec, teacher, images[used], targets, config, unlabelled=images[others])

@@ -120,16 +120,13 @@ class Policy(BaseModel):
         """The networks to train for images of this (H, W), with the task's defaults where the policy names none."""
         from kdal_core.training import TrioSpec
 
-        student, teacher = task.default_pair(image_size)
-        weights = "none" if self.weights == "auto" else self.weights
-        # a file holds one network's weights: the student's
-        others = self.teacher_weights or (weights if weights in ("none", "default") else "none")
-        return TrioSpec(
-            student=self.student or student,
-            teacher=self.teacher or teacher,
-            image_size=image_size,
-            student_weights=weights,
-            teacher_weights="none" if others == "auto" else others,
+        return TrioSpec.suited(
+            task,
+            image_size,
+            student=self.student,
+            teacher=self.teacher,
+            weights="none" if self.black_box is not None and self.weights == "auto" else self.weights,
+            teacher_weights=self.teacher_weights,
         )
 
     def on_features(self, task: Task, image_size: tuple[int, int]) -> bool:

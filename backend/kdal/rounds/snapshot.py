@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cached_property
 from statistics import median
@@ -13,7 +14,7 @@ from typing import Any
 import structlog
 
 from kdal.aliases import Json
-from kdal.backbones import RoundBackbones
+from kdal.backbones import RoundBackbones, Told
 from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef
 from kdal.labelstudio.formats import Format, format_for
@@ -27,8 +28,8 @@ from kdal.storage.tables import Project
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 from kdal_core.tasks import Task
 
-BACKBONES = "backbones.json"
-"""File of a round's backbones, for the next one."""
+BACKBONES, STARTS = "backbones.json", "starts.json"
+"""Files of a round's backbones, and of the weights that its networks start from, for the next one."""
 log = structlog.get_logger()
 SAMPLE = 64
 """Images looked at to find out how large a project's images are."""
@@ -110,6 +111,8 @@ class Snapshot:
     """Pretrained networks whose features the round works with; none: its networks are trained whole."""
     why_no_backbones: str | None = None
     """Why there are none, where the policy lets kdal look for them."""
+    starts: Mapping[str, Told] = field(default_factory=dict)
+    """Pretrained weights that whole networks start from, by their role, "student" or "teacher"."""
 
     @property
     def format(self) -> Format:
@@ -141,7 +144,7 @@ class Snapshot:
         """Write it to the assets."""
         task = self.format.task()
         value = {
-            **{field.name: getattr(self, field.name) for field in fields(self)},
+            **{each.name: getattr(self, each.name) for each in fields(self)},
             "policy": self.policy.model_dump(),
             "backbones": None if self.backbones is None else self.backbones.as_json(),
             "labelled": [
@@ -181,6 +184,7 @@ class Snapshot:
             why_untrained=value["why_untrained"],
             backbones=RoundBackbones.from_json(value.get("backbones")),
             why_no_backbones=value.get("why_no_backbones"),
+            starts=value.get("starts", {}),
         )
 
 
@@ -218,6 +222,9 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
     backbones, why_none = _backbones(resources, policy, task, image_size, store)
     if why_none is not None and policy.image_size is None:
         image_size = _small(image_size)
+    starts: Mapping[str, Told] = {}
+    if backbones is None and why_none is None and policy.black_box is None:
+        starts, why_none = _starts(resources, policy, task, image_size, store)
     snapshot = Snapshot(
         uid=project.uid,
         label_config=label_config,
@@ -229,10 +236,13 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
         why_untrained="no labels yet" if not usable else task.trainable(usable),
         backbones=backbones,
         why_no_backbones=why_none,
+        starts=starts,
     )
     report.unusable(reasons)
     if backbones is not None:
         store.write_json(BACKBONES, backbones.as_json())
+    if starts:
+        store.write_json(STARTS, dict(starts))
     snapshot.save(store)
     snapshot.header(max(moments, default=None)).save(store)
     return snapshot
@@ -253,6 +263,21 @@ def _backbones(
     except ConfigError as error:
         log.warning("no pretrained weights: networks are trained from nothing", project=store.uid, reason=str(error))
         return None, str(error)
+
+
+def _starts(
+    resources: Resources, policy: Policy, task: Task, image_size: tuple[int, int], store: RoundStore
+) -> tuple[Mapping[str, Told], str | None]:
+    """The pretrained weights that networks for images of this (H, W) start from, or why they cannot be had."""
+    before: Mapping[str, Told] = {}
+    if store.number:
+        with suppress(MissingAssetError):  # the last round had none
+            before = store.of_round(store.number - 1).read_json(STARTS)
+    try:
+        return resources.backbones.starts(policy.trio(task, image_size), before), None
+    except ConfigError as error:
+        log.warning("no pretrained weights: networks are trained from nothing", project=store.uid, reason=str(error))
+        return {}, str(error)
 
 
 def _small(size: tuple[int, int]) -> tuple[int, int]:

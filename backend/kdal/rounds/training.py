@@ -129,7 +129,8 @@ def _serving_model(store: RoundStore, task: Task, ask: Callable[..., gate.Model]
 def _plan(resources: Resources, snapshot: Snapshot) -> tuple[Task, TrioSpec, TrainConfig]:
     task = snapshot.format.task()
     policy = snapshot.policy if snapshot.why_no_backbones is None else snapshot.policy.from_nothing()
-    return task, policy.trio(task, snapshot.image_size), policy.training(task, resources.settings.device)
+    spec = resources.backbones.started(policy.trio(task, snapshot.image_size), snapshot.starts)
+    return task, spec, policy.training(task, resources.settings.device)
 
 
 def training_set(

