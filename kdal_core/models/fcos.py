@@ -45,6 +45,7 @@ class BoxOutputs(NamedTuple):
         grid: (A, 4) the places' x and y and their level's stride along x and y, as shares of the image's width and
             height.
         levels: (height, width) of each level.
+        places: (B, A, E) features of each place, of the pyramid; None where nobody computed them.
     """
 
     logits: Tensor
@@ -52,6 +53,7 @@ class BoxOutputs(NamedTuple):
     centre: Tensor
     grid: Tensor
     levels: Levels
+    places: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ class BoxNet(Network):
         measured = torch.cat(measures, dim=1)  # (B, A, 5)
         reach = F.softplus(measured[..., :4])
         grid: Tensor = self.get_buffer("grid")
-        outputs = BoxOutputs(torch.cat(logits, dim=1), reach, measured[..., 4], grid, self.levels)
+        places = torch.cat([_as_rows(level) for level in pyramid], dim=1)
+        outputs = BoxOutputs(torch.cat(logits, dim=1), reach, measured[..., 4], grid, self.levels, places)
         return outputs, torch.cat([level.mean(dim=(2, 3)) for level in pyramid], dim=1)
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
@@ -200,6 +203,7 @@ class FcosNet(Network):
             found["bbox_ctrness"].squeeze(-1),
             self.get_buffer("grid"),
             self.levels,
+            torch.cat([_as_rows(level) for level in pyramid], dim=1),
         )
         return outputs, torch.cat([level.mean(dim=(2, 3)) for level in pyramid], dim=1)
 

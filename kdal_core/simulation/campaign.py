@@ -21,6 +21,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Scored = Literal["distilled", "student"]
 GAPS = frozenset({"d_ss", "d_st"})
 """What strategies need that see where the three models disagree."""
+OF_BOXES = frozenset({"detections", "object_features", "class_difficulty"})
+"""What strategies need that see single boxes."""
 WAYS: tuple[Literal["shifted", "cut", "missing"], ...] = ("shifted", "cut", "missing")
 SHIPPED = resources.files("kdal_core.simulation") / "campaigns"
 
@@ -61,7 +63,8 @@ class ModelSettings(Part):
     student: str | None = None
     teacher: str | None = None
     weights: str = "none"
-    """Where training starts: "none", "default" (torchvision's, downloaded) or a .safetensors file."""
+    """Where training starts: "none", "default" (torchvision's, downloaded), a .safetensors file of the student's, or
+    "auto": pretrained weights of backbones from wherever they can be had; with classes, heads on their features."""
     scored: Scored = "distilled"
     """The model whose score the curves show and that the rivals read. student: S, which has nothing but the labels, so
     that their worth alone is compared, and no rival waits for a teacher."""
@@ -210,6 +213,8 @@ class Campaign(Part):
             raise ConfigError(f"noise.kind is {kind}, which task: {self.task} has no meaning for.")
         if (self.noise.kind == "attribute") != bool(self.noise.attributes):
             raise ConfigError("noise.attributes must name what noise.kind: attribute is bound to, and nothing else.")
+        if self.task != "boxes" and (blind := [arm.name for arm in self.strategies if arm.bound().needs & OF_BOXES]):
+            raise ConfigError(f"{', '.join(blind)} compares the boxes of images, and task is {self.task}.")
         if self.task != "classification" and (
             deaf := [arm.name for arm in self.strategies if "dropout" in arm.bound().needs]
         ):

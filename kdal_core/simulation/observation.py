@@ -16,12 +16,13 @@ from kdal_core.metrics import ClassGap
 from kdal_core.models import DropoutNet, Network
 from kdal_core.simulation.campaign import GAPS, Arm, Campaign
 from kdal_core.tasks import ClassificationTask, LearningLossTask, Task
+from kdal_core.tasks.task import Detects
 from kdal_core.training import TrainConfig, TrioSpec, distil, infer, train_student, train_teacher
 from kdal_core.training.stochastic import dropout_samples
 
 Wrap = Callable[[Network], Network]
 
-GIVEN_TOO = frozenset({"labelled_probabilities"})
+GIVEN_TOO = frozenset({"labelled_probabilities", "class_difficulty"})
 """What a strategy gets of the arrays that it can do without."""
 
 MEMBER_SEED = 1_000_000
@@ -136,8 +137,12 @@ def observe(
     *,
     seed: int,
     budget: int,
+    answers: Sequence[Any] = (),
 ) -> PoolScores:
-    """The unlabelled pool (N, 3, H, W) as the strategy will see it; `labelled` (L, 3, H, W) where it asks for these."""
+    """The unlabelled pool (N, 3, H, W) as the strategy will see it; `labelled` (L, 3, H, W) where it asks for these.
+
+    `answers` are the labels of these, for strategies that ask how well they are found.
+    """
     task, device = setup.task, setup.campaign.train_config(seed).device
 
     def predictions(model: Network) -> NDArray[np.float32]:
@@ -146,8 +151,14 @@ def observe(
     def distributions(model: Network) -> NDArray[np.floating] | None:
         return infer(task, model, pool, device=device, distributions=True).distributions
 
-    seen = infer(task, models.reader, pool, device=device, distributions=bool(needs & {"probabilities", "ensemble"}))
-    found: dict[str, Any] = {"features": seen.features, "probabilities": seen.distributions}
+    dense, single = bool(needs & {"probabilities", "ensemble"}), "object_features" in needs
+    seen = infer(task, models.reader, pool, device=device, distributions=dense, object_features=single)
+    found: dict[str, Any] = {
+        "features": seen.features,
+        "probabilities": seen.distributions,
+        "detections": seen.predictions,
+        "object_features": seen.object_features,
+    }
     if "d_ss" in needs and models.student is not None:
         found["d_ss"] = prediction_gap(task, seen.predictions, predictions(models.student))
     if "d_st" in needs and models.teacher is not None:
@@ -163,6 +174,9 @@ def observe(
         loss_task = LearningLossTask(task)
         predicted = infer(loss_task, models.loss_head, pool, device=device).predictions
         found["predicted_loss"] = loss_task.predicted_losses(predicted)
+    if "class_difficulty" in needs and isinstance(task, Detects):
+        of_labels = infer(task, models.reader, labelled, device=device).predictions
+        found["class_difficulty"] = task.class_difficulty(of_labels, answers)
     if needs & {"labelled_features", "labelled_probabilities"}:
         known = infer(task, models.reader, labelled, device=device, distributions="labelled_probabilities" in needs)
         found |= {"labelled_features": known.features, "labelled_probabilities": known.distributions}

@@ -308,7 +308,8 @@ def _next_batch(
         pool = setting.features.observed(setup.task, models, unlabelled, labelled, wanted, seed=seed, budget=size)
     elif needs(arm):
         left = everything.take(unlabelled)
-        pool = observe(setup, models, left.images, everything.images[labelled], needs(arm), seed=seed, budget=size)
+        seen, answers = everything.images[labelled], setting.annotator.labels[labelled].tolist()
+        pool = observe(setup, models, left.images, seen, needs(arm), seed=seed, budget=size, answers=answers)
         if left.traits and needs(arm) >= GAPS:
             wrong = setting.annotator.wrong(unlabelled)
             correlations = look(setup, models, left, wrong, pool, arm.parameters.get("eps", EPS))

@@ -181,6 +181,11 @@ def found_boxes(outputs: BoxOutputs, most: int, least: float, overlap: float) ->
         least: boxes with a lower score, the geometric mean of class and centre-ness, are none.
         overlap: IoU from which on the lower of two boxes of a class goes.
     """
+    return found_places(outputs, most, least, overlap)[0]
+
+
+def found_places(outputs: BoxOutputs, most: int, least: float, overlap: float) -> tuple[Tensor, Tensor]:
+    """`found_boxes`, and the places (B, most) of the grid that found them; -1 behind the last."""
     scores = (outputs.logits.float().sigmoid() * outputs.centre.float().sigmoid()[..., None]).sqrt()  # (B, A, C)
     classes = scores.shape[2]
     top, index = scores.flatten(1).topk(min(CANDIDATES * most, scores[0].numel()), dim=1)  # (B, n), best first
@@ -190,13 +195,15 @@ def found_boxes(outputs: BoxOutputs, most: int, least: float, overlap: float) ->
     corners = (grid[..., :2].repeat(1, 1, 2) + around(reach) * grid[..., 2:].repeat(1, 1, 2)).clamp(0, 1)
     rows = torch.cat([corners, top[..., None], label[..., None].to(top.dtype)], dim=-1)
     result = rows.new_full((len(rows), most, 6), torch.nan)
+    places = place.new_full((len(rows), most), -1)
     for image, boxes in enumerate(rows):
-        sure = boxes[boxes[:, 4] >= least]
+        sure = boxes[boxes[:, 4] >= least]  # the first ones: they come best first
         # Each class in a part of the plane of its own: boxes of different classes do not overlap.
         apart = sure[:, :4].double() + 2 * sure[:, 5:].double()
-        kept = sure[nms(apart, sure[:, 4].double(), overlap)[:most]]
-        result[image, : len(kept)] = kept
-    return result
+        kept = nms(apart, sure[:, 4].double(), overlap)[:most]
+        result[image, : len(kept)] = sure[kept]
+        places[image, : len(kept)] = place[image, kept]
+    return result, places
 
 
 def probability_maps(outputs: BoxOutputs) -> Tensor:

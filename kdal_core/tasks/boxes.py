@@ -16,7 +16,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from kdal_core.errors import ConfigError
 from kdal_core.losses import binary_kd_losses
 from kdal_core.metrics import box_gap, mean_average_precision
-from kdal_core.metrics.box_matches import found_right
+from kdal_core.metrics.box_matches import box_difficulty, found_right
 from kdal_core.models import Network
 from kdal_core.models.building import Family
 from kdal_core.models.fcos import BoxOutputs
@@ -29,6 +29,7 @@ from kdal_core.tasks.box_places import (
     centreness,
     class_weights,
     found_boxes,
+    found_places,
     match,
     probability_maps,
     reach_of,
@@ -212,6 +213,29 @@ class BoxTask(WithDefaults):
         """Predictions (B, K, 6) float32; of boxes of a class that overlap by `OVERLAP`, the best alone."""
         decoded: NDArray[np.float32] = found_boxes(outputs, self.boxes, LEAST, OVERLAP).cpu().numpy()
         return decoded
+
+    def object_features(self, outputs: BoxOutputs) -> Tensor:
+        """(B, K, E): of each box of `decode`, the features of the place that found it; 0 behind the last box."""
+        assert outputs.places is not None
+        _, places = found_places(outputs, self.boxes, LEAST, OVERLAP)
+        index = places.clamp(min=0)[..., None].expand(-1, -1, outputs.places.shape[2])
+        found: Tensor = outputs.places.float().gather(1, index)
+        return torch.where(places[..., None] >= 0, found, 0.0)
+
+    def class_difficulty(
+        self, predictions: NDArray[np.float32], targets: Sequence[Sequence[Box]]
+    ) -> NDArray[np.float64]:
+        """(C,) in [0, 1]: how badly the labelled boxes of each class are found, 1 for a class without any.
+
+        The mean over its labelled boxes of 1 - p^xi · IoU^(1 - xi), xi = 0.6, of the predicted box of the class that
+        overlaps it most and that box's score p; 1 where none does.
+
+        Source: Yang et al. 2024 (arXiv:2211.11612), section 3.2. P: of the trained network, not averaged over its
+        training; the score takes the probability's place.
+        """
+        self._check(targets)
+        images = self._arrays("predictions", predictions)
+        return box_difficulty(images, [as_arrays(boxes) for boxes in targets], len(self.classes))
 
     def distributions(self, outputs: BoxOutputs) -> Tensor:
         """(B, C, h, w, 2): of each class at each cell of the finest grid, that it is there and, last, that it is not.

@@ -168,6 +168,18 @@ class Rescoring(Protocol):
 
 
 @runtime_checkable
+class Detects(Protocol):
+    """What a kind of task offers beside `Task` if its predictions are objects, each with a score and a class:
+    (N, K, 6) as `kdal_core.tasks.box` says."""
+
+    def object_features(self, outputs: Any) -> Tensor:
+        """(B, K, E): features of each object predicted from a network's outputs; 0 behind an image's last one."""
+
+    def class_difficulty(self, predictions: NDArray[np.float32], targets: Sequence[Any]) -> NDArray[np.float64]:
+        """(C,) in [0, 1]: how badly predictions of N images find the objects of each class that people labelled."""
+
+
+@runtime_checkable
 class Graded(Protocol):
     """What a kind of task offers beside `Task` if its predictions say how sure they are, so that it can be learnt how
     often that is right."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdal_core.models import Network
 from kdal_core.tasks import Task
+from kdal_core.tasks.task import Detects
 from kdal_core.training.config import resolve_device
 from kdal_core.training.data import KEEP_IN_MEMORY, ImageSource, fetch, to_float
 from kdal_core.validation import InvalidInput
@@ -31,11 +32,13 @@ class Inference:
         features: (N, D) float32.
         distributions: (N, ..., K) probabilities of the task's `distributions`, where they were asked for: float32
             where an image has one of them, float16 where it has many (lanes: 8 · 36 · 65 numbers, 37 kB an image).
+        object_features: (N, K, E) float16 of the objects predicted, where they were asked for.
     """
 
     predictions: NDArray[np.float32]
     features: NDArray[np.float32]
     distributions: NDArray[np.floating] | None = None
+    object_features: NDArray[np.floating] | None = None
 
 
 def infer(
@@ -45,6 +48,7 @@ def infer(
     *,
     device: str = "auto",
     distributions: bool = False,
+    object_features: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Inference:
     """Run a model over images, in order, in float32; the model is left on the CPU, in eval mode.
@@ -60,6 +64,7 @@ def infer(
         images: N >= 1 uint8 images (3, H, W), all of one size.
         device: "auto", "cpu", "cuda" or "cuda:1".
         distributions: whether to give these too; what is larger than 512 MB lies in a temporary file.
+        object_features: whether to give these too, of a task that has them (`Detects`).
         progress: called with the share done, in [0, 1].
 
     Raises:
@@ -71,6 +76,7 @@ def infer(
     model.to(where).eval()
     predictions, features = [], []
     dense: NDArray[np.floating] | None = None
+    of_objects: NDArray[np.floating] | None = None
     with torch.inference_mode(), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         size = block_size(images[0].shape[1:], where.type)
         for start in range(0, len(images), size):
@@ -84,10 +90,15 @@ def infer(
                 if dense is None:
                     dense = _room((len(images), *probabilities.shape[1:]))
                 dense[start:stop] = probabilities.cpu().numpy()
+            if object_features and isinstance(task, Detects):
+                found = task.object_features(outputs)[: len(x)]  # (B, K, E)
+                if of_objects is None:
+                    of_objects = _room((len(images), *found.shape[1:]))
+                of_objects[start:stop] = found.cpu().numpy()
             if progress is not None:
                 progress(stop / len(images))
     model.to("cpu")
-    return Inference(np.concatenate(predictions), np.concatenate(features), dense)
+    return Inference(np.concatenate(predictions), np.concatenate(features), dense, of_objects)
 
 
 def block_size(image_size: Sequence[int], device: str) -> int:

@@ -32,6 +32,13 @@ def test_a_policy_may_name_each_strategy_that_needs_no_more_than_a_round_scores(
             Policy.parse({"strategy": name})
 
 
+def test_a_strategy_for_boxes_is_refused_where_there_are_none():
+    Policy.parse({"strategy": "ppal"}).check(BoxTask(("cat", "dog")))
+    for task in (ClassificationTask(("cat", "dog")), LaneTask(("lane",))):
+        with pytest.raises(ConfigError, match=f'"strategy": "ppal" compares boxes, and these labels are {task.kind}'):
+            Policy.parse({"strategy": "ppal"}).check(task)
+
+
 def test_a_strategy_that_does_not_exist_is_refused_and_those_that_a_round_can_use_are_named():
     with pytest.raises(ConfigError, match='"strategy": there is no "magic"') as caught:
         Policy.parse({"strategy": "magic"})

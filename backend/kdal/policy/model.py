@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from kdal.policy.rules import OF_FINE_TUNING, OF_STRATEGY, OF_TRAINING, short, useless
+from kdal.policy.rules import OF_BOXES, OF_FINE_TUNING, OF_STRATEGY, OF_TRAINING, short, useless
 from kdal_core.errors import ConfigError
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: reading a policy does not need it
@@ -186,6 +186,10 @@ class Policy(BaseModel):
                 f'extra params: "eps" does nothing with the formula that {task.kind} have by default: say '
                 '"formula": "published" too'
             )
+        if chosen.needs & OF_BOXES and task.kind != "boxes":
+            raise ConfigError(
+                f'extra params: "strategy": "{self.strategy}" compares boxes, and these labels are {task.kind}'
+            )
         if self.parameters:
             self._try(chosen)
         for key, weights in (("weights", self.weights), ("teacher_weights", self.teacher_weights)):
@@ -229,7 +233,8 @@ class Policy(BaseModel):
         from kdal_core.acquisition import PoolScores
 
         shapes = {"d_ss": (4,), "d_st": (4,), "features": (4, 2), "probabilities": (4, 2), "objects": (4, 2)}
-        shapes |= {"labelled_features": (1, 2), "labelled_probabilities": (1, 2)}
+        shapes |= {"labelled_features": (1, 2), "labelled_probabilities": (1, 2), "class_difficulty": (1,)}
+        shapes |= {"detections": (4, 1, 6), "object_features": (4, 1, 2)}
         try:
             arrays: dict[str, Any] = {name: np.full(shapes[name], 0.5) for name in chosen.needs | {"features"}}
             chosen(PoolScores(**arrays))

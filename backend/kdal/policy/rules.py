@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from kdal.policy.model import Policy
     from kdal_core.acquisition import Strategy
 
-SCORED = frozenset(
-    {"d_ss", "d_st", "features", "probabilities", "objects", "labelled_features", "labelled_probabilities"}
-)
+OF_BOXES = frozenset({"detections", "object_features", "class_difficulty"})
+"""What of it there is only with boxes."""
+SCORED = OF_BOXES | {
+    *("d_ss", "d_st", "features", "probabilities", "objects", "labelled_features", "labelled_probabilities")
+}
 """What a round computes of tasks, waiting for a label or labelled: a policy's strategy can need no more."""
 OF_THREE_NETWORKS = frozenset({"d_ss", "d_st"})
 """What of it there is only with three networks, and not with the one student of a black-box teacher."""

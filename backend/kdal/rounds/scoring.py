@@ -33,9 +33,10 @@ from kdal_core.acquisition import (
     thumbnails_tell,
 )
 from kdal_core.tasks import Task
+from kdal_core.tasks.task import Detects
 from kdal_core.training import infer
 
-OF_LABELS = frozenset({"labelled_features", "labelled_probabilities"})
+OF_LABELS = frozenset({"labelled_features", "labelled_probabilities", "class_difficulty"})
 """Arrays of `PoolScores` that tell of the labelled images."""
 THUMBNAIL = 32
 """Pixels of an image's longer side while no model can look at it."""
@@ -79,13 +80,13 @@ def score_shard(
         task = snapshot.format.task()
         device = resources.settings.device
         outputs = {}
-        probable = "probabilities" in snapshot.policy.chosen_strategy(task).needs
+        needs = snapshot.policy.chosen_strategy(task).needs
         # A student of a black-box teacher has no other networks beside it.
         roles = (STUDENT, TEACHER, DISTILLED) if snapshot.policy.black_box is None else (DISTILLED,)
         for i, role in enumerate(roles):
             model, _ = store.load_model(role)
-            dense = probable and role == DISTILLED
-            outputs[role] = infer(task, model, images, device=device, distributions=dense)
+            dense, single = ({name} <= needs and role == DISTILLED for name in ("probabilities", "object_features"))
+            outputs[role] = infer(task, model, images, device=device, distributions=dense, object_features=single)
             report.progress(0.3 + 0.6 * (i + 1) / len(roles))
         distilled = outputs[DISTILLED]
         for role, gap in ((STUDENT, "d_ss"), (TEACHER, "d_st")):
@@ -94,6 +95,8 @@ def score_shard(
         arrays["features"] = distilled.features
         if distilled.distributions is not None:  # of lanes, 37 kB an image
             arrays["probabilities"] = distilled.distributions
+        if distilled.object_features is not None:
+            arrays |= {"detections": distilled.predictions, "object_features": distilled.object_features}
         arrays["predictions"] = distilled.predictions
         arrays["sizes"] = np.array(loaded.sizes, dtype=np.int64)
         if serving is not None and serving != store.number:  # the new model was not promoted: the old one pre-annotates
@@ -182,14 +185,18 @@ def _of_labels(
     resources: Resources, store: RoundStore, snapshot: Snapshot, wanted: frozenset[str], width: int
 ) -> dict[str, NDArray[Any]]:
     """What S-KD, whose features are this wide, makes of the labelled images, as `PoolScores` takes it."""
-    refs = [item.ref for item in snapshot.labelled if item.target is not None]
+    task, usable = snapshot.format.task(), [item for item in snapshot.labelled if item.target is not None]
     model, _ = store.load_model(DISTILLED)
-    images = resources.images.load(refs, snapshot.image_size).images
+    loaded = resources.images.load([item.ref for item in usable], snapshot.image_size)
+    images = loaded.images
     if not len(images):  # a black-box teacher's student is trained without a label
         return {"labelled_features": np.zeros((0, width), dtype=np.float32)} if "labelled_features" in wanted else {}
     dense = "labelled_probabilities" in wanted
-    seen = infer(snapshot.format.task(), model, images, device=resources.settings.device, distributions=dense)
+    seen = infer(task, model, images, device=resources.settings.device, distributions=dense)
     found = {"labelled_features": seen.features, "labelled_probabilities": seen.distributions}
+    if isinstance(task, Detects):
+        targets = [usable[i].target for i in loaded.kept]
+        found["class_difficulty"] = task.class_difficulty(seen.predictions, targets)
     return {name: array for name, array in found.items() if name in wanted and array is not None}
 
 

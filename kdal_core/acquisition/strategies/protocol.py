@@ -44,6 +44,10 @@ class PoolScores:
         dropout: the same of M >= 2 stochastic passes of one student with dropout.
         predicted_loss: (N,) the loss that a learning-loss head predicts.
         objects: (N, C) how many objects of each class S-KD sees in an image (`Task.objects`).
+        detections: (N, K, 6) the objects that S-KD finds: left, top, right, bottom, score and class number; NaN behind
+            an image's last one.
+        object_features: (N, K, E) features of each of them, of any float type; dense, as `probabilities` are.
+        class_difficulty: (C,) in [0, 1]: how badly S-KD finds the labelled objects of each class.
         labelled_features: (L, D) features of the images labelled so far, from the same network.
         labelled_probabilities: (L, C) probabilities of these, or dense ones, from the same network.
         teacher_features: (N, E) what T sees: of pretrained backbones, their features joined.
@@ -61,6 +65,9 @@ class PoolScores:
     dropout: Members | None = None
     predicted_loss: NDArray[np.floating] | None = None
     objects: NDArray[np.floating] | None = None
+    detections: Dense | None = None
+    object_features: Dense | None = None
+    class_difficulty: NDArray[np.floating] | None = None
     labelled_features: NDArray[np.floating] | None = None
     labelled_probabilities: NDArray[np.floating] | None = None
     teacher_features: NDArray[np.floating] | None = None
@@ -168,6 +175,15 @@ class PoolScores:
         """
         return np.asarray(self._given(name))
 
+    def stored(self, name: str) -> Dense:
+        """An array by name as it is, not copied: `values[rows]` gives some of its images.
+
+        Raises:
+            InvalidInput: it was not given.
+        """
+        values: Dense = self._given(name)
+        return values
+
     def _given(self, name: str) -> Any:
         if (values := self._of(name)) is None:
             raise InvalidInput(f"This strategy needs {name}, which this pool does not have.")
@@ -186,6 +202,8 @@ POOL_AXIS = {
     "dropout": 1,
     "predicted_loss": 0,
     "objects": 0,
+    "detections": 0,
+    "object_features": 0,
     "teacher_features": 0,
 }
 """The axis of each array along which the pool's images lie."""

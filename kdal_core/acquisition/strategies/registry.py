@@ -31,6 +31,7 @@ LISTED_FIRST = (
     "tcm",
     "uherding",
     "pcoreset",
+    "ppal",
 )
 """The order in which names are shown: ours, what it has to beat, then the rivals by age. A strategy that does not stand
 here comes behind them."""

@@ -34,7 +34,8 @@ def test_the_digits_campaign_runs_every_strategy_and_writes_its_report(digits):
     assert ended.returncode == 0, ended.stderr
     results = Results.from_json((folder / "out" / "results.json").read_text())
     campaign = shipped_campaigns()["digits"]
-    assert len(results.runs) == len(campaign.strategies) >= len(strategy_names())
+    of_classes = set(strategy_names()) - {"ppal"}
+    assert len(results.runs) == len(campaign.strategies) >= len(of_classes)
     for run in results.runs:
         assert [point.labels for point in run.points] == [campaign.budget, 2 * campaign.budget]
         assert run.points[-1].score > 0.5, run.arm

@@ -28,7 +28,7 @@ CONFIG = (
     '<View><Image name="image" value="$image"/><VectorLabels name="lane" toName="image" closable="false">'
     '<Label value="dashed"/><Label value="solid"/></VectorLabels></View>'
 )
-STRATEGIES = usable_strategies()
+STRATEGIES = [name for name in usable_strategies() if name != "ppal"]  # which is for boxes
 
 
 def picture(number: int) -> ImageRef:

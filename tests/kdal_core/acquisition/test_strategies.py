@@ -35,6 +35,9 @@ def pool(size=40, seed=0, **changes):
         ensemble=distributions(5, size),
         dropout=distributions(6, size),
         predicted_loss=np.round(rng.random(size), 3),
+        detections=detections(rng, size),
+        object_features=np.round(rng.normal(size=(size, 6, 3)), 3),
+        class_difficulty=np.array([0.2, 0.9]),
         labelled_features=np.round(rng.normal(size=(3, 5)), 3),
         labelled_probabilities=distributions(3),
         teacher_features=np.round(rng.normal(size=(size, 6)), 3),
@@ -43,11 +46,19 @@ def pool(size=40, seed=0, **changes):
     return replace(given_pool, **changes)
 
 
+def detections(rng, size):
+    """1 to 6 objects of two classes in each image."""
+    found = np.round(rng.random((size, 6, 6)), 3)
+    found[..., 5] = rng.integers(0, 2, (size, 6))
+    found[np.arange(6) >= rng.integers(1, 7, size)[:, None]] = np.nan
+    return found
+
+
 AXES = {
     **{"d_ss": 0, "d_st": 0, "features": 0, "probabilities": 0, "ensemble": 1, "dropout": 1, "predicted_loss": 0},
-    "teacher_features": 0,
+    **{"teacher_features": 0, "detections": 0, "object_features": 0},
 }
-LABELLED = ["labelled_features", "labelled_probabilities", "labelled_teacher_features"]
+LABELLED = ["class_difficulty", "labelled_features", "labelled_probabilities", "labelled_teacher_features"]
 
 
 def taken(given_pool, indices):
@@ -77,6 +88,7 @@ def test_the_names_stand_in_the_order_in_which_they_are_offered():
         "tcm",
         "uherding",
         "pcoreset",
+        "ppal",
     ]
     assert COLD == ["random", "coreset", "typiclust", "probcover", "maxherding", "dropquery", "tcm", "uherding"]
 

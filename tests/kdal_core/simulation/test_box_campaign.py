@@ -27,7 +27,18 @@ BOXES = {
     "training": {"epochs": 1, "batch_size": 4, "min_steps": 3, "max_steps": 3, "device": "cpu"},
     "strategies": ["random", "kd_gap"],
 }
-ALL = ["entropy", "least_confidence", "margin", "ensemble", "acd", "learning_loss", "badge", "coreset", "typiclust"]
+ALL = [
+    "entropy",
+    "least_confidence",
+    "margin",
+    "ensemble",
+    "acd",
+    "learning_loss",
+    "badge",
+    "coreset",
+    "typiclust",
+    "ppal",
+]
 
 
 def campaign(**changes):
@@ -150,7 +161,7 @@ def test_runs_are_not_mixed_with_those_from_before_box_tasks_were_trained_otherw
         list(run_arm(setting(few, plates), few.strategies[0], next(tmp_path.glob("runs/random*/seed-0.json"))))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, "ppal"])
 def test_every_strategy_orders_a_pool_of_boxes(name, plates, tmp_path):
     found = setting(campaign(strategies=["random", name], ensemble=2), plates)
     points = list(run_arm(found, found.setup.campaign.strategies[1], tmp_path / "run.json"))

@@ -349,3 +349,28 @@ def test_probabilities_are_higher_where_a_box_is(learnt):
             inside += image[middle].tolist()
         outside += image[~near].tolist()
     assert np.mean(inside) > np.mean(outside) + 0.2
+
+
+def test_the_features_of_a_box_are_those_of_the_place_that_found_it():
+    outputs = random_outputs(4)
+    marks = torch.arange(len(GRID), dtype=torch.float32).expand(len(outputs.logits), -1)[..., None] + 1
+    found = TASK.object_features(outputs._replace(places=marks))[..., 0].numpy()
+    boxes = TASK.decode(outputs)
+    assert ((found > 0) == np.isfinite(boxes[..., 0])).all()
+    for image, rows in enumerate(boxes):
+        for place, row in zip(found[image], rows, strict=True):
+            if place > 0:
+                number = int(place) - 1
+                logit, centre = outputs.logits[image, number, int(row[5])], outputs.centre[image, number]
+                assert row[4] == pytest.approx(float((logit.sigmoid() * centre.sigmoid()).sqrt()), abs=1e-5)
+
+
+def test_a_class_is_difficult_as_far_as_its_boxes_are_not_found():
+    labelled = [(Box(0.0, 0.0, 0.5, 0.5), Box(0.6, 0.6, 1.0, 1.0)), ()]
+    nothing = np.full((2, 3, 6), np.nan, dtype=np.float32)
+    assert TASK.class_difficulty(nothing, labelled).tolist() == [1.0, 1.0]
+    found = nothing.copy()
+    found[0, 0] = [0.0, 0.0, 0.5, 0.25, 0.8, 0]  # half of the first box
+    found[0, 1] = [0.6, 0.6, 1.0, 1.0, 0.9, 1]  # of the other class
+    expected = (1 - 0.8**0.6 * 0.5**0.4 + 1.0) / 2
+    assert TASK.class_difficulty(found, labelled) == pytest.approx([expected, 1.0], abs=1e-6)
