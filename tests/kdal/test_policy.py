@@ -32,6 +32,14 @@ def test_a_policy_may_name_each_strategy_that_needs_no_more_than_a_round_scores(
             Policy.parse({"strategy": name})
 
 
+def test_objects_are_counted_where_labels_have_them():
+    policy = Policy.parse({"budget_unit": "objects"})
+    for task in (BoxTask(("cat",)), LaneTask(("lane",))):
+        policy.check(task)
+    with pytest.raises(ConfigError, match='"budget_unit": "objects" counts boxes or lanes'):
+        policy.check(ClassificationTask(("cat", "dog")))
+
+
 def test_a_strategy_for_boxes_is_refused_where_there_are_none():
     Policy.parse({"strategy": "ppal"}).check(BoxTask(("cat", "dog")))
     for task in (ClassificationTask(("cat", "dog")), LaneTask(("lane",))):

@@ -66,7 +66,8 @@ def _block(project: Json) -> RenderableType:
     if last and last["state"] == "computing":
         say("step", f"{last['step']}, {last['progress']:.0%}")
     if project["budget"] is not None:
-        say("labels", f"{project['counted']} of {project['budget']}")
+        unit = "objects" if project["policy"].get("budget_unit") == "objects" else "labels"
+        say(unit, f"{project['counted']} of {project['budget']}")
     if project["serving"]:
         say("serving", project["serving"])
     if last and (score := last["facts"].get("held_out_score")) is not None:

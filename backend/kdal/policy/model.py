@@ -27,6 +27,9 @@ class Policy(BaseModel):
 
     budget: Annotated[int, Field(ge=1, le=100_000)] = 50
     """Labels of a batch: a round starts once this many tasks are labelled."""
+    budget_unit: Literal["labels", "objects"] = "labels"
+    """What the budget counts: labelled tasks, or the boxes or lanes drawn on them, where the work is; a task on which
+    nothing is drawn counts as one."""
     count_outside: bool = True
     """Count labels outside the batch too; false: only the batch's own tasks (skipped ones replaced)."""
     task: str | None = None
@@ -185,6 +188,10 @@ class Policy(BaseModel):
             raise ConfigError(
                 f'extra params: "eps" does nothing with the formula that {task.kind} have by default: say '
                 '"formula": "published" too'
+            )
+        if self.budget_unit == "objects" and task.kind == "classification":
+            raise ConfigError(
+                'extra params: "budget_unit": "objects" counts boxes or lanes, and these labels are classes of images'
             )
         if chosen.needs & OF_BOXES and task.kind != "boxes":
             raise ConfigError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import Format
@@ -20,21 +21,40 @@ FULL_EVERY = 1800.0
 """Seconds between two comparisons with all of a project's labels, though nothing says that one was missed."""
 
 
-def batch_window(order: Sequence[int], skipped: Iterable[int], budget: int) -> list[int]:
+def batch_window(
+    order: Sequence[int], skipped: Iterable[int], budget: float, estimates: Sequence[float] = ()
+) -> list[int]:
     """The tasks of the batch: the first ``budget`` of the order, each skipped one replaced by the next in rank.
 
     A skipped task stays in the window: if somebody labels it after all, that label counts too.
 
+    Args:
+        order: tasks, first to be labelled first.
+        skipped: tasks that somebody skipped.
+        budget: of the batch, in tasks, or, with estimates, in objects.
+        estimates: how many objects each task of the order seems to show, > 0; none: each counts as one.
+
     >>> batch_window([7, 3, 9, 4], skipped=[3], budget=2)
     [7, 3, 9]
+    >>> batch_window([7, 3, 9, 4], skipped=[3], budget=6, estimates=[4.0, 9.0, 1.5, 2.0])
+    [7, 3, 9, 4]
     """
     left, window, skips = budget, [], set(skipped)
-    for task in order:
-        if left == 0:
+    for task, objects in zip(order, estimates or [1] * len(order), strict=True):
+        if left <= 0:
             break
         window.append(task)
-        left -= task not in skips
+        left -= 0 if task in skips else objects
     return window
+
+
+def drawn(target: Any) -> int:
+    """How many objects a label draws: its boxes or lanes, at least 1, for somebody has looked; 1 of a class.
+
+    >>> drawn(("box", "box")), drawn(()), drawn(3)
+    (2, 1, 1)
+    """
+    return max(1, len(target)) if isinstance(target, tuple | list) else 1
 
 
 def count_labels(
@@ -42,19 +62,24 @@ def count_labels(
     before: Iterable[int],
     *,
     window: Iterable[int] | None = None,
+    objects: Mapping[int, int] | None = None,
 ) -> int:
-    """Labels that count for a round.
+    """Labels that count for a round, or the objects drawn in them.
 
     Args:
         labelled: tasks with a finished, non-cancelled annotation now.
         before: tasks that were labelled at the round's snapshot.
         window: only these tasks count; none: labels outside the batch count too.
+        objects: how many are drawn on a task, where these are counted; none: labels are.
 
     >>> count_labels([1, 2, 3], before=[1]), count_labels([1, 2, 3], before=[1], window=[2, 8])
     (2, 1)
+    >>> count_labels([1, 2, 3], before=[1], objects={2: 5, 3: 1})
+    6
     """
     new = set(labelled) - set(before)
-    return len(new if window is None else new & set(window))
+    counted = new if window is None else new & set(window)
+    return len(counted) if objects is None else sum(objects.get(task, 1) for task in counted)
 
 
 @dataclass
@@ -81,6 +106,8 @@ class NewLabels:
     usable: set[int] = field(default_factory=set)
     unusable: dict[int, str] = field(default_factory=dict)
     """Task id -> why its label cannot be used."""
+    objects: dict[int, int] = field(default_factory=dict)
+    """Task id -> how many objects are `drawn` on it."""
     _lost: int = 0
     """Tasks labelled at the snapshot that are not any more."""
     _total: int | None = None
@@ -128,7 +155,7 @@ class NewLabels:
             self.usable.discard(task)
             self.unusable.pop(task, None)
             try:
-                self.form.target(row)
+                self.objects[task] = drawn(self.form.target(row))
                 self.usable.add(task)
             except LabelFormatError as error:
                 self.unusable[task] = str(error)

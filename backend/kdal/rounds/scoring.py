@@ -17,6 +17,7 @@ from kdal.images.refs import ImageRef, nothing_readable
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds import heads
+from kdal.rounds.batch import drawn as drawn_on
 from kdal.rounds.features import RoundImages
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Snapshot
@@ -151,7 +152,9 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
     policy = snapshot.policy
     task = snapshot.format.task()
     chosen = policy.chosen_strategy(task)
+    counts_objects = policy.budget_unit == "objects"
     wanted = {"tasks", "reason", *(chosen.needs | {"features"} if trained else {"thumbnails"})}
+    wanted |= {"objects"} if counts_objects and trained else set()
     shards = [_read_shard(store, shard, task, wanted) for shard in range(shard_count(snapshot))]
     tasks = np.concatenate([s["tasks"] for s in shards]) if shards else np.zeros(0, dtype=np.int64)
     last_few = trained and len(snapshot.pool) <= policy.budget
@@ -160,7 +163,8 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
         raise NoReadableImageError(nothing_readable("images that wait for a label", len(snapshot.pool), example))
     scored = [s for s in shards if len(s["tasks"])]
     scores: NDArray[np.float64] = np.zeros(0)
-    order, drawn = tasks, tasks[:0]
+    order, drawn, batch = tasks, tasks[:0], policy.budget
+    estimates: NDArray[np.float64] = np.ones(len(tasks))
     if len(tasks):
         there = [name for name in sorted(wanted & scored[0].keys()) if name not in ("tasks", "reason")]
         arrays = {name: np.concatenate([s[name] for s in scored]) for name in there}
@@ -170,15 +174,53 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
             arrays |= _of_labels(resources, store, snapshot, chosen.reads & OF_LABELS, arrays["features"].shape[1])
         seed = policy.seed + store.number
         selection = _order(policy, task, chosen, arrays, trained=trained, seed=seed)
-        batches = -(-policy.served // policy.budget)
-        explored = explore(selection.indices, policy.explore, budget=policy.budget, batches=batches, seed=seed)
+        if counts_objects:
+            estimates = _estimates(snapshot, arrays)
+            batch = images_for(estimates[selection.indices], policy.budget)
+        batches = -(-policy.served // batch)
+        explored = explore(selection.indices, policy.explore, budget=batch, batches=batches, seed=seed)
         order, drawn = tasks[explored.indices], tasks[explored.drawn]
+        estimates = estimates[explored.indices]
         scores = selection.scores[np.argsort(selection.indices)][explored.indices]
     unreadable = sorted({ref.task_id for ref in snapshot.pool} - set(tasks.tolist()))
     ranked = [*order.tolist(), *snapshot.skipped, *unreadable]
-    manifest = Order(tasks=ranked, budget=min(policy.budget, len(ranked)), selected=len(order), explored=drawn.tolist())
+    told: list[float] = []
+    if counts_objects and ranked:
+        behind = float(estimates.mean()) if len(order) else 1.0
+        told = [*estimates.round(2).tolist(), *[round(behind, 2)] * (len(ranked) - len(order))]
+        batch = images_for(np.array(told), policy.budget)
+    manifest = Order(
+        tasks=ranked,
+        budget=min(batch, len(ranked)),
+        selected=len(order),
+        explored=drawn.tolist(),
+        estimates=told,
+    )
     store.save_order(manifest, order, scores)
     return {"ordered": len(order), "skipped": len(snapshot.skipped), "unreadable": len(unreadable)}
+
+
+def images_for(estimates: NDArray[np.float64], budget: int) -> int:
+    """How many images of an order make a batch of so many objects, at least 1.
+
+    Args:
+        estimates: (N,) objects of each image, in the order, > 0.
+        budget: objects of the batch.
+
+    >>> images_for(np.array([4.0, 1.5, 3.0, 9.0]), budget=6)
+    3
+    """
+    return min(int(np.searchsorted(np.cumsum(estimates), budget - 1e-9)) + 1, max(1, len(estimates)))
+
+
+def _estimates(snapshot: Snapshot, arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """(N,) how many objects each image seems to show, at least 1: as the model sees it, else as labels have had it."""
+    if "objects" in arrays:
+        found: NDArray[np.float64] = arrays["objects"].sum(axis=1)
+        return np.maximum(found, 1.0)
+    so_far = [drawn_on(item.target) for item in snapshot.labelled if item.target is not None]
+    images = len(next(iter(arrays.values())))
+    return np.full(images, float(np.mean(so_far)) if so_far else 1.0)
 
 
 def _of_labels(

@@ -35,12 +35,14 @@ class Order:
 
     tasks: list[int]
     budget: int
-    """The first ``budget`` tasks are the batch."""
+    """The first ``budget`` tasks are the batch."""  # however many objects the policy asks for
     selected: int
     """The first ``selected`` tasks were ordered by the strategy; behind them come skipped and unreadable ones."""
     explored: list[int] = field(default_factory=list)
     """Those of them that were drawn at random, `kdal_core.acquisition.explore`: their labels did not choose
     themselves."""
+    estimates: list[float] = field(default_factory=list)
+    """How many objects each task seems to show, at least 1, where the policy's budget counts these."""
 
     @property
     def scores(self) -> dict[int, float]:

@@ -277,22 +277,27 @@ class Worker:
             return None  # cancelled before anything was published: the button begins the next one
         order, labels = self._open_round(project, watch, opened.number)
         policy = Policy.stored(project.policy)
-        budget = min(policy.budget, len(order.tasks))  # as the owner has it now, not as it was at the opening
+        # As the owner has it now, not as it was at the opening.
+        counts_objects = policy.budget_unit == "objects"
+        budget = policy.budget if counts_objects and order.tasks else min(policy.budget, len(order.tasks))
         changed = labels.update(self._clock.seconds(), hinted=hinted)
         if changed:
             storage.note_unusable(project.id, last.number, labels.unusable, usable=labels.usable)
-        possible = counted = count_labels(labels.usable, labels.before)
+        objects = labels.objects if counts_objects else None
+        possible = counted = count_labels(labels.usable, labels.before, objects=objects)
         # Who skipped what is asked only where it decides, and now and then: it costs as much as the count of labels.
         exact = policy.count_outside or not hinted or possible >= budget or last.state == "cancelled"
         if not policy.count_outside:
             skipped = self._skipped(project, watch) if exact else watch.skipped[1]
-            counted = count_labels(labels.usable, labels.before, window=batch_window(order.tasks, skipped, budget))
+            window = batch_window(order.tasks, skipped, budget, order.estimates if counts_objects else ())
+            counted = count_labels(labels.usable, labels.before, window=window, objects=objects)
         if last.state == "cancelled":  # a batch more, from then on
             storage.merge_round(project.id, last.number, facts={"counted_before": counted} | last.facts)
             counted = max(0, counted - int(last.facts.get("counted_before", counted)))
         if (counted, budget) != (last.counted, last.budget):
             storage.update_round(project.id, last.number, counted=counted, budget=budget)
-        watch.missing = budget - (counted if exact else possible)
+        # One label may draw all the objects that are missing.
+        watch.missing = 1 if counts_objects else budget - (counted if exact else possible)
         if budget and counted >= budget:
             return "budget"
         if not changed:

@@ -185,7 +185,9 @@ class Rounds(DBOSConfiguredInstance):
         # Nothing is opened, and no old order removed, while Label Studio serves the queue by another version.
         publishing.check_config(self._in_force.confirm(project), self._load(project, store))
         store.fence()
-        storage.open_round(project.id, number, budget=store.order().budget, serving=self._serving(project, number))
+        order, policy = store.order(), self._load(project, store).policy
+        budget = policy.budget if policy.budget_unit == "objects" and order.tasks else order.budget
+        storage.open_round(project.id, number, budget=budget, serving=self._serving(project, number))
         # Labels made while the round was computed count for the next one: somebody has to look.
         storage.add_event(project.id, "ROUND_OPENED")
         return {}

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdal.rounds.batch import batch_window, count_labels
+from kdal.rounds.batch import batch_window, count_labels, drawn
 
 ids = st.integers(1, 40)
 orders = st.lists(ids, unique=True)
@@ -32,6 +32,18 @@ def test_labels_outside_the_batch_count_unless_a_window_is_given():
     assert count_labels([1, 2, 3, 4], [1]) == 3
     assert count_labels([1, 2, 3, 4], [1], window=[2, 3]) == 2
     assert count_labels([], [1]) == 0
+
+
+def test_a_batch_of_objects_goes_as_far_as_its_tasks_seem_to_show_so_many():
+    assert batch_window([9, 2, 5, 7], [], 4, [1.5, 2.0, 1.0, 9.0]) == [9, 2, 5]
+    assert batch_window([9, 2, 5, 7], [2], 4, [1.5, 2.0, 1.0, 9.0]) == [9, 2, 5, 7]
+    assert batch_window([9, 2], [], 40, [1.5, 2.0]) == [9, 2]
+
+
+def test_objects_count_where_they_are_asked_for_and_an_empty_label_counts_as_one():
+    objects = {2: drawn(("a", "b", "c")), 3: drawn(()), 4: drawn(2)}
+    assert count_labels([1, 2, 3, 4], [1], objects=objects) == 3 + 1 + 1
+    assert count_labels([1, 2, 3, 4], [1], window=[2], objects=objects) == 3
 
 
 @given(orders, st.sets(ids), st.integers(1, 50))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from kdal.demo.examples.blood_cells import SIZE, render
 from kdal.images.refs import ImageRef
 from kdal.policy import Policy, usable_strategies
+from kdal.rounds import scoring
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, RoundStore
@@ -137,6 +138,27 @@ def test_pictures_that_seem_to_show_rare_objects_come_first_unless_the_owner_say
     assert ordered == wanted.tolist()
     plain, rare = (order(resources, make_snapshot(**policy)) for policy in ({"rarity": 0.0}, {}))
     assert plain != rare
+
+
+def test_a_batch_of_objects_is_as_many_pictures_as_seem_to_show_so_many(resources, make_snapshot, trio):
+    snapshot, store = make_snapshot(budget=30, budget_unit="objects"), RoundStore(resources.assets, UID, 0)
+    tasks = order(resources, snapshot)
+    shards = resources.assets.read_arrays(store.key("shards/00000.npz"))
+    seen = BoxTask(("red", "white", "platelet")).objects(shards["predictions"]).sum(axis=1).clip(min=1)
+    seen = dict(zip(shards["tasks"].tolist(), seen.tolist(), strict=True))
+    found = store.order()
+    assert found.estimates == pytest.approx([seen[task] for task in tasks], abs=0.01)
+    assert sum(found.estimates[: found.budget]) >= 30 > sum(found.estimates[: found.budget - 1])
+    assert 1 <= found.budget < len(tasks)
+
+
+def test_before_there_is_a_model_pictures_seem_to_show_what_labels_have_had(resources, make_snapshot):
+    snapshot, store = make_snapshot(budget=30, budget_unit="objects"), RoundStore(resources.assets, UID, 0)
+    scoring.score_shard(resources, store, snapshot, 0, False, None, StepReport())
+    scoring.select(store, snapshot, False)
+    mean = np.mean([max(1, len(item.target)) for item in snapshot.labelled if item.target is not None])
+    assert store.order().estimates == pytest.approx([mean] * 8, abs=0.01)
+    assert store.order().budget == min(8, int(np.ceil(30 / mean)))
 
 
 def test_pictures_are_pre_annotated_with_boxes_and_measured_by_map(resources, make_snapshot, trio):

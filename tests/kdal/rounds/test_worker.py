@@ -162,6 +162,32 @@ def test_only_the_batch_counts_where_the_owner_says_so_and_a_skipped_task_is_rep
     assert len(loop.rounds) == 2
 
 
+def rectangles(count):
+    """An annotation's result: so many boxes."""
+    value = {"x": 10, "y": 10, "width": 20, "height": 20, "rotation": 0, "rectanglelabels": ["cell"]}
+    size = {"original_width": 8, "original_height": 8}
+    return [
+        {"from_name": "box", "to_name": "image", "type": "rectanglelabels", "value": {**value, "x": 3 * i}, **size}
+        for i in range(count)
+    ]
+
+
+def test_boxes_are_counted_where_the_budget_is_in_objects(make_loop):
+    config = (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="box" toName="image">'
+        '<Label value="cell"/></RectangleLabels></View>'
+    )
+    loop = make_loop(config=config, budget=8, budget_unit="objects", student=None, teacher=None)
+    open_round(loop)
+    for boxes, counted in ((4, 4), (0, 5), (2, 7)):  # nothing to draw is a look, too
+        loop.label(1, rectangles(boxes))
+        loop.look()
+        assert (loop.rounds[0].counted, loop.rounds[0].budget, len(loop.rounds)) == (counted, 8, 1)
+    loop.label(1, rectangles(3))
+    loop.look()
+    assert [(r.state, r.trigger) for r in loop.rounds] == [("closed", "connect"), ("computing", "budget")]
+
+
 def test_the_last_batch_ends_when_nothing_is_left_to_label(make_loop):
     loop = make_loop(images=4)
     open_round(loop)
