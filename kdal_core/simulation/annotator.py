@@ -33,6 +33,12 @@ class Annotator:
     seconds: NDArray[np.float64]
     mistaken: NDArray[np.bool_]
 
+    @property
+    def objects(self) -> NDArray[np.int64]:
+        """(N,) boxes or lanes that it draws on each image, one of an image without any; one of a class."""
+        drawn = [max(1, len(label)) if isinstance(label, tuple | list) else 1 for label in self.labels]
+        return np.array(drawn, dtype=np.int64)
+
     def wrong(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of these images it labels wrong."""
         return self.mistaken[indices]

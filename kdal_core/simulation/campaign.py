@@ -94,7 +94,7 @@ class AnnotatorSettings(Part):
     """How long labels take."""
 
     seconds: Annotated[float, Field(ge=0)] = 3.0
-    """Median time for a label; log-normal."""
+    """Median time for a label, or for an object where budgets count these; log-normal."""
     spread: Annotated[float, Field(ge=0, le=3)] = 0.5
     """Standard deviation of the time's logarithm."""
     ahead: Annotated[int, Field(ge=0)] = 0
@@ -165,6 +165,9 @@ class Campaign(Part):
     initial: InitialSettings = InitialSettings()
     budget: Count
     """Labels of a round."""
+    budget_unit: Literal["labels", "objects"] = "labels"
+    """What budgets and curves count: labelled images, or the boxes or lanes drawn on them, an image without any as one.
+    A batch then ends with the image that fills it; what it holds too many of, the next one has fewer."""
     rounds: Count
     """Trainings: after the initial labels, and after each batch behind them."""
     seeds: tuple[Annotated[int, Field(ge=0, le=2**20)], ...] = (0, 1, 2, 3, 4)
@@ -198,6 +201,8 @@ class Campaign(Part):
             raise ConfigError("score_on is validation, but data.validation keeps no image for it.")
         if self.annotator.ahead > self.budget:
             raise ConfigError("annotator.ahead must be at most the budget.")
+        if self.counts_objects and (self.task == "classification" or self.annotator.ahead):
+            raise ConfigError("budget_unit: objects is for boxes and lanes, with annotator.ahead: 0.")
         self._suits_the_task()
         self.train_config(0)
         return self
@@ -242,6 +247,11 @@ class Campaign(Part):
     def first_size(self) -> int:
         """Labels before the first model."""
         return self.initial.size or self.budget
+
+    @property
+    def counts_objects(self) -> bool:
+        """Whether budgets and curves count boxes or lanes."""
+        return self.budget_unit == "objects"
 
     def labels_after(self, number: int) -> int:
         """Labels that the model of round `number`, from 0, is trained on."""

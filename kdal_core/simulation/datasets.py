@@ -60,6 +60,8 @@ def load_split(campaign: Campaign, seed: int, root: Path | None = None) -> Split
     kept, free = np.split(order, [settings.validation])
     size = len(free) if settings.pool is None else settings.pool
     needed = campaign.labels_after(campaign.rounds - 1)
+    if campaign.counts_objects:
+        needed = 1  # an image has any number of them
     if not needed <= size <= len(free):
         raise ConfigError(
             f"{settings.name} offers a pool of {len(free):,} images; data.pool asks for {size:,} and the campaign "
@@ -71,9 +73,12 @@ def load_split(campaign: Campaign, seed: int, root: Path | None = None) -> Split
     else:
         count = len(data.test) if settings.test is None else min(settings.test, len(data.test))
         held_out = data.test.take(np.arange(count))
-    return Split(
-        data.classes, data.training.take(pool).resized(settings.image_size), held_out.resized(settings.image_size)
-    )
+    found = data.training.take(pool).resized(settings.image_size)
+    if campaign.counts_objects and (objects := sum(map(len, found.labels))) < campaign.labels_after(
+        campaign.rounds - 1
+    ):
+        raise ConfigError(f"The pool shows {objects:,} objects, fewer than the campaign labels.")
+    return Split(data.classes, found, held_out.resized(settings.image_size))
 
 
 def load_dataset(settings: DataSettings, root: Path | None = None) -> Dataset:

@@ -43,6 +43,29 @@ class Setting:
     features: PoolFeatures | None = None
     """Of the pool and the held-out images, where the models are heads on these."""
 
+    def counted(self, images: Indices) -> int:
+        """How much of the budget images cost: labels, or the objects drawn on them."""
+        return int(self.annotator.objects[images].sum()) if self.setup.campaign.counts_objects else len(images)
+
+    def batch(self, order: Indices, labelled: Indices, number: int) -> Indices:
+        """The first images of an order, those that round `number` buys and those that are labelled ahead of the next.
+
+        Where objects are counted, up to the image with which all batches so far are full.
+        """
+        campaign = self.setup.campaign
+        if not campaign.counts_objects:
+            return order[: (campaign.budget if number else campaign.first_size) + campaign.annotator.ahead]
+        left = campaign.labels_after(number) - self.counted(labelled)
+        before = np.cumsum(self.annotator.objects[order]) - self.annotator.objects[order]
+        return order[: max(1, int((before < left).sum()))]
+
+    def images_of_batch(self, labelled: Indices) -> int:
+        """About how many images the next batch has: where objects are counted, as if they showed as many as so far."""
+        campaign = self.setup.campaign
+        if not campaign.counts_objects:
+            return campaign.budget + campaign.annotator.ahead
+        return -(-campaign.budget * len(labelled) // max(1, self.counted(labelled)))
+
     def config_seed(self, number: int) -> int:
         """Seed of the training of a round: the same in all arms."""
         return 10_000 * self.seed + number
@@ -128,10 +151,11 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
     state = RunState.load(journal, fingerprint)
     if state is not None:
         unscored = [number for number, point in enumerate(state.points) if not others <= point.scores.keys()]
-        state = state.before(unscored[0], campaign.annotator.ahead) if unscored else state
+        if unscored:
+            state = None if campaign.counts_objects else state.before(unscored[0], campaign.annotator.ahead)
     if state is None:
         first = _first_order(setting, arm)
-        state = RunState((), (), _ints(first[: campaign.first_size + campaign.annotator.ahead]), ())
+        state = RunState((), (), _ints(setting.batch(first, np.zeros(0, dtype=np.int64), 0)), ())
     yield from state.points[: campaign.rounds]
     for number in range(len(state.points), campaign.rounds):
         start = time.perf_counter()
@@ -144,6 +168,7 @@ def run_arm(setting: Setting, arm: Arm, journal: Path) -> Iterator[Point]:
             )
             state = replace(state, points=(*state.points[:-1], last), batch=batch)
         size = campaign.first_size if number == 0 else campaign.budget
+        size = len(state.batch) if campaign.counts_objects else size
         bought, before = np.array(state.batch[:size], dtype=np.int64), np.array(state.labelled, dtype=np.int64)
         offered = np.setdiff1d(np.arange(len(setting.split.pool)), before)
         labelled = np.concatenate([before, bought])
@@ -194,6 +219,8 @@ def run_fingerprint(campaign: Campaign, arm: Arm | None, seed: int) -> str:
     settings = campaign.model_dump(mode="json", exclude={"strategies", "seeds", "rounds", "description", "baseline"})
     settings["training"] = {**get_task(campaign.task, ("any",)).defaults.training, **campaign.training}
     settings["data"].pop("root")
+    if not campaign.counts_objects:  # younger than many a finished run, as is what follows
+        settings.pop("budget_unit")
     if campaign.models.scored == "distilled":  # younger than many a finished run
         settings["models"].pop("scored")
     if campaign.task == "classification":
@@ -250,13 +277,15 @@ def _point(
 ) -> Point:
     setup, annotator = setting.setup, setting.annotator
     wrong = annotator.wrong(labelled)
+    counted, everything = setting.counted(labelled), len(labelled) == len(setting.split.pool)
+    seconds = annotator.seconds * (annotator.objects if setup.campaign.counts_objects else 1)
     return Point(
         round=number,
-        labels=len(labelled),
+        labels=counted if everything else min(counted, setup.campaign.labels_after(number)),
         score=scores[setup.campaign.models.scored],
         scores=scores,
         wrong=int(wrong.sum()),
-        annotator_seconds=float(annotator.seconds[labelled].sum()),
+        annotator_seconds=float(seconds[labelled].sum()),
         compute_seconds=time.perf_counter() - start,
         noise_auroc=None if suspicion is None else float(roc_auc_score(wrong, suspicion)),
     )
@@ -301,7 +330,7 @@ def _next_batch(
     """
     setup, everything, correlations = setting.setup, setting.split.pool, {}
     unlabelled = np.setdiff1d(np.arange(len(everything)), labelled)
-    seed, size = setting.config_seed(number), setup.campaign.budget + setup.campaign.annotator.ahead
+    seed, size = setting.config_seed(number), setting.images_of_batch(labelled)
     if isinstance(models, HeadTrio):
         assert setting.features is not None
         wanted = arm.bound().reads
@@ -316,7 +345,8 @@ def _next_batch(
     else:
         pool = _unseen(len(unlabelled), seed)
     order = unlabelled[arm.bound()(pool).indices]
-    return (*ahead, *_ints(order[~np.isin(order, ahead)]))[:size], correlations
+    whole = np.concatenate([np.array(ahead, dtype=np.int64), order[~np.isin(order, ahead)]])
+    return _ints(setting.batch(whole, labelled, number + 1)), correlations
 
 
 def _unseen(size: int, seed: int) -> PoolScores:

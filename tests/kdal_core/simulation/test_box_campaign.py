@@ -161,6 +161,16 @@ def test_runs_are_not_mixed_with_those_from_before_box_tasks_were_trained_otherw
         list(run_arm(setting(few, plates), few.strategies[0], next(tmp_path.glob("runs/random*/seed-0.json"))))
 
 
+def test_a_teacher_on_a_pretrained_backbone_is_named_after_it(plates, tmp_path):
+    models = {"student": "tiny_boxes", "teacher": "mobilenet_v2", "weights": "auto"}
+    found = setting(campaign(models=models, rounds=1, strategies=["random"]), plates)
+    spec = found.setup.spec
+    assert (spec.student, spec.teacher) == ("tiny_boxes", "pretrained/mobilenet_v2")
+    assert (spec.student_weights, spec.teacher_weights) == ("none", "auto")
+    (point,) = run_arm(found, found.setup.campaign.strategies[0], tmp_path / "run.json")
+    assert point.scores.keys() == {"teacher", "distilled"}
+
+
 @pytest.mark.parametrize("name", [*ALL, "ppal"])
 def test_every_strategy_orders_a_pool_of_boxes(name, plates, tmp_path):
     found = setting(campaign(strategies=["random", name], ensemble=2), plates)
@@ -170,9 +180,21 @@ def test_every_strategy_orders_a_pool_of_boxes(name, plates, tmp_path):
     assert len(set(labelled)) == 8
 
 
+def test_a_budget_of_boxes_buys_images_until_their_boxes_fill_it(plates, tmp_path):
+    found = setting(campaign(budget=5, budget_unit="objects", rounds=3, annotator={"seconds": 2, "spread": 0}), plates)
+    for number, arm in enumerate(found.setup.campaign.strategies):
+        points = list(run_arm(found, arm, tmp_path / f"{number}.json"))
+        assert [point.labels for point in points] == [5, 10, 15]
+        labelled = json.loads((tmp_path / f"{number}.json").read_text())["labelled"]
+        boxes = [len(found.split.pool.labels[image]) for image in labelled]
+        assert sum(boxes) >= 15 > sum(boxes[:-1])
+        assert points[-1].annotator_seconds == pytest.approx(2 * sum(boxes))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"budget_unit": "objects", "annotator": {"ahead": 1}}, "annotator.ahead: 0"),
         ({"noise": {"kind": "uniform", "rate": 0.1}}, "there is no noise for them"),
         ({"strategies": ["random", "bald"]}, "a network for boxes has no head over its features"),
     ],
