@@ -1,10 +1,11 @@
-"""Detectors of boxes on pretrained backbones against those that are trained from nothing, with few labels of BCCD.
+"""Networks on pretrained backbones against those that are trained from nothing, with few labels of boxes or lanes.
 
-For each trio S/T named, mAP@.5 of T and S-KD on the validation images of the campaign `boxes`, the AP of platelets, and
-the processor seconds of one thread that their training took; labels are drawn at random from the campaign's pool, as in
-`benchmarks.box_trio`. With `--student-alone` S is trained instead, by the name before the slash. Names of backbones are
-those of torchvision and timm; their weights are found wherever they can be had. Each figure is kept, and a second run
-goes on. Run as `python -m benchmarks.box_backbones tiny_boxes/small_boxes tiny_boxes/mobilenet_v2 --data folder`.
+For each trio S/T named, the scores of T and S-KD on the validation images of the campaign `boxes` (or `lanes`), of
+boxes the AP of platelets, too, and the processor seconds of one thread that their training took; labels are drawn at
+random from the campaign's pool, as in `benchmarks.box_trio`. With `--student-alone` S is trained instead, by the name
+before the slash. Names of backbones are those of torchvision and timm; their weights are found wherever they can be
+had. Each figure is kept, and a second run goes on. Run as
+`python -m benchmarks.pretrained_places tiny_boxes/small_boxes tiny_boxes/mobilenet_v2 --data folder`.
 """
 
 from __future__ import annotations
@@ -36,17 +37,18 @@ def main() -> None:
     """Train each trio on each draw, measure, print means with intervals, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trios", nargs="+", help="student/teacher")
-    parser.add_argument("--data", type=Path, default=None, help="the folder that holds `BCCD/BCCD`")
+    parser.add_argument("--data", type=Path, default=None, help="the folder that holds `BCCD/BCCD` or `lanes`")
+    parser.add_argument("--campaign", choices=("boxes", "lanes"), default="boxes")
     parser.add_argument("--labels", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--student-alone", action="store_true")
     parser.add_argument("--training", type=json.loads, default={}, help="JSON, what is other than in the campaign")
-    parser.add_argument("--out", type=Path, default=Path("artifacts/box_backbones.json"))
+    parser.add_argument("--out", type=Path, default=Path("artifacts/pretrained_places.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     kept: dict[str, Figures] = json.loads(options.out.read_text()) if options.out.is_file() else {}
-    campaign = load_campaign("boxes")
+    campaign = load_campaign(options.campaign)
     campaign = campaign.model_copy(
         update={"score_on": "validation", "training": {**campaign.training, **options.training}}
     )
@@ -55,14 +57,17 @@ def main() -> None:
         student, _, teacher = trio.partition("/")
         rows = []
         for seed in options.seeds:
-            about = f"{trio}, {options.labels} labels, S alone {options.student_alone}, "
+            about = f"{options.campaign}, {trio}, {options.labels} labels, S alone {options.student_alone}, "
             about += f"{json.dumps(options.training, sort_keys=True)}, seed {seed}"
             if about not in kept:
                 kept[about] = measure(campaign, options, student, teacher, seed)
                 options.out.write_text(json.dumps(kept, indent=2))
                 print(f"{about}: {kept[about]}", flush=True)
             rows.append(kept[about])
-        table.add_row(trio, str(len(rows)), *(cell([row[what] for row in rows if what in row]) for what in WHAT))
+        known = {what: [row[what] for row in rows if what in row] for what in WHAT}
+        seconds = {what: f"{np.mean(found):.0f}" if found else "" for what, found in known.items()}
+        cells = (seconds[what] if what.endswith("seconds") else cell(known[what]) for what in WHAT)
+        table.add_row(trio, str(len(rows)), *cells)
     Console(width=160).print(table)
 
 
@@ -85,8 +90,9 @@ def measure(campaign: Campaign, options: Any, student: str, teacher: str, seed: 
         seconds = time.process_time() - start
         predictions = infer(task, model, held_out.images).predictions
         labels = list(held_out.labels)
-        worst = min(class_scores(task, predictions, labels))  # platelets are the class that is found worst
-        found.update({name: task.score(predictions, labels), f"{name}, platelets": worst, f"{name}, seconds": seconds})
+        found.update({name: task.score(predictions, labels), f"{name}, seconds": seconds})
+        if campaign.task == "boxes":  # platelets are the class that is found worst
+            found[f"{name}, platelets"] = min(class_scores(task, predictions, labels))
         return model
 
     if options.student_alone:
