@@ -24,6 +24,7 @@ from kdal_core.tasks import Box, BoxTask, get_task
 from kdal_core.tasks.box import clean_box
 from kdal_core.training import ModelSpec
 from tests.kdal.conftest import png
+from tests.kdal.rounds.states import open_round
 from tests.kdal.rounds.steps import PROJECT, assert_refused_when_damaged, order, pre_annotations
 
 UID = "4.1795301030"
@@ -92,6 +93,17 @@ def test_weights_are_kept_from_round_to_round_until_others_are_asked_for(resourc
     other = Policy.parse({"student": "tiny_boxes", "teacher": "tf_efficientnet_lite0"}).trio(BoxTask(("a",)), SEEN)
     assert resources.backbones.starts(other, kept)["teacher"]["name"] == "tf_efficientnet_lite0"
     assert resources.backbones.starts(Policy.parse({"weights": "none"}).trio(BoxTask(("a",)), SEEN), kept) == {}
+
+
+def test_where_weights_cannot_be_had_networks_are_trained_from_nothing_and_it_is_said_why(make_loop):
+    named = {"student": "tiny_boxes", "teacher": "resnet18", "epochs": None}
+    loop = make_loop(config=CONFIG, images=3, **named)
+    open_round(loop)
+    snapshot = Snapshot.load(RoundStore(loop.resources.assets, loop.row.uid, 0))
+    assert snapshot.starts == {}
+    assert "HF_HUB_OFFLINE" in snapshot.why_no_backbones
+    spec = snapshot.policy.from_nothing().trio(snapshot.format.task(), snapshot.image_size)
+    assert (spec.student, spec.teacher, spec.teacher_weights) == ("small_boxes", "wide_boxes", "none")
 
 
 @pytest.fixture
