@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from kdal_core.models import Network
+from kdal_core.models.pretrained_body import PRETRAINED
 from kdal_core.tasks import Task
 from kdal_core.training import TrainConfig, infer, train
 from kdal_core.training.data import to_float
@@ -140,7 +141,8 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
     print("| network | | bare, CPU ms an image | kdal | throughput | by CPU time | decoding | by CPU time |")
     print("|---|---|---|---|---|---|---|---|")
     for name in options.networks:
-        model = task.build(name, subject.size)
+        # Of a pretrained backbone the first layers are not trained, of a fresh one all are.
+        model = task.build(name, subject.size, weights="auto" if name.startswith(PRETRAINED) else "none")
         found = {
             "training": measure_training(subject, model, options.steps, options.repeats),
             "inference": measure_inference(subject, model, options.repeats),
