@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,8 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     with_length: bool = True
     """Whether the answer says how long it is."""
+    pause: float = 0.0
+    """Seconds between two bytes of the body."""
     before: Callable[[], object] = lambda: None
     """Called before anything is answered."""
 
@@ -52,7 +55,10 @@ class Web:
                     self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
                 try:
-                    self.wfile.write(answer.body)
+                    for start in range(len(answer.body)) if answer.pause else ():
+                        self.wfile.write(answer.body[start : start + 1])
+                        time.sleep(answer.pause)
+                    self.wfile.write(b"" if answer.pause else answer.body)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the client had enough
 

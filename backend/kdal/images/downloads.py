@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, TimeoutError
 from urllib3.util import Retry
 
 from kdal.images.errors import UnreachableError
@@ -16,6 +19,8 @@ from kdal_core.errors import AssetError
 
 TIMEOUT = (5, 30)
 """Seconds to connect, and between two pieces of a file."""
+DEADLINE = 60.0
+"""Seconds that a file may take in all: a server that sends a byte now and then would hold a thread for days."""
 CHUNK = 1 << 16
 MOST_REDIRECTS = 10
 PASSING = (401, 403, 408, 429)
@@ -53,11 +58,17 @@ class Downloads:
             away = response.status_code in PASSING or response.status_code >= 500
             kind = UnreachableError if away else AssetError
             raise kind(f"{response.status_code} {response.reason}")
-        data = bytearray()
-        for chunk in response.iter_content(CHUNK):
-            data += chunk
-            if len(data) > self._limit:
-                raise AssetError(self._too_large)
+        data, ends = bytearray(), time.monotonic() + DEADLINE
+        try:
+            while piece := response.raw.read1(CHUNK, decode_content=True):  # what has come, rather than a whole chunk
+                data += piece
+                if len(data) > self._limit:
+                    raise AssetError(self._too_large)
+                if time.monotonic() > ends:
+                    raise UnreachableError(f"cannot be fetched: its server took more than {DEADLINE:.0f} s to send it")
+        except HTTPError as error:
+            why = "its server does not answer in time" if isinstance(error, TimeoutError) else "it breaks off"
+            raise UnreachableError(f"cannot be fetched: {why}") from error
         return bytes(data)
 
 
@@ -122,6 +133,7 @@ def _session() -> requests.Session:
     """Connections are kept, for all threads; one that broke while it was idle is replaced."""
     retry = Retry(total=1, connect=0, read=1, status=0, other=0, allowed_methods=("GET",), backoff_factor=0)
     session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # what one host sets, no other gets to know
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=16, max_retries=retry))
     return session

@@ -6,6 +6,7 @@ import zlib
 import jwt
 import pytest
 
+from kdal.images import downloads
 from kdal.images.errors import UnreachableError
 from kdal.images.loader import ImageLoader
 from kdal.labelstudio.client import LabelStudioClient
@@ -226,6 +227,27 @@ def test_without_a_client_label_studio_is_asked_without_a_token(make_settings, w
     web.answers["/data/upload/1/a.png"] = Answer(encode(PHOTO))
     assert read(ImageLoader(make_settings(label_studio_url=web.url), None), "/data/upload/1/a.png").size == (64, 48)
     assert signed(web) == []
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(loader, web, monkeypatch, compressed):
+    monkeypatch.setattr(downloads, "DEADLINE", 0.2)
+    data, headers = encode(PHOTO), {}
+    if compressed:
+        data, headers = zlib.compress(data), {"Content-Encoding": "deflate"}
+    web.answers["/a.png"] = Answer(data, headers=headers, pause=0.05)
+    assert "to send it" in refused(loader, f"{web.url}/a.png")
+
+
+def test_no_host_gets_back_a_cookie_that_it_or_another_has_set(loader, web, other_web):
+    for host in (web, other_web):
+        host.answers["/a.png"] = Answer(encode(PHOTO), headers={"Set-Cookie": "who=you; Path=/"})
+        host.answers["/b.png"] = Answer(encode(PHOTO))
+    for host in (web, other_web):
+        read(loader, f"{host.url}/a.png")
+        read(loader, f"{host.url}/b.png")
+    assert len(web.seen + other_web.seen) == 4
+    assert not any("Cookie" in seen.headers for seen in web.seen + other_web.seen)
 
 
 def test_the_cookies_of_label_studio_stay_there(make_loader, web, other_web):
