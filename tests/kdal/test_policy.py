@@ -297,6 +297,12 @@ def test_a_value_out_of_range_or_of_the_wrong_type_is_refused_by_its_key(key, va
         Policy.parse({key: value})
 
 
+def test_of_very_many_wrong_keys_a_few_are_named():
+    with pytest.raises(ConfigError, match="and 49,995 more") as caught:
+        Policy.parse({f"key{number}": 1 for number in range(50_000)})
+    assert len(str(caught.value)) < 10_000
+
+
 def test_an_unknown_key_is_refused_and_the_known_ones_are_named():
     with pytest.raises(ConfigError, match=r'unknown key "buget" \(known: .*budget'):
         Policy.parse({"buget": 50})

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # these import torch, which takes seconds: reading a policy d
     from kdal_core.tasks import Task
     from kdal_core.training import TrainConfig, TrioSpec
 
+TOLD = 5
+"""Wrong keys that a message names; somebody may send thousands."""
 STORED = "stored"
 """Context of the validation of what was accepted before: `Policy.stored`."""
 
@@ -262,7 +264,7 @@ class Policy(BaseModel):
         try:
             return cls.model_validate(value, context=STORED)
         except ValidationError as error:
-            raise ConfigError("extra params: " + "; ".join(_explain(e) for e in error.errors())) from error
+            raise ConfigError(f"extra params: {_explained(error)}") from error
 
     @classmethod
     def parse(cls, extra_params: Any) -> Policy:
@@ -287,9 +289,7 @@ class Policy(BaseModel):
         try:
             return cls.model_validate(extra_params)
         except ValidationError as error:
-            # A default that depends on another key is not made up, and complained about, while any key is wrong.
-            wrong = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
-            raise ConfigError("extra params: " + "; ".join(_explain(e) for e in wrong)) from error
+            raise ConfigError(f"extra params: {_explained(error)}") from error
 
 
 def _is_file(path: str | None) -> bool:
@@ -297,6 +297,14 @@ def _is_file(path: str | None) -> bool:
         return path is not None and Path(path).is_file()
     except OSError:  # too long a name, or a folder that is closed to us
         return False
+
+
+def _explained(error: ValidationError) -> str:
+    """What is wrong in one sentence; of very many wrong keys a few speak for all."""
+    # A default that depends on another key is not made up, and complained about, while any key is wrong.
+    wrong = [each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"]
+    left = len(wrong) - TOLD
+    return "; ".join(_explain(each) for each in wrong[:TOLD]) + (f"; and {left:,} more" if left > 0 else "")
 
 
 def _explain(error: Any) -> str:

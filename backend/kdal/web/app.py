@@ -26,6 +26,8 @@ from kdal_core.errors import AssetError, KdalError
 
 MAX_BODY = 256 * 1024**2
 """Bytes of a request: Label Studio may send all tasks of a project at once."""
+MOST_SAID = 10_000
+"""Characters of an error's message."""
 log = structlog.get_logger()
 
 
@@ -137,7 +139,7 @@ def _body() -> Any:
 
 
 def _error(status: int, message: str) -> Response:
-    message = logs.redacted(message)
+    message = logs.redacted(message)[:MOST_SAID]
     response = jsonify(error=message)
     reason = re.sub(r"[^\x20-\x7e]+", " ", message)[:1000]
     response.status = f"{status} {reason}"
