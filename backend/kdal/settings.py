@@ -107,6 +107,12 @@ class Settings(BaseSettings):
         default=None,
         description="A YAML file with the black-box teachers that projects may name, see `kdal.teachers.catalogue`.",
     )
+    lost_after_seconds: float = Field(
+        default=60.0,
+        ge=1,
+        allow_inf_nan=False,
+        description="How long a worker may give no sign of life before another one takes its rounds over.",
+    )
     worker_id: str = Field(
         default="worker-1",
         pattern=r"^[A-Za-z0-9._-]{1,100}$",

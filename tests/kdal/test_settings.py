@@ -32,6 +32,7 @@ VALUES = {
     "KDAL_TEACHERS": ("teachers", "/etc/kdal/teachers.yaml", Path("/etc/kdal/teachers.yaml")),
     "KDAL_LOCAL_FILES_ROOT": ("local_files_root", "/images", Path("/images")),
     "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": ("local_files_root", "/images", Path("/images")),
+    "KDAL_LOST_AFTER_SECONDS": ("lost_after_seconds", "90", 90.0),
     "KDAL_WORKER_ID": ("worker_id", "gpu-2", "gpu-2"),
 }
 

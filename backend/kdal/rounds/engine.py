@@ -53,6 +53,13 @@ class Engine:
             return "unknown"
         return "under way" if status.status in UNDER_WAY else "ended"
 
+    def computed_by(self, project: Project, last: Round) -> set[str]:
+        """The names of the workers that have begun a round, or parts of it, and have not ended them."""
+        identity = workflow_id(project.uid, last.number, last.restarts)
+        begun = DBOS.list_workflows(workflow_ids=[identity], status="PENDING", load_input=False, load_output=False)
+        begun += DBOS.list_workflows(parent_workflow_id=identity, status="PENDING", load_input=False, load_output=False)
+        return {str(each.executor_id) for each in begun if each.executor_id is not None}
+
     def resume(self, project: Project, last: Round) -> None:
         """Let a failed round go on at the step that failed, once its workflow has ended."""
         identity = workflow_id(project.uid, last.number, last.restarts)

@@ -28,6 +28,7 @@ from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.batch import NewLabels, batch_window, count_labels
 from kdal.rounds.engine import Engine
+from kdal.rounds.liveness import Liveness
 from kdal.rounds.snapshot import SnapshotHeader
 from kdal.rounds.store import Order, RoundStore
 from kdal.settings import Settings
@@ -87,6 +88,8 @@ class _Watch:
     timer: float = 0.0
     connection_due: float = 0.0
     """When the timer's next look sees whether kdal is still connected."""
+    workers_due: float = 0.0
+    """When to see whether those who compute its round are alive."""
     gone: int = 0
     """Looks in a row that Label Studio answered with: there is no such project."""
     look: Future[None] | None = None
@@ -130,6 +133,10 @@ class Worker:
     def __init__(self, resources: Resources, engine: Engine, clock: Clock | None = None) -> None:
         self._resources, self._engine = resources, engine
         self._clock = clock or Clock()
+        settings = resources.settings
+        self._liveness = Liveness(
+            resources.storage, settings.worker_id, settings.lost_after_seconds, self._clock.seconds
+        )
         self._watches: dict[str, _Watch] = defaultdict(_Watch)
         self._pool = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
         self._prune_at = 0.0
@@ -150,6 +157,7 @@ class Worker:
     def look(self) -> None:
         """Look at the projects that have waiting events, or whose timer has run out, each in a thread of its own."""
         storage = self._resources.storage
+        self._liveness.beat()
         waiting: dict[int, list[Event]] = defaultdict(list)
         for event in storage.waiting_events():
             waiting[event.project_id].append(event)
@@ -345,8 +353,16 @@ class Worker:
     def _watch_over(self, project: Project, last: Round, *, restart: bool) -> None:
         """See to it that a round which is said to be computed really is."""
         storage = self._resources.storage
+        lost: set[str] = set()
+        if self._clock.seconds() >= (watch := self._watches[project.uid]).workers_due:
+            watch.workers_due = self._clock.seconds() + self._resources.settings.lost_after_seconds / 2
+            lost = self._liveness.lost(self._engine.computed_by(project, last))
         if restart:
             log.info("round begins again: its project was set up otherwise", project=project.id, round=last.number)
+            self._restart(project, last)
+        elif lost:
+            # Begun again rather than resumed: of what the lost worker may still do, nothing counts then.
+            log.warning("round taken over", project=project.id, round=last.number, lost=", ".join(sorted(lost)))
             self._restart(project, last)
         elif self._engine.state(project, last) == "ended":
             # Its workflow ended without writing so (an upgrade renamed its steps, or the database was away).

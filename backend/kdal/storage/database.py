@@ -17,8 +17,11 @@ from kdal.aliases import Json
 from kdal.logs import redacted
 from kdal.settings import Settings
 from kdal.storage.schema import bring_up_to_date, check_up_to_date
-from kdal.storage.tables import Event, Project, Round, TeacherAccount, UnusableTask, now
+from kdal.storage.tables import Event, Project, Round, TeacherAccount, UnusableTask, WorkerBeat, now
 from kdal_core.errors import ConfigError
+
+FORGOTTEN = timedelta(days=7)
+"""After which a worker that gave no sign of life is forgotten: in a cluster each has a name of its own."""
 
 
 class Storage:
@@ -164,6 +167,18 @@ class Storage:
         with self.session() as session:
             where = (Project.id == project, Project.version == version)
             session.execute(update(Project).where(*where).values(version=None))
+
+    # ------------------------------------------------------------------ workers
+
+    def beat(self, name: str) -> dict[str, int]:
+        """Note a sign of life of a worker; returns how many each has given. Who gave none for a week is forgotten."""
+        with self.session() as session:
+            session.execute(delete(WorkerBeat).where(WorkerBeat.beat_at < now() - FORGOTTEN))
+            row = session.get(WorkerBeat, name) or WorkerBeat(name=name, beats=0)
+            row.beats, row.beat_at = row.beats + 1, now()
+            session.add(row)
+            session.flush()
+            return {each.name: each.beats for each in session.scalars(select(WorkerBeat))}
 
     # ------------------------------------------------------------------ inbox
 

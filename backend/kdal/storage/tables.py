@@ -75,6 +75,18 @@ class Project(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class WorkerBeat(Base):
+    """A worker, and its signs of life."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    beats: Mapped[int] = mapped_column(BigInteger, default=0)
+    """How many signs of life it has given; one that gives no more is lost, and others take its rounds over."""
+    beat_at: Mapped[datetime]
+    """When it gave the last one, by its own clock."""
+
+
 class Event(Base):
     """A hint from Label Studio that something changed. The inbox: acknowledged once it is here."""
 
