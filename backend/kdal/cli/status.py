@@ -47,7 +47,17 @@ def table(report: Json) -> RenderableType:
     """The same for people: a block for each project, which fits into any terminal."""
     if not report["projects"]:
         return Text("No project is connected: run `kdal connect --project N`.")
-    return Group(*(_block(project) for project in report["projects"]))
+    blocks = [_block(project) for project in report["projects"]]
+    served = any(project["disconnected_at"] is None for project in report["projects"])
+    if served and not any(worker["alive"] for worker in report["workers"]):
+        blocks.insert(0, _no_worker(report["workers"]))
+    return Group(*blocks)
+
+
+def _no_worker(workers: list[Json]) -> RenderableType:
+    """That nothing computes rounds."""
+    last = f" The last one, {workers[0]['name']}, gave a sign of life at {workers[0]['seen_at']}." if workers else ""
+    return Text(f"No worker is running: rounds wait for one.{last} Start it with `kdal worker`, or `kdal up`.")
 
 
 def _block(project: Json) -> RenderableType:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from kdal.aliases import Json
 from kdal.labelstudio.formats import notes
 from kdal.policy import Policy
 from kdal.storage.database import Storage
-from kdal.storage.tables import Project, Round, account_of
+from kdal.storage.tables import Project, Round, account_of, now
 from kdal_core.errors import ConfigError
+
+ALIVE = timedelta(minutes=2)
+"""How long ago a worker that runs has given its last sign of life, at most."""
 
 
 def status(storage: Storage) -> Json:
     """Everything that an owner or an operator asks for, as JSON."""
     waiting = storage.waiting_events()
     return {
+        "workers": [
+            {"name": row.name, "seen_at": _time(row.beat_at), "alive": now() - row.beat_at < ALIVE}
+            for row in storage.workers()
+        ],
         "projects": [_project(storage, project) for project in storage.projects(disconnected=True)],
         "events_waiting": len(waiting),
         "oldest_event": _time(waiting[0].received_at) if waiting else None,

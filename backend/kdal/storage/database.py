@@ -180,6 +180,11 @@ class Storage:
             session.flush()
             return {each.name: each.beats for each in session.scalars(select(WorkerBeat))}
 
+    def workers(self) -> list[WorkerBeat]:
+        """The workers that have given a sign of life within a week, the last one first."""
+        with self.session() as session:
+            return list(session.scalars(select(WorkerBeat).order_by(WorkerBeat.beat_at.desc())))
+
     # ------------------------------------------------------------------ inbox
 
     def add_event(self, project: int, action: str) -> None:

@@ -80,5 +80,7 @@ class StatusCollector(Collector):
             opened = [row for row in project["rounds"] if row["opened_at"]]
             if opened:
                 gauges["seconds"].add_metric(labels, sum(opened[-1]["seconds"].values()))
+        alive = sum(worker["alive"] for worker in report["workers"])
+        yield GaugeMetricFamily("kdal_workers", "Workers that give signs of life.", value=alive)
         yield GaugeMetricFamily("kdal_events_waiting", "Events in the inbox.", value=report["events_waiting"])
         yield from gauges.values()

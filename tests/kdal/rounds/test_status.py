@@ -1,13 +1,15 @@
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from rich.console import Console
+from sqlalchemy import update
 from torch import nn
 
 from kdal.cli.status import table
 from kdal.rounds.status import status
-from kdal.storage.tables import account_of, now
+from kdal.storage.tables import WorkerBeat, account_of, now
 from kdal.teachers import open_ledger
 from kdal_core.distillation import TorchTeacher
 
@@ -27,7 +29,7 @@ def shown(report):
 
 def test_without_projects_the_status_says_how_to_connect_one(storage):
     report = status(storage)
-    assert report == {"projects": [], "events_waiting": 0, "oldest_event": None}
+    assert report == {"workers": [], "projects": [], "events_waiting": 0, "oldest_event": None}
     assert "kdal connect --project N" in shown(report)
 
 
@@ -38,6 +40,24 @@ def test_a_project_that_no_worker_has_seen_is_said_to_wait_for_one(storage):
     assert report["events_waiting"] == 1
     assert report["oldest_event"].endswith("Z")
     assert "waiting for a worker" in shown(report)
+    assert "No worker is running" in shown(report)
+
+
+def test_a_worker_is_said_to_be_missing_only_while_none_gives_signs_of_life(storage):
+    storage.put_project(3, UID, "<View/>", {})
+    storage.beat("gpu-1")
+    storage.beat("gpu-2")
+    report = status(storage)
+    assert [(worker["name"], worker["alive"]) for worker in report["workers"]] == [("gpu-2", True), ("gpu-1", True)]
+    assert "No worker" not in shown(report)
+    long_ago = now() - timedelta(hours=3)
+    with storage.session() as session:
+        session.execute(update(WorkerBeat).values(beat_at=long_ago))
+    text = shown(status(storage))
+    assert "No worker is running: rounds wait for one." in text
+    assert f"gave a sign of life at {long_ago.isoformat(timespec='milliseconds')}Z" in text
+    storage.disconnect_project(3)
+    assert "No worker" not in shown(status(storage))
 
 
 def test_a_running_round_shows_its_step_and_the_labels_of_the_open_one(storage):

@@ -44,6 +44,9 @@ def test_the_metrics_carry_the_figures_of_the_requests_and_of_the_projects(servi
     assert found["kdal_tasks_set_aside", "3"] == 2
     assert found["kdal_round_seconds", "3"] == 1.75
     assert found["kdal_events_waiting",] == 2
+    assert found["kdal_workers",] == 0
+    resources.storage.beat("worker-1")
+    assert metrics(serving)["kdal_workers",] == 1
 
 
 def test_a_failed_round_shows_in_the_metrics(serving, resources):
