@@ -44,6 +44,10 @@ class DropoutNet(Network):
         """The last layer of `inner`, features (B, D) -> outputs."""
         return self.inner.get_submodule("head")
 
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Those of `inner`."""
+        return self.inner.pretrained_parameters()
+
     def forward_with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) -> outputs after dropout, features (B, D) before it."""
         features = self.inner.features(images)  # (B, D)

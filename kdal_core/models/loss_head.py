@@ -63,6 +63,10 @@ class LossHeadNet(Network):
             self.levels = nn.ModuleList(nn.Sequential(nn.Linear(size, width), nn.ReLU()) for size in sizes)
             self.loss_head = nn.Linear(width * len(sizes), 1)
 
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Those of `inner`."""
+        return self.inner.pretrained_parameters()
+
     def forward_with_features(self, images: Tensor) -> tuple[Any, Tensor]:
         """(B, 3, H, W) -> (outputs of `inner`, predicted losses (B,)), features (B, D)."""
         outputs, features, levels = self._run(images)

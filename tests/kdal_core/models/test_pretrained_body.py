@@ -7,7 +7,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdal_core.errors import ConfigError
-from kdal_core.models import backbone, parameter_count
+from kdal_core.models import DropoutNet, LossHeadNet, TunedClassifier, backbone, parameter_count
 from kdal_core.models.building import Family
 from kdal_core.models.pretrained_body import PretrainedBody
 from kdal_core.models.registry import box_networks, lane_networks
@@ -45,6 +45,14 @@ def test_the_maps_are_those_of_the_backbone_with_the_same_weights(name):
         maps = body(images)
     torch.testing.assert_close(maps[-1], deepest["map"])
     assert [160 // found.shape[3] for found in maps] == [4, 8, 16, 32]
+
+
+def test_a_network_around_another_says_which_of_its_parameters_are_pretrained():
+    detector = TASK.build(NAMES[0], SIZE, weights="auto")
+    classifier = TunedClassifier(backbone("mobilenet_v2"), 2)
+    for inner, outer in ((detector, LossHeadNet(detector, SIZE)), (classifier, DropoutNet(classifier))):
+        found = {id(parameter) for parameter in outer.pretrained_parameters()}
+        assert found == {id(parameter) for parameter in inner.pretrained_parameters()} != set()
 
 
 def test_averages_and_the_first_layers_stay_and_all_else_is_trained():
