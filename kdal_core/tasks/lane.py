@@ -102,8 +102,7 @@ def clean_lane(points: ArrayLike, label: int = 0) -> Lane:
     inside = _cut(vertices)
     if len(inside) < 2:
         raise LabelFormatError("it lies outside the image")
-    if np.ptp(inside[:, 1].clip(0.0, 1.0)) <= SAME:
-        raise LabelFormatError("it is level inside the image: kdal reads a lane as one x for each row")
+    _refuse_level(inside)
     if tuple(inside[0, ::-1]) > tuple(inside[-1, ::-1]):
         inside = inside[::-1]
     reduced = reduce_vertices(inside)
@@ -111,7 +110,13 @@ def clean_lane(points: ArrayLike, label: int = 0) -> Lane:
         reduced = reduce_vertices(_one_x_for_each_row(inside))
         if reduced[:, 0].max() < 0 or reduced[:, 0].min() > 1:
             raise LabelFormatError("it lies outside the image, taken at the mean of its crossings with each row")
+    _refuse_level(reduced[[0, -1]])  # what rises above its ends by less than the tolerance is gone
     return Lane(reduced, label)
+
+
+def _refuse_level(points: Floats) -> None:
+    if np.ptp(points[:, 1].clip(0.0, 1.0)) <= SAME:
+        raise LabelFormatError("it is level inside the image: kdal reads a lane as one x for each row")
 
 
 def reduce_vertices(points: ArrayLike, tolerance: float = TOLERANCE) -> Floats:

@@ -25,7 +25,7 @@ def measure_averages(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Any other average is of random views that nobody asks about later.
 
     All layers but batch norm are as they are for predictions: dropout and stochastic depth are off. Batch norms that
-    are in eval mode keep their averages: those of a fine-tuned backbone were never others while it was trained.
+    stay in eval mode when the network is trained keep their averages: a pretrained backbone's are never others.
 
     Args:
         model: it is left in eval mode.
@@ -34,14 +34,15 @@ def measure_averages(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Source: "precise batch norm", Wu and Johnson 2021 (arXiv:2105.07576), section 3. `torch.optim.swa_utils.update_bn`
     does the same with dropout on.
     """
+    model.train()
     norms = [
         module
         for module in model.modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats and module.training
     ]
+    model.eval()
     if not norms:
         return
-    model.eval()
     with _measuring(norms), torch.no_grad():
         for batch in batches:
             model(batch)

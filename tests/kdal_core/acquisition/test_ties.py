@@ -43,6 +43,8 @@ def pool(features, *, gap=0.3, sure=None, budget=BATCH, seed=0):
         dropout=np.tile(one, (3, SIZE, 1)),
         predicted_loss=np.full(SIZE, 0.7),
         objects=np.ones((SIZE, 2)),
+        detections=np.tile([0.2, 0.2, 0.6, 0.6, one.max(), 0.0], (SIZE, 1, 1)),
+        object_features=features[:, None],
         labelled_features=np.zeros((0, features.shape[1])),
         labelled_probabilities=one[None][:0],
         teacher_features=features,

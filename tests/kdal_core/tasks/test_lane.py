@@ -122,6 +122,7 @@ def test_vertices_that_are_no_numbers_are_dropped():
         ([[-0.5, 0.4], [0.4, -0.5]], "outside the image"),
         ([[-0.5, 0.5], [0.0, 0.6], [-0.5, 0.7]], "outside the image"),
         ([[0.5, 0.1], [0.5, 1e200]], "images away"),
+        ([[1.0, 0.0], [0.0, 3e-5], [0.0, 0.0]], "level"),
         ([[0.5, i / 200_000] for i in range(200_000)], "more than anybody draws"),
     ],
 )
