@@ -28,7 +28,7 @@ AT_ONCE = 500
 """Rows asked for, or written, in one statement."""
 PLACES = 1_000_000
 """Images and backbones of which it is remembered, at most, where their features are: of no few rounds all."""
-IN_MEMORY = 1024**3
+IN_MEMORY = 256 * 1024**2
 """Bytes of blocks that are kept in memory."""
 
 
