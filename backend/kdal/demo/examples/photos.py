@@ -19,7 +19,7 @@ REPOSITORY = "https://github.com/alexeygrigorev/clothing-dataset-small"
 COMMIT = "36364be1969242c019705255cd87aed00c73a939"
 """3,781 photos of ten kinds of clothes, public domain (CC0). A commit's name is the digest of all that it holds."""
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
-MOST = 600
+MOST = 400
 """Photos that the demo takes."""
 LONGEST = 320
 """Pixels of the longer side of an uploaded photo."""
