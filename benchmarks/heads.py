@@ -4,7 +4,8 @@ Run as `python -m benchmarks.heads FILE.npz ...`. A file holds `labels` (N,), `c
 features for each backbone. For each seed a third of the images is kept aside to score on, and the labels are drawn at
 random from the others, the pool. The rival is scikit-learn's logistic regression on the student's features, scaled to
 length 1, with the C of the least cross-entropy in five-fold cross-validation. S-KD minus the rival is paired by seed,
-with its 95% t-interval.
+with its 95% t-interval. Where a file holds `test` (N,), true for test images, these are scored on and all others are
+the pool.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ PATTERNS = (
     # headers, and fields of JSON and of Python's dictionaries
     (
         re.compile(
-            r"(?i)([\w-]*(?:authorization|secret|secret_access_key|access[-_]?token|refresh|api[-_]?key|"
-            r"basic_auth_pass|password|passwd))"
+            r"(?i)(authorization|secret|secret_access_key|access[-_]?token|refresh|api[-_]?key|"
+            r"basic_auth_pass|password|passwd)"
             r"([\"']?\s*[:=]\s*[\"']?)(?:(?:token|bearer|basic)\s+)?[^\s\"',;}]+"
         ),
         rf"\1\2{HIDDEN}",
@@ -37,19 +37,24 @@ PATTERNS = (
 )
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Characters that move a terminal's cursor, colour it, or turn the direction of the text; tabs and line ends do not."""
-_secrets: set[str] = set()
+_secrets: tuple[str, ...] = ()
 
 
-def keep_secret(*values: object) -> None:
-    """Show these values, those of them that are texts, nowhere from now on."""
-    _secrets.update(value for value in values if isinstance(value, str) and len(value) >= SHORTEST)
+def keep_secret(*values: str | None) -> None:
+    """Show these values nowhere from now on.
+
+    They are those of kdal's own settings: what a stranger could send would hide whatever words he likes.
+    """
+    global _secrets
+    known = {*_secrets, *(value for value in values if value and len(value) >= SHORTEST)}
+    _secrets = tuple(sorted(known, key=lambda value: (-len(value), value)))  # one may hold another
 
 
 def redacted(text: str) -> str:
     """A text without secrets: those that kdal knows, and whatever stands where secrets stand.
 
-    >>> redacted("GET https://me:hunter2@host/a.png?X-Amz-Signature=0f1e: 404")
-    'GET https://***@host/a.png?X-Amz-Signature=***: 404'
+    >>> redacted("GET https://me:hunter2@host/a.png?X-Amz-Signature=0f1e (404)")
+    'GET https://***@host/a.png?X-Amz-Signature=*** (404)'
     """
     for value in _secrets:
         text = text.replace(value, HIDDEN)

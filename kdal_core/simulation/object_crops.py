@@ -10,10 +10,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from kdal_core.datasets.images import IMAGE_FORMATS, upright
 from kdal_core.errors import ConfigError
 from kdal_core.simulation.box_folders import BoxFiles, boxes_of, read_box_folder
-from kdal_core.simulation.images import Dataset, Images, LabelledImages
+from kdal_core.simulation.images import Dataset, Images, LabelledImages, decoded, own_size
 
 SIDE = 96
 """Pixels of the square that each object fills."""
@@ -48,12 +47,8 @@ def _objects(files: BoxFiles) -> Iterator[tuple[Tensor, int]]:
     """Each object (3, SIDE, SIDE) uint8 and its class; black where its square lies outside the image."""
     for scene in files.scenes:
         path = files.folder / scene.path
-        try:
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                picture = upright(image).convert("RGB")
-        except Exception as error:  # on damaged bytes Pillow raises whatever its parsers trip over
-            raise ConfigError(f"The image {str(path)!r} cannot be read: {error or type(error).__name__}") from error
-        width, height = picture.size
+        pixels, (height, width) = decoded(path, own_size(path))
+        picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         for box in boxes_of(scene, (height, width), files.classes):
             corners = (box.left * width, box.top * height, box.right * width, box.bottom * height)
             margin = MARGIN * max(corners[2] - corners[0], corners[3] - corners[1])

@@ -13,8 +13,9 @@ from kdal.settings import Settings
 
 
 @pytest.fixture
-def written():
+def written(monkeypatch):
     file = io.StringIO()
+    monkeypatch.setattr(logs, "_secrets", ())
     logs.set_up(file)
     yield file
     structlog.reset_defaults()
@@ -77,6 +78,17 @@ def test_the_secrets_of_the_settings_are_hidden_wherever_they_stand(written):
     told = (settings.label_studio_api_key, settings.secret, settings.auth_password, "password-of-tables")
     structlog.get_logger().info("it said " + " and ".join(told))
     assert "it said *** and *** and *** and ***" in written.getvalue()
+
+
+def test_a_secret_that_holds_another_is_hidden_whole(written):
+    logs.keep_secret("abcdef", "abcdefghij", "defghij-klm")
+    structlog.get_logger().info("it said abcdefghij and defghij-klm")
+    assert "it said *** and ***" in written.getvalue()
+
+
+def test_long_texts_take_no_longer_than_they_are_long():
+    text = "a" * 300_000 + "-secret. " + "://" * 100_000 + "password" * 30_000
+    assert logs.redacted(text) == text
 
 
 def test_ordinary_words_stay_as_they_are():

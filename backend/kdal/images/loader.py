@@ -174,5 +174,5 @@ def _in_turn_or_at_once(one: Callable[[int], T], count: int) -> Iterator[T]:
 
 
 def _shown(uri: str) -> str:
-    text = uri if len(uri) <= 120 else uri[:100] + "..." + uri[-10:]
-    return printable(redacted(text))
+    text = redacted(uri)  # first: a secret that is cut is none that is recognised
+    return printable(text if len(text) <= 120 else text[:100] + "..." + text[-10:])

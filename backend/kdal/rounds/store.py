@@ -35,7 +35,7 @@ class Order:
 
     tasks: list[int]
     budget: int
-    """The first ``budget`` tasks are the batch."""  # however many objects the policy asks for
+    """The first ``budget`` tasks are the batch: tasks, also where the policy's budget counts objects."""
     selected: int
     """The first ``selected`` tasks were ordered by the strategy; behind them come skipped and unreadable ones."""
     explored: list[int] = field(default_factory=list)

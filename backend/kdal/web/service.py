@@ -16,7 +16,6 @@ from kdal.images.refs import ImageRef
 from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER
 from kdal.labelstudio.formats import format_for
 from kdal.labelstudio.task_data import image_address, why_no_address
-from kdal.logs import keep_secret
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.suggestions import Confidence, Suggestions
@@ -68,7 +67,6 @@ class Service:
         """
         body = _object(payload)
         number, uid = _project_uid(body.get("project"))
-        keep_secret(body.get("access_token"))  # Label Studio's, which we have no use for
         schema = body.get("schema")
         if not isinstance(schema, str):
             raise BadRequestError('"schema" must be the labelling config as a text')

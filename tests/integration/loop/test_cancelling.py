@@ -27,6 +27,17 @@ def training(kdal: RunningKdal, project: Project, restarts: int = 0) -> Round:
     )
 
 
+def in_training(kdal: RunningKdal, api: Api, digits_project: Make) -> tuple[Project, dict[int, int]]:
+    """A project of 24 digits whose round 1 trains on 8 labels, and would for hours; and the digits by task."""
+    project, truth = digits_project(24)
+    kdal.connect(project, epochs=1)
+    kdal.wait_open(project, 0)
+    kdal.connect(project, **ENDLESS)
+    drain(project, [api], 8, truth.__getitem__)
+    training(kdal, project)
+    return project, truth
+
+
 def given_up(kdal: RunningKdal, project: Project, count: int = 1) -> None:
     """Wait until the worker has stopped computing a start of round 1."""
     line = f"project={project.id} round=1 step='train S and T'"
@@ -80,12 +91,7 @@ def test_the_button_begins_the_next_round_after_a_cancelled_one(
     kdal_behind_proxy: RunningKdal, ls_api: Api, digits_project: Make
 ) -> None:
     kdal = kdal_behind_proxy
-    project, truth = digits_project(24)
-    kdal.connect(project, epochs=1)
-    kdal.wait_open(project, 0)
-    kdal.connect(project, **ENDLESS)
-    drain(project, [ls_api], 8, truth.__getitem__)
-    training(kdal, project)
+    project, _ = in_training(kdal, ls_api, digits_project)
     assert kdal.cli("cancel", "--project", str(project.id)).returncode == 0
     kdal.connect(project, epochs=1)
     (backend,) = ls_api.get("/api/ml/", project=project.id)
@@ -98,12 +104,7 @@ def test_a_policy_that_trains_otherwise_begins_the_round_again_and_a_larger_budg
     kdal_behind_proxy: RunningKdal, ls_api: Api, digits_project: Make
 ) -> None:
     kdal = kdal_behind_proxy
-    project, truth = digits_project(24)
-    kdal.connect(project, epochs=1)
-    kdal.wait_open(project, 0)
-    kdal.connect(project, **ENDLESS)
-    drain(project, [ls_api], 8, truth.__getitem__)
-    training(kdal, project)
+    project, truth = in_training(kdal, ls_api, digits_project)
     assert set_up(kdal, ls_api, project, **ENDLESS, budget=9) == 200
     assert [row.restarts for row in kdal.settled(project)] == [0, 0]
     drain(project, [ls_api], 1, truth.__getitem__)
@@ -119,12 +120,7 @@ def test_the_training_of_a_project_that_is_deleted_in_label_studio_is_given_up(
     kdal_behind_proxy: RunningKdal, ls_api: Api, digits_project: Make
 ) -> None:
     kdal = kdal_behind_proxy
-    project, truth = digits_project(24)
-    kdal.connect(project, epochs=1)
-    kdal.wait_open(project, 0)
-    kdal.connect(project, **ENDLESS)
-    drain(project, [ls_api], 8, truth.__getitem__)
-    training(kdal, project)
+    project, _ = in_training(kdal, ls_api, digits_project)
     ls_api.delete(project.path)
     given_up(kdal, project)
     assert [(row.number, row.state) for row in kdal.rounds(project)] == [(0, "closed"), (1, "failed")]

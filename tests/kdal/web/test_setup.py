@@ -22,6 +22,12 @@ def test_setting_up_again_what_is_connected_and_unchanged_leaves_no_event(connec
     assert len(resources.storage.waiting_events()) == 1
 
 
+def test_who_sets_up_cannot_have_words_hidden_in_what_kdal_says(app):
+    assert app.post("/setup", json=SETUP | {"access_token": "labelling config"}).status_code == 200
+    refused = app.post("/setup", json=SETUP | {"schema": "<View>"})
+    assert error_of(refused, 400).startswith("labelling config: not valid XML")
+
+
 @pytest.mark.parametrize("params", [None, "", "{}", {}, "null"])
 def test_setting_up_without_a_policy_takes_the_defaults(app, resources, params):
     assert app.post("/setup", json=SETUP | {"extra_params": params}).status_code == 200

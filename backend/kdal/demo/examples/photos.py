@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import textwrap
 import re
 import subprocess
 from pathlib import Path
@@ -64,8 +65,8 @@ class Photos:
 
     @property
     def title(self) -> str:
-        """Of the project."""
-        return f"Photos: {', '.join(self.classes)}"[:50]
+        """Of the project: Label Studio takes 50 characters."""
+        return textwrap.shorten(f"Photos: {', '.join(self.classes)}", 50, placeholder=" ...")
 
     @property
     def label_config(self) -> str:
