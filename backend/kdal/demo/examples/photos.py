@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 import random
-import textwrap
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
