@@ -97,33 +97,44 @@ class Storage:
         with self.session() as session:
             return list(session.scalars(query if disconnected else query.where(Project.disconnected_at.is_(None))))
 
-    def put_project(self, project: int, uid: str, label_config: str, policy: Json) -> bool:
+    def put_project(self, project: int, uid: str, label_config: str, policy: Json, *, event: str | None = None) -> bool:
         """Note a project's set-up; returns whether anything about it is new.
 
         Another uid than the known one is only noted: the project may be a new one with the number of one that was
         deleted, or somebody else's. `accept_project` follows when Label Studio's API has confirmed it.
+
+        Args:
+            event: a hint for the inbox if anything is new, in the same transaction: the next set-up is not new any
+                more, so a process that is killed between the two would leave this one unheeded.
         """
         try:
-            return self._put_project(project, uid, label_config, policy)
+            return self._put_project(project, uid, label_config, policy, event)
         except IntegrityError:  # another request noted it at the same moment: now it is known
-            return self._put_project(project, uid, label_config, policy)
+            return self._put_project(project, uid, label_config, policy, event)
 
-    def _put_project(self, project: int, uid: str, label_config: str, policy: Json) -> bool:
+    def _put_project(self, project: int, uid: str, label_config: str, policy: Json, event: str | None) -> bool:
         with self.session() as session:
-            row = session.get(Project, project)
-            if row is not None and row.uid != uid:
-                row.claim = {"uid": uid, "label_config": label_config, "policy": policy}
-                return True
-            if row is None:
-                session.add(Project(id=project, uid=uid, label_config=label_config, policy=policy))
-                return True
-            same = row.label_config == label_config and row.policy == policy and row.connected_at is not None
-            row.label_config, row.policy, row.refusal = label_config, policy, None
-            if row.disconnected_at is not None:  # Label Studio asks us about a project only while we are its backend
-                row.disconnected_at, row.before = None, None
-                cancelled = (Round.project_id == project, Round.state == "cancelled")
-                session.execute(update(Round).where(*cancelled).values(state="closed"))
-            return not same
+            new = self._note(session, project, uid, label_config, policy)
+            if new and event is not None:
+                session.add(Event(project_id=project, action=event))
+            return new
+
+    @staticmethod
+    def _note(session: Session, project: int, uid: str, label_config: str, policy: Json) -> bool:
+        row = session.get(Project, project)
+        if row is not None and row.uid != uid:
+            row.claim = {"uid": uid, "label_config": label_config, "policy": policy}
+            return True
+        if row is None:
+            session.add(Project(id=project, uid=uid, label_config=label_config, policy=policy))
+            return True
+        same = row.label_config == label_config and row.policy == policy and row.connected_at is not None
+        row.label_config, row.policy, row.refusal = label_config, policy, None
+        if row.disconnected_at is not None:  # Label Studio asks us about a project only while we are its backend
+            row.disconnected_at, row.before = None, None
+            cancelled = (Round.project_id == project, Round.state == "cancelled")
+            session.execute(update(Round).where(*cancelled).values(state="closed"))
+        return not same
 
     def disconnect_project(self, project: int, before: Json | None = None) -> None:
         """Note that kdal was taken out of a project, and cancel the round that is being computed.

@@ -80,8 +80,7 @@ class Service:
                 self._resources.storage.update_project(number, refusal=str(error))
             raise
         storage = self._resources.storage
-        if storage.put_project(number, uid, schema, policy.model_dump(mode="json", exclude_unset=True)):
-            storage.add_event(number, SETUP)
+        storage.put_project(number, uid, schema, policy.model_dump(mode="json", exclude_unset=True), event=SETUP)
         row = storage.project(number)
         return {"model_version": (row.version if row is not None and row.uid == uid else None) or NO_VERSION}
 

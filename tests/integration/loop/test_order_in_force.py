@@ -21,10 +21,20 @@ def versions(api: Api, project: Project) -> dict[str, int]:
 
 
 def edit_extra_params(kdal: RunningKdal, api: Api, project: Project, **policy: Any) -> None:
-    """As the owner does in Label Studio's form of the ML backend; Label Studio then sets kdal up with them."""
+    """As the owner does in Label Studio's form of the ML backend; Label Studio then sets kdal up with them.
+
+    It gives a backend one second to say that it is healthy, and sets it up with a later look else.
+    """
     (backend,) = api.get("/api/ml/", project=project.id)
-    fields = {"url": kdal.url, "project": project.id, "title": "kdal", "extra_params": {**FAST, **QUICK, **policy}}
+    wanted = {**FAST, **QUICK, **policy}
+    fields = {"url": kdal.url, "project": project.id, "title": "kdal", "extra_params": wanted}
     api.patch(f"/api/ml/{backend['id']}", fields)
+
+    def heard() -> bool | None:
+        row = kdal.storage.project(project.id)
+        return True if row is not None and row.policy == wanted else api.get("/api/ml/", project=project.id) and None
+
+    kdal.wait(heard, "kdal to be set up")
 
 
 def served_as_computed(kdal: RunningKdal, api: Api, project: Project, truth: dict[int, int], opened: Round) -> None:

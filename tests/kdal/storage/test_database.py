@@ -6,7 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, StatementError
 
 from kdal.storage.database import Storage
 from kdal.storage.tables import Base, now
@@ -89,6 +89,23 @@ def test_a_project_is_new_until_it_is_connected_and_then_only_when_it_changes(st
     assert storage.put_project(3, UID, "<View></View>", {"budget": 5})
     assert not storage.put_project(3, UID, "<View></View>", {"budget": 5})
     assert storage.project(3).policy == {"budget": 5}
+
+
+def test_a_set_up_that_is_new_and_the_hint_that_it_is_come_together_or_not_at_all(storage):
+    storage.put_project(3, UID, CONFIG, {})
+    storage.update_project(3, connected_at=now())
+    with pytest.raises(StatementError):  # as if killed before the hint was on disk
+        storage.put_project(3, UID, CONFIG, {"budget": 5}, event=Unwritable())
+    assert storage.put_project(3, UID, CONFIG, {"budget": 5}, event="SETUP")
+    assert not storage.put_project(3, UID, CONFIG, {"budget": 5}, event="SETUP")
+    assert [event.action for event in storage.waiting_events()] == ["SETUP"]
+
+
+class Unwritable(str):
+    """Text that cannot be written."""
+
+    def encode(self, *_, **__):
+        raise OverflowError
 
 
 def test_an_unknown_project_is_none(storage):
