@@ -119,8 +119,11 @@ venv-test: venv .venv/ready-test .venv-label-studio-ml/ready
 	.venv-peers/bin/pip install -q --no-deps -e .
 	touch $@
 
-docs: venv ## write the pages that are made from the code
+docs: venv-test ## write the pages and figures that are made from the code, and build the site into site/
 	$(BIN)/python docs/write_strategies.py
+	$(BIN)/python docs/write_policy.py
+	$(BIN)/python docs/write_figures.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lock: .venv-lock/ready ## write requirements/*.txt again after a change of dependencies; UPGRADE=--upgrade takes the newest
 	UV=.venv-lock/bin/uv UPGRADE=$(UPGRADE) requirements/lock.sh

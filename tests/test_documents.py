@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
+import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -138,3 +141,38 @@ def test_the_contributors_guides_format_reads_and_writes_its_tag(
 def test_the_page_of_strategies_says_what_they_say_of_themselves() -> None:
     page = runpy.run_path(str(ROOT / "docs" / "write_strategies.py"))["page"]
     assert (ROOT / "docs" / "strategies.md").read_text() == page(), "run make docs"
+
+
+def test_the_policy_reference_is_made_from_the_policy() -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "write_policy.py"))["page"]
+    assert (ROOT / "docs" / "policy-reference.md").read_text() == page(), "run make docs"
+    assert set(re.findall(r"^## (\w+)$", page(), re.MULTILINE)) == set(Policy.model_fields)
+
+
+def test_the_figures_of_the_concepts_are_drawn(tmp_path: Path) -> None:
+    module = runpy.run_path(str(ROOT / "docs" / "write_figures.py"))
+    module["main"].__globals__["FOLDER"] = tmp_path
+    module["main"]()
+    used = set(re.findall(r"pictures/concepts/([\w.]+)", (ROOT / "docs" / "concepts.md").read_text()))
+    assert used == {path.name for path in tmp_path.iterdir()}
+    assert used == {path.name for path in (ROOT / "docs" / "pictures" / "concepts").iterdir()}
+
+
+@pytest.mark.parametrize("page", ["methods.md"])
+def test_the_examples_of_a_page_give_what_it_says(page: str) -> None:
+    found = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
+    assert found.attempted > 5
+    assert found.failed == 0
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    methods = (tmp_path / "methods.html").read_text()
+    assert "<math" in methods
+    assert "$" not in re.sub(r"<(script|style|pre|code).*?</\1>", "", methods, flags=re.DOTALL)
+    for page in tmp_path.rglob("*.html"):  # it needs nothing from elsewhere
+        assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"https?://", page.read_text()), page
