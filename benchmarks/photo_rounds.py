@@ -36,8 +36,7 @@ from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import BACKBONES, Labelled, Snapshot, held_out
 from kdal.rounds.store import RoundStore
 from kdal.settings import Settings
-from kdal.storage.features import digest
-from kdal.storage.tables import ImageContent
+from kdal.storage.features import Content, digest
 
 CLASSES = 10
 SIZE = (168, 224)
@@ -63,7 +62,7 @@ def keep_features(resources: Resources, backbones: RoundBackbones, count: int) -
     store = resources.features
     contents = [digest(f"photo {number}") for number in range(count)]
     rows = [
-        ImageContent(address=digest(address(i)), content=content, width=SIZE[1], height=SIZE[0])
+        Content(address=digest(address(i)), content=content, width=SIZE[1], height=SIZE[0])
         for i, content in enumerate(contents)
     ]
     store.note_contents(rows)

@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 GRID = 4_000  # steps of a length of 1
 COMPONENTS = 128
 CANDIDATES = 5_000  # images among which the picks are sought; in a larger pool a random choice of them
+SEEN = 50_000  # images whose coverage tells what a pick adds; in a larger pool a random choice of them
+LEARNT_FROM = 10_000  # rows that the principal components are taken of, at most
 BLOCK = 256, 2_048  # pool images and candidates whose kernel is held at a time, 2 MB
 FAINT = 1e-6  # of the first gain: less than that float32 sums cannot tell
 
@@ -61,7 +63,8 @@ def unit_rows(points: Points) -> UnitRows:
     if len(everything):
         everything = everything - everything.mean(axis=0)
     if everything.shape[1] > COMPONENTS:
-        _, axes = np.linalg.eigh(everything.T @ everything)
+        some = everything[np.linspace(0, len(everything) - 1, min(len(everything), LEARNT_FROM)).astype(np.int64)]
+        _, axes = np.linalg.eigh(some.T @ some)
         everything = everything @ axes[:, : -COMPONENTS - 1 : -1]
     lengths = np.sqrt(squared_lengths(everything))
     nothing = lengths <= 1e-9 * max(lengths.max(initial=0.0), 1.0)  # rounding alone
@@ -85,20 +88,21 @@ def kernel_cover(rows: UnitRows, weights: Floats, width: float, count: int) -> C
 
     Up to 5,000 images the picks are those of the greedy algorithm; gains that differ by less than 1e-6 of the first are
     equal. In a larger pool they are sought among the first 5,000 (or four times as many as picks), a random choice in
-    a shuffled pool; the coverage that they add to is still that of all images.
+    a shuffled pool. What a pick adds is told by the first 50,000 images, which speak for the rest.
 
     A pick changes the coverage of those images alone that are more like it than like any before it, about N / i of
     them at the i-th: all gains are brought up to date by their kernels with the candidates. Time
-    O(N · C · D · log(1 + B / L)) for C candidates, memory O((N + C) · D).
+    O(M · C · D · log(1 + B / L) + N · B · D) for C candidates and M images that speak, memory O((N + C) · D).
 
     Source: Bae et al. 2024 (arXiv:2407.12212), generalised coverage and its greedy algorithm, MaxHerding.
     """
     kernel = _Kernel(rows.pool, width)
     size = len(rows.pool)
     candidates = min(size, max(CANDIDATES, 4 * count))
+    seen = min(size, max(SEEN, candidates))
     held = kernel.nearest(rows.labelled)
-    weighed = weights.astype(np.float32)
-    gain = kernel.added(np.arange(size), held, np.ones(size, dtype=np.float32), weighed, candidates)
+    weighed = weights[:seen].astype(np.float32)
+    gain = kernel.added(np.arange(seen), held[:seen], np.ones(seen, dtype=np.float32), weighed, candidates)
     faint = FAINT * gain.max(initial=0.0) or 1.0
     open_ = np.ones(candidates, dtype=np.bool_)
     picks, gains = np.empty(count, dtype=np.int64), np.empty(count)
@@ -106,11 +110,12 @@ def kernel_cover(rows: UnitRows, weights: Floats, width: float, count: int) -> C
         pick = int(np.where(open_, np.maximum(np.rint(gain / faint), 0.0), -1.0).argmax())
         picks[i], gains[i], open_[pick] = pick, max(gain[pick], 0.0), False
         reached = kernel.to(rows.pool[pick])
-        changed = np.flatnonzero(reached > held)
+        changed = np.flatnonzero(reached[:seen] > held[:seen])
         if len(changed):
             gain -= kernel.added(changed, held[changed], reached[changed], weighed[changed], candidates)
-            held[changed] = reached[changed]
-    return Cover(picks, np.minimum.accumulate(gains), weights * (1.0 - held.astype(np.float64)))
+        np.maximum(held, reached, out=held)
+    all_told = weights.sum() / spoken if seen < size and (spoken := weights[:seen].sum()) > 0 else 1.0
+    return Cover(picks, np.minimum.accumulate(gains) * all_told, weights * (1.0 - held.astype(np.float64)))
 
 
 class _Kernel:

@@ -16,8 +16,7 @@ from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import SHARD, RoundStore
-from kdal.storage.features import FeatureStore, Half, digest
-from kdal.storage.tables import ImageContent
+from kdal.storage.features import Content, FeatureStore, Half, digest
 from kdal_core.errors import AssetError
 from kdal_core.models.backbones import Backbone
 
@@ -156,12 +155,12 @@ def _addresses(resources: Resources, refs: Sequence[ImageRef]) -> tuple[dict[int
 
 def _noted(
     kept: FeatureStore, addresses: dict[int, bytes], positions: list[int], loaded: LoadedImages
-) -> dict[int, ImageContent]:
+) -> dict[int, Content]:
     """Contents of images that were just read, by position; noted for later rounds."""
-    rows: dict[int, ImageContent] = {}
+    rows: dict[int, Content] = {}
     for place, content, (width, height) in zip(loaded.kept, loaded.digests, loaded.sizes, strict=True):
         position = positions[place]
-        rows[position] = ImageContent(address=addresses[position], content=content, width=width, height=height)
+        rows[position] = Content(address=addresses[position], content=content, width=width, height=height)
     kept.note_contents(list({row.address: row for row in rows.values()}.values()))
     return rows
 

@@ -9,6 +9,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -30,6 +31,15 @@ PLACES = 1_000_000
 """Images and backbones of which it is remembered, at most, where their features are: of no few rounds all."""
 IN_MEMORY = 256 * 1024**2
 """Bytes of blocks that are kept in memory."""
+
+
+class Content(NamedTuple):
+    """A row of the table `ImageContent`: what is at an address."""
+
+    address: bytes
+    content: bytes
+    width: int
+    height: int
 
 
 class LostFeaturesError(AssetError):
@@ -59,20 +69,19 @@ class FeatureStore:
 
     # ------------------------------------------------------------------ what is at an address
 
-    def contents(self, addresses: Sequence[bytes]) -> dict[bytes, ImageContent]:
+    def contents(self, addresses: Sequence[bytes]) -> dict[bytes, Content]:
         """What is known of these addresses, by address."""
-        found: dict[bytes, ImageContent] = {}
+        found: dict[bytes, Content] = {}
+        columns = (ImageContent.address, ImageContent.content, ImageContent.width, ImageContent.height)
         with self._storage.session() as session:
-            for part in _parts(addresses):
-                rows = session.scalars(select(ImageContent).where(ImageContent.address.in_(part)))
-                found |= {row.address: row for row in rows}
+            for part in _parts(addresses):  # columns, not objects, which take twice the time
+                rows = session.execute(select(*columns).where(ImageContent.address.in_(part)))
+                found |= {row.address: Content(*row) for row in rows}
         return found
 
-    def note_contents(self, rows: Sequence[ImageContent]) -> None:
+    def note_contents(self, rows: Sequence[Content]) -> None:
         """Note what was found at addresses."""
-        values = [
-            {"address": row.address, "content": row.content, "width": row.width, "height": row.height} for row in rows
-        ]
+        values = [row._asdict() for row in rows]
         with self._storage.session() as session:
             _upsert(session, ImageContent, values, ["address"])
 

@@ -106,3 +106,17 @@ def test_pools_without_a_difference_have_rows(size):
     rows = unit_rows(Points(np.full((size, 4), 7.0), np.zeros((0, 4)), 1.0))
     assert rows.pool.shape == (size, 4)
     assert kernel_cover(rows, np.ones(size), 1.0, size).picks.tolist() == list(range(size))
+
+
+def test_in_a_large_pool_a_part_of_the_images_speaks_for_all(monkeypatch):
+    monkeypatch.setattr(coverage, "CANDIDATES", 100)
+    rng = np.random.default_rng(3)
+    rows, weights = on_grid(rng.normal(size=(3_005, 3)), 5), rng.random(3_000)
+    exact = kernel_cover(rows, weights, 0.5, 8)
+    monkeypatch.setattr(coverage, "SEEN", 1_000)
+    found = kernel_cover(rows, weights, 0.5, 8)
+    assert found.left.sum() <= 1.03 * exact.left.sum()
+    assert found.gains.sum() == pytest.approx(exact.gains.sum(), rel=0.1)
+    within, known = kernels(rows, 0.5)
+    held = np.maximum(within[:, found.picks].max(axis=1), known.max(axis=1))
+    np.testing.assert_allclose(found.left, weights * (1 - held), atol=1e-4)
