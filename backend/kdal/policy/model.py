@@ -104,6 +104,12 @@ class Policy(BaseModel):
     suggest_above: Annotated[float, Field(ge=0, le=1)] | None = None
     """Confidence, calibrated on held-out labels, from which on a suggestion is shown; 0: always. Null: that from which
     on it saves more time than it costs, for classes 2/3, for boxes and lanes 1/2."""
+    target: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Score of the model, in the metric of the kind of labels, that is good enough: kdal says when it is reached."""
+    price: Annotated[float, Field(ge=0)] | None = None
+    """Of a label, in any currency: kdal says when the next batch costs more than it is worth."""
+    worth: Annotated[float, Field(ge=0)] | None = None
+    """Of one more point, a hundredth, of the metric, in the same currency."""
     queue: Annotated[int, Field(ge=1, le=100_000)] = 500
     """Tasks pushed to Label Studio in kdal's order, each with its pre-annotation, and at least two batches; the rest
     stays servable behind them, in random order. On SQLite, Label Studio makes annotators wait some 5 ms for each

@@ -53,6 +53,8 @@ def useless(policy: Policy) -> Iterator[str]:
             if key == "weights" and policy.weights == "none":
                 continue  # which says what is the case
             yield f'"{key}" is about training three networks, and with "black_box" there is one'
+    if (policy.price is None) != (policy.worth is None):
+        yield '"price" of a label and "worth" of a point say something together only: give both'
     if policy.kd_weight == 0:
         for key in _set(policy, OF_DISTILLATION):
             yield f'"{key}" is about distillation, which has no weight with "kd_weight": 0'

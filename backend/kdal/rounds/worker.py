@@ -60,7 +60,7 @@ ONE_EACH = frozenset({"ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_D
 """Events that stand for one more label at most."""
 KEEP = timedelta(days=7)
 """How long events that were dealt with stay in the inbox, for whoever looks into what happened."""
-NOT_TRAINING = frozenset({"budget", "count_outside", "queue", "suggest_above"})
+NOT_TRAINING = frozenset({"budget", "count_outside", "queue", "suggest_above", "target", "price", "worth"})
 """Keys of a policy that change nothing of a round that is being computed."""
 log = structlog.get_logger()
 

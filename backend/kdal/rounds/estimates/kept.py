@@ -1,0 +1,82 @@
+"""What a round keeps for estimates: statements for people, and what the next round needs to go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdal.aliases import Json
+from kdal.rounds.estimates import statements
+from kdal.rounds.store import RoundStore
+from kdal.storage.assets import Assets, DamagedAssetError, MissingAssetError
+from kdal.storage.database import Storage
+from kdal.storage.tables import Project
+from kdal_core.evaluation import CurvePoint, LearningCurve
+from kdal_core.evaluation.intervals import LEVEL
+
+FILE = "estimates.json"
+FACT = "estimates"
+"""A round's fact: it has written the file, and the "model" that serves with it."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The estimates of a round.
+
+    Attributes:
+        told: what `kdal.rounds.estimates.estimates_of` returns, but for "stopping".
+        models: rounds of the models of the curve's points.
+        points: of the learning curve, in the order of their labels.
+        left_out: labels so far that the order had chosen.
+        left: images without a label.
+        labels: that the model that serves was trained on; none: no model serves.
+        counts: [class, round, unchanged, changed, rejected] of all suggestions so far.
+        timed: [seconds, whether there was a suggestion, annotator, round] of the last tasks.
+        at_random: tasks drawn at random that have a label.
+    """
+
+    told: Json = field(default_factory=lambda: statements.nothing())
+    models: list[int] = field(default_factory=list)
+    points: list[CurvePoint] = field(default_factory=list)
+    left_out: int = 0
+    left: int = 0
+    labels: int | None = None
+    counts: list[list[Any]] = field(default_factory=list)
+    timed: list[list[Any]] = field(default_factory=list)
+    at_random: list[int] = field(default_factory=list)
+
+    @property
+    def curve(self) -> LearningCurve:
+        """Of the models that served."""
+        images = sum(point.images for point in self.points)
+        return LearningCurve(tuple(self.points), images, self.left_out, LEVEL)
+
+    def save(self, store: RoundStore) -> None:
+        """Write it to the assets."""
+        value = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        store.write_json(FILE, value | {"points": [vars(point) for point in self.points]})
+
+    @classmethod
+    def load(cls, store: RoundStore) -> Kept:
+        """Read it from the assets.
+
+        Raises:
+            MissingAssetError: the round has written none.
+            DamagedAssetError: what is there is none.
+        """
+        value = store.read_json(FILE)
+        try:
+            return cls(**(value | {"points": [CurvePoint(**point) for point in value["points"]]}))
+        except (KeyError, TypeError) as error:
+            raise DamagedAssetError(f"{store.key(FILE)} is damaged: {error}") from error
+
+    @classmethod
+    def newest(cls, storage: Storage, assets: Assets, project: Project, before: int | None = None) -> Kept:
+        """Those of the newest round that has some, or of the newest before a round; empty ones where none has."""
+        for row in reversed(storage.rounds(project.id)):
+            if FACT in row.facts and (before is None or row.number < before):
+                try:
+                    return cls.load(RoundStore(assets, project.uid, row.number))
+                except (MissingAssetError, DamagedAssetError):
+                    continue
+        return cls()
