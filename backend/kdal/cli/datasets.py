@@ -146,6 +146,8 @@ def run_export(
     with progress(console, "Exporting") as report:
         done = export_folder(client, ImageLoader(settings, client), project, folder, form, progress=report, **options)
     console.print(f"{done.written:,} labelled images of project {project} are in {folder} now.")
+    if done.accepted:
+        console.print(f"{done.accepted:,} left out that no person has labelled: `kdal accept` has accepted them.")
     _print_reasons(console, "written under another name", done.renamed, shown)
     _print_reasons(console, "written without their image", done.without_image, shown)
     _print_reasons(console, "left out", done.left_out, shown)

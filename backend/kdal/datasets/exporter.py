@@ -17,6 +17,7 @@ from kdal.datasets.adapter import Adapter, Exporting, adapter_of, kind_of
 from kdal.datasets.tasks import Size, moved_to, path_of
 from kdal.images.loader import ImageLoader
 from kdal.images.refs import ImageRef
+from kdal.labelstudio.accepted import only_accepted
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import Format, format_of
 from kdal_core.datasets import Scene
@@ -39,6 +40,8 @@ class Exported:
     """Why an image is missing though its label was written, one sentence each."""
     left_out: list[str] = field(default_factory=list)
     """Why a labelled task was not written, one sentence each."""
+    accepted: int = 0
+    """Tasks left out that have no label of a person's, but a suggestion that `kdal accept` has accepted."""
     renamed: list[str] = field(default_factory=list)
     """Which image was written under another name than it came with, one sentence each."""
 
@@ -84,7 +87,10 @@ def export_folder(
         export = _Export(adapter, drawer, how, images, unfinished if with_images else None)
         total = int(row.get("num_tasks_with_annotations") or 0)
         for number, task in enumerate(client.tasks(project, labelled=True, full=True), start=1):
-            export.add(task)
+            if only_accepted(task):
+                export.done.accepted += 1
+            else:
+                export.add(task)
             progress(number, max(number, total))
         adapter.forms[form].write(list(export.scenes.values()), unfinished)
     export.done.written = len(export.scenes)

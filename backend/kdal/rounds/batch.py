@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from kdal.labelstudio.accepted import only_accepted
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import Format
 from kdal.rounds.snapshot import changed_at
@@ -103,6 +104,8 @@ class NewLabels:
     form: Format
     before: frozenset[int]
     moment: datetime | None
+    accepted: set[int] = field(default_factory=set)
+    """Tasks that Label Studio calls labelled, and that only `kdal accept` has: they count for nothing."""
     usable: set[int] = field(default_factory=set)
     unusable: dict[int, str] = field(default_factory=dict)
     """Task id -> why its label cannot be used."""
@@ -142,7 +145,7 @@ class NewLabels:
 
     @property
     def _known(self) -> int:
-        return len(self.before) - self._lost + len(self.usable) + len(self.unusable)
+        return len(self.before) - self._lost + len(self.usable) + len(self.unusable) + len(self.accepted)
 
     def _read_changes(self, margin: timedelta) -> None:
         since = None if self.moment is None else self.moment - margin
@@ -154,6 +157,10 @@ class NewLabels:
                 continue
             self.usable.discard(task)
             self.unusable.pop(task, None)
+            self.accepted.discard(task)
+            if only_accepted(row):
+                self.accepted.add(task)
+                continue
             try:
                 self.objects[task] = drawn(self.form.target(row))
                 self.usable.add(task)
@@ -165,7 +172,8 @@ class NewLabels:
         labelled = self.client.labelled_ids(self.project)
         self._lost = len(self.before - labelled)
         self.usable &= labelled
+        self.accepted &= labelled
         self.unusable = {task: why for task, why in self.unusable.items() if task in labelled}
-        if missed and labelled - self.before - self.usable - self.unusable.keys():
+        if missed and labelled - self.before - self.usable - self.unusable.keys() - self.accepted:
             self.moment = None
             self._read_changes(LATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +18,9 @@ from kdal.aliases import Json
 from kdal.backbones import RoundBackbones, Told
 from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef
+from kdal.labelstudio.accepted import only_accepted
 from kdal.labelstudio.formats import Format, format_for
+from kdal.labelstudio.formats.base import finished_annotations
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
@@ -42,6 +45,10 @@ class Labelled:
     ref: ImageRef
     target: Any
     held_out: bool
+    seconds: float | None = None
+    """That its annotator spent on it, as Label Studio measured it."""
+    annotator: int | None = None
+    """Label Studio's number of who gave the label that counts most."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class SnapshotHeader:
     """Ids of the labelled tasks, usable or not."""
     moment: datetime | None
     """When the last of them changed, by Label Studio's clock; none without labels, or of an older kdal."""
+    accepted: frozenset[int] = frozenset()
+    """Ids of tasks whose suggestion `kdal accept` has accepted, and that nobody has labelled."""
 
     @property
     def format(self) -> Format:
@@ -65,8 +74,8 @@ class SnapshotHeader:
     def save(self, store: RoundStore) -> None:
         """Write it to the assets."""
         moment = None if self.moment is None else self.moment.isoformat()
-        value = asdict(self) | {"policy": self.policy.model_dump(), "labelled": sorted(self.labelled), "moment": moment}
-        store.write_json("header.json", value)
+        ids = {"labelled": sorted(self.labelled), "accepted": sorted(self.accepted)}
+        store.write_json("header.json", asdict(self) | {"policy": self.policy.model_dump(), "moment": moment} | ids)
 
     @classmethod
     def load(cls, store: RoundStore) -> SnapshotHeader:
@@ -86,6 +95,7 @@ class SnapshotHeader:
                 image_size=(value["image_size"][0], value["image_size"][1]),
                 labelled=frozenset(value["labelled"]),
                 moment=None if value["moment"] is None else datetime.fromisoformat(value["moment"]),
+                accepted=frozenset(value.get("accepted", ())),
             )
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise AssetError(f"{store.key('header.json')} is damaged: {error}") from error
@@ -113,6 +123,8 @@ class Snapshot:
     """Why there are none, where the policy lets kdal look for them."""
     starts: Mapping[str, Told] = field(default_factory=dict)
     """Pretrained weights that whole networks start from, by their role, "student" or "teacher"."""
+    accepted: list[int] = field(default_factory=list)
+    """Tasks whose suggestion `kdal accept` has accepted, and that nobody has labelled: no label, and not asked for."""
 
     @property
     def format(self) -> Format:
@@ -138,7 +150,8 @@ class Snapshot:
     def header(self, moment: datetime | None) -> SnapshotHeader:
         """What is asked of it most often."""
         labelled = frozenset(item.ref.task_id for item in self.labelled)
-        return SnapshotHeader(self.label_config, self.policy, self.image_size, labelled, moment)
+        accepted = frozenset(self.accepted)
+        return SnapshotHeader(self.label_config, self.policy, self.image_size, labelled, moment, accepted)
 
     def save(self, store: RoundStore) -> None:
         """Write it to the assets."""
@@ -152,6 +165,8 @@ class Snapshot:
                     "ref": item.ref.as_json(),
                     "target": None if item.target is None else task.as_json(item.target),
                     "held_out": item.held_out,
+                    "seconds": item.seconds,
+                    "annotator": item.annotator,
                 }
                 for item in self.labelled
             ],
@@ -178,10 +193,14 @@ class Snapshot:
             label_config=value["label_config"],
             policy=policy,
             image_size=(value["image_size"][0], value["image_size"][1]),
-            labelled=[Labelled(ImageRef(**i["ref"]), target, i["held_out"]) for i, target in labelled],
+            labelled=[
+                Labelled(ImageRef(**i["ref"]), target, i["held_out"], i.get("seconds"), i.get("annotator"))
+                for i, target in labelled
+            ],
             pool=[ImageRef(**ref) for ref in value["pool"]],
             skipped=value["skipped"],
             why_untrained=value["why_untrained"],
+            accepted=value.get("accepted", []),
             backbones=RoundBackbones.from_json(value.get("backbones")),
             why_no_backbones=value.get("why_no_backbones"),
             starts=value.get("starts", {}),
@@ -200,20 +219,23 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
     task = form.task()
     reasons: dict[int, str] = {}
 
-    labelled = []
+    labelled, accepted = [], []
     moments: list[datetime] = []
     for row in resources.label_studio.tasks(project.id, labelled=True, full=True):
+        moments += changed_at(row)
         ref = ImageRef.of(row, form.image_key)
+        if only_accepted(row):
+            accepted.append(ref.task_id)
+            continue
         target = None
         try:
             target = form.target(row)
         except LabelFormatError as error:
             reasons[ref.task_id] = str(error)
-        labelled.append(Labelled(ref, target, held_out(policy, ref.task_id)))
-        moments += changed_at(row)
+        labelled.append(Labelled(ref, target, held_out(policy, ref.task_id), *_work(row)))
 
     unlabelled = [ImageRef.of(row, form.image_key) for row in resources.label_studio.tasks(project.id, labelled=False)]
-    known = {item.ref.task_id for item in labelled}
+    known = {item.ref.task_id for item in labelled}.union(accepted)
     unlabelled = [ref for ref in unlabelled if ref.task_id not in known]  # labelled between the two readings
     skipped = resources.label_studio.skipped_ids(project.id)
     usable = [item.target for item in labelled if item.target is not None and not item.held_out]
@@ -234,6 +256,7 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
         pool=[ref for ref in unlabelled if ref.task_id not in skipped],
         skipped=[ref.task_id for ref in unlabelled if ref.task_id in skipped],
         why_untrained="no labels yet" if not usable else task.trainable(usable),
+        accepted=accepted,
         backbones=backbones,
         why_no_backbones=why_none,
         starts=starts,
@@ -295,6 +318,15 @@ def changed_at(row: Json) -> list[datetime]:
     except ValueError:
         return []
     return [moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)]
+
+
+def _work(row: Json) -> tuple[float | None, int | None]:
+    """Seconds and annotator of the label of a task that counts most."""
+    annotation = next(reversed(finished_annotations(row)), {})
+    seconds, annotator = annotation.get("lead_time"), annotation.get("completed_by")
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds <= 0:
+        seconds = None
+    return seconds, annotator if isinstance(annotator, int) else None
 
 
 def _policy(value: Json) -> Policy:

@@ -330,7 +330,7 @@ class Worker:
             store = RoundStore(self._resources.assets, project.uid, number)
             header = SnapshotHeader.load(store)
             client = self._resources.label_studio
-            labels = NewLabels(client, project.id, header.format, header.labelled, header.moment)
+            labels = NewLabels(client, project.id, header.format, header.labelled, header.moment, {*header.accepted})
             watch.round = (number, store.order(), labels)
         return watch.round[1:]
 

@@ -13,6 +13,7 @@ from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
 from kdal.aliases import Json
+from kdal.labelstudio.accepted import is_accepted
 from kdal.policy import Policy
 from kdal_core.errors import ConfigError
 
@@ -173,10 +174,13 @@ def require_image(control: Control) -> tuple[str, str]:
 
 
 def finished_annotations(task: Json) -> list[Json]:
-    """Annotations that count, most trusted last: not cancelled, by time, ground truth after the others."""
+    """Annotations that count, most trusted last: not cancelled, by time, ground truth after the others.
+
+    Suggestions that kdal has accepted are nobody's labels, and do not count.
+    """
     found = task.get("annotations")
     annotations = [a for a in found if isinstance(a, dict)] if isinstance(found, list) else []
-    return sorted((a for a in annotations if not a.get("was_cancelled")), key=_trust)
+    return sorted((a for a in annotations if not a.get("was_cancelled") and not is_accepted(a)), key=_trust)
 
 
 def as_sure(score: float) -> str:
