@@ -23,6 +23,8 @@ FEW = 100
 """Held-out labels from which on they decide alone; while there are fewer, out-of-fold predictions help."""
 OUT_OF_FOLD = "out_of_fold.npz"
 """A round's file, where its training writes one: `save_out_of_fold`."""
+UNSEEN = "unseen.npz"
+"""A round's file: what the model that serves with it says of labels that it was not trained on, `save_unseen`."""
 
 Predictions = NDArray[np.float32]
 
@@ -89,6 +91,18 @@ def save_out_of_fold(store: RoundStore, tasks: Sequence[int], predictions: Predi
         predictions: (N, ...) in that order, as the round's task decodes them; of classes, probabilities (N, C).
     """
     store.write_arrays(OUT_OF_FOLD, tasks=np.asarray(tasks, dtype=np.int64), predictions=predictions)
+
+
+def save_unseen(store: RoundStore, serves: Unseen) -> None:
+    """Keep what the model that serves says of labels that it was not trained on, for estimates; of classes alone.
+
+    Boxes and lanes of an image take kilobytes, and nothing is made of them yet.
+    """
+    known = {**serves.others, **serves.held_out}
+    if serves.task.kind == "classification" and known:
+        tasks = sorted(known)
+        rows = np.stack([known[task] for task in tasks])
+        store.write_arrays(UNSEEN, tasks=np.array(tasks, dtype=np.int64), predictions=rows)
 
 
 def unseen_by_new(

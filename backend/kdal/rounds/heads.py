@@ -30,6 +30,8 @@ from kdal_core.tasks import get_task
 from kdal_core.training import Head, HeadPool, Inference, ModelSpec, infer
 
 HEADS = "heads.npz"
+FOLDED = 3_000
+"""Labels up to which each is predicted by heads that were not shown it: of more, the held-out ones tell enough."""
 FOLDS = 5
 """Of the labels, for predictions of each by heads that were not shown it."""
 
@@ -64,7 +66,7 @@ def train_heads(resources: Resources, store: RoundStore, snapshot: Snapshot, rep
     report.progress(0.5)
     trio = pool.fit(labelled, known, len(task.classes))
     report.progress(0.7)
-    if len(snapshot.held_out) < gate.FEW and len(known) > 1:
+    if 1 < len(known) <= FOLDED:
         folds = pool.out_of_fold(labelled, known, len(task.classes), folds=min(FOLDS, len(known)))
         gate.save_out_of_fold(store, tasks[labelled].tolist(), folds)
     report.progress(0.9)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from kdal.aliases import Json
 from kdal.labelstudio import task_order
 from kdal.labelstudio.client import LabelStudioError
+from kdal.labelstudio.formats import Format
 from kdal.labelstudio.task_order import OrderInForce, StaleOrderError
 from kdal.policy import Policy
 from kdal.resources import Resources
@@ -99,11 +100,19 @@ def _push(
 
 def _suggestions(resources: Resources, project: Project, number: int, snapshot: Snapshot) -> Suggestions:
     """What annotators are to see of the predictions of the model that serves once this round is open."""
+    promoted = resources.storage.round(project.id, number).facts.get("promoted")
+    serving = number if promoted else project.serving_round
+    return suggestions_of(resources, project, number, serving, snapshot.format)
+
+
+def suggestions_of(
+    resources: Resources, project: Project, number: int, serving: int | None, form: Format
+) -> Suggestions:
+    """What annotators see, in a round, of the predictions of the model that serves in it."""
     rounds = {row.number: row.facts for row in resources.storage.rounds(project.id)}
-    serving = number if rounds[number].get("promoted") else project.serving_round
     earlier = {} if serving is None else rounds.get(serving, {})
     known = Confidence.of_model(serving, rounds[number], earlier)
-    return Suggestions.by_policy(snapshot.format, Policy.stored(project.policy), known)
+    return Suggestions.by_policy(form, Policy.stored(project.policy), known)
 
 
 def regions(

@@ -92,6 +92,7 @@ def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving
         facts |= gate.verdict(new, unseen, targets, f"kdal-r{serving}")
         if not facts["promoted"]:
             serves, number = unseen, serving
+    gate.save_unseen(store, serves)
     return facts | Confidence(number, serves.calibration(targets)).as_facts()
 
 

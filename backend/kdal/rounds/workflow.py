@@ -24,6 +24,7 @@ from kdal.labelstudio.task_order import OrderInForce
 from kdal.resources import Resources
 from kdal.rounds import features, fine_tuning, heads, publishing, scoring, training
 from kdal.rounds.black_box import querying, training_set
+from kdal.rounds.estimates.collecting import collect
 from kdal.rounds.progress import StepReport, SupersededError, check_current, step, superseded
 from kdal.rounds.publishing import PUSHED, RefusedOrderError
 from kdal.rounds.snapshot import Snapshot, take_snapshot
@@ -100,6 +101,7 @@ class Rounds(DBOSConfiguredInstance):
             self._step("select", self._select, at)
             self._step("publish", self._publish, at)
             self._step("activate", self._activate, at)
+            self._step("estimate", self._estimate, at)
             self._step("clean up", self._clean_up, at)
         except Exception as error:
             # Its own step, so that a rewound round finds its failure noted again, or not at all.
@@ -191,6 +193,9 @@ class Rounds(DBOSConfiguredInstance):
         # Labels made while the round was computed count for the next one: somebody has to look.
         storage.add_event(project.id, "ROUND_OPENED")
         return {}
+
+    def _estimate(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        return collect(self._resources, project, store, self._load(project, store), project.serving_round)
 
     def _clean_up(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         rounds = self._resources.storage.rounds(project.id)

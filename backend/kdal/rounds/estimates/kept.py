@@ -33,6 +33,7 @@ class Kept:
         counts: [class, round, unchanged, changed, rejected] of all suggestions so far.
         timed: [seconds, whether there was a suggestion, annotator, round] of the last tasks.
         at_random: tasks drawn at random that have a label.
+        rows: of the model that served last, what it said of images drawn at random, should it go on serving.
     """
 
     told: Json = field(default_factory=lambda: statements.nothing())
@@ -44,6 +45,7 @@ class Kept:
     counts: list[list[Any]] = field(default_factory=list)
     timed: list[list[Any]] = field(default_factory=list)
     at_random: list[int] = field(default_factory=list)
+    rows: list[Json] = field(default_factory=list)
 
     @property
     def curve(self) -> LearningCurve:
