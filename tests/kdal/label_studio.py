@@ -103,7 +103,7 @@ class StandInLabelStudio:
 
     def edit(self, project: StandInProject, task: int, result: list[Json]) -> None:
         """Change a task's first annotation."""
-        project.tasks[task]["annotations"][0]["result"] = result
+        project.tasks[task]["annotations"][0] |= {"result": result, "updated_by": 1}
         self._touch(project.tasks[task])
 
     def add_backend(self, project: StandInProject, url: str, title: str = "kdal", **fields: Any) -> int:
@@ -163,6 +163,15 @@ class StandInLabelStudio:
             project = self.projects[number]
             project.predictions = [p for p in project.predictions if p["model_version"] != gone]
             return jsonify({})
+
+        @app.post("/api/dm/actions")
+        def act() -> Any:
+            assert request.args["id"] == "predictions_to_annotations"
+            return self._annotate_from_predictions(self.projects[int(request.args["project"])], request.get_json())
+
+        @app.route("/api/annotations/<int:number>/", methods=["GET", "DELETE"])
+        def annotation(number: int) -> Any:
+            return self._annotation(number)
 
         @app.post("/api/projects/<int:number>/import")
         def import_files_or_tasks(number: int) -> Any:
@@ -239,6 +248,27 @@ class StandInLabelStudio:
             taken = [p for p in predictions if _labels(p) <= known]
             project.predictions += taken
             return jsonify(created=len(taken)), 201
+
+    def _annotate_from_predictions(self, project: StandInProject, body: Json) -> Any:
+        with self._lock:
+            for prediction in project.predictions:
+                wanted = prediction["task"] in body["selectedItems"]["included"]
+                if wanted and prediction["model_version"] == body["model_version"] and "child" not in prediction:
+                    self.annotate(project, prediction["task"], prediction["result"], updated_by=None, lead_time=None)
+                    prediction["child"] = True
+        return jsonify(detail="Created annotations")
+
+    def _annotation(self, number: int) -> Any:
+        rows = [row for project in self.projects.values() for row in project.tasks.values()]
+        for row in rows:
+            for found in row["annotations"]:
+                if found["id"] == number:
+                    if request.method == "GET":
+                        return jsonify(found)
+                    row["annotations"].remove(found)
+                    self._touch(row)
+                    return Response(status=204)
+        return jsonify(detail="Not found."), 404
 
     def _upload(self, project: StandInProject) -> Any:
         files = list(request.files.values())

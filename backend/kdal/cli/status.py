@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -27,14 +28,16 @@ def add_to(app: typer.Typer) -> None:
 def show_status(
     as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
 ) -> None:
-    """How each project stands: round, labels counted, progress, problems."""
+    """How each project stands: round, labels counted, progress, problems, and what labels tell of the model."""
     from kdal.rounds.status import status
     from kdal.settings import Settings
+    from kdal.storage.assets import Assets
     from kdal.storage.database import Storage
 
-    storage = Storage.of_running_kdal(Settings.load())
+    settings = Settings.load()
+    storage = Storage.of_running_kdal(settings)
     try:
-        report = status(storage)
+        report = status(storage, Assets(settings.assets_root))
     finally:
         storage.close()
     if as_json:
@@ -91,6 +94,8 @@ def _block(project: Json) -> RenderableType:
         say("fine-tuning", fine_tuning)
     if last and "p_value" in last["facts"]:
         say("new model", last["facts"]["verdict"])
+    for name, sentence in _estimated(project):
+        say(name, sentence)
     if teacher := project["teacher"]:
         say("teacher", f"{teacher['name']}, {_spent(teacher)}")
     if problem := project["problem"] or (last or {}).get("error"):
@@ -104,6 +109,28 @@ def _block(project: Json) -> RenderableType:
         if len(unusable) > SHOWN:
             say("", f"and {len(unusable) - SHOWN} more: --json shows all")
     return block
+
+
+def _estimated(project: Json) -> Iterator[tuple[str, str]]:
+    """What labels tell: of the model, of suggestions, of the labels themselves."""
+    told = project.get("estimates") or {}
+    if "error" in told:
+        yield "estimates", f"cannot be read: {told['error']}"
+    elif told.get("model") is not None:
+        yield "score", told["curve"]["sentence"]
+        yield "stopping", told["stopping"]["sentence"]
+        yield "suggested", told["suggestions"]["sentence"]
+        suspects = told["label_errors"]["suspects"]
+        if told["label_errors"]["expected"]:
+            first = ", ".join(str(each["task"]) for each in suspects[:SHOWN])
+            yield "suspicious", f"{told['label_errors']['sentence']} Tasks {first}."
+    accepted = [row["facts"]["accepted"] for row in project["rounds"] if "accepted" in row["facts"]]
+    for each in accepted[-1:]:
+        yield (
+            "accepted",
+            f"{each['images']:,} suggestions on {each['at']}, {100 * each['target']:.3g}% or more of them right; "
+            f"`kdal accept --project {project['id']} --undo` takes them back",
+        )
 
 
 def _spent(teacher: Json) -> str:

@@ -232,6 +232,31 @@ class LabelStudioClient:
         """Remove all predictions of a model version."""
         self._transport.request("DELETE", f"api/projects/{project}/model-versions/", body={"model_version": version})
 
+    # ------------------------------------------------------------------ annotations
+
+    def annotate_from_predictions(self, project: int, tasks: Sequence[int], version: str) -> None:
+        """Make annotations of these tasks' predictions of a model version; a prediction that has become one stays it.
+
+        It is Label Studio's action "Create annotations from predictions". Of what it makes, "updated_by" is empty.
+        """
+        body = {"selectedItems": {"all": False, "included": list(tasks)}, "model_version": version}
+        params = {"id": "predictions_to_annotations", "project": project}
+        self._transport.request("POST", "api/dm/actions", params=params, body=body)
+
+    def annotation(self, annotation: int) -> Json | None:
+        """One annotation, or None when it is gone."""
+        try:
+            return self._get(f"api/annotations/{annotation}/")
+        except LabelStudioError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def delete_annotation(self, annotation: int) -> None:
+        """Remove an annotation, unless it is gone already."""
+        with _gone_is_gone():
+            self._transport.request("DELETE", f"api/annotations/{annotation}/")
+
     # ------------------------------------------------------------------ webhooks, backends
 
     def webhooks(self, project: int) -> list[Json]:

@@ -1,4 +1,4 @@
-"""How each project stands, from the tables alone: for `kdal status` and for Prometheus."""
+"""How each project stands, from the tables, and from the assets where they are given: for people and for Prometheus."""
 
 from __future__ import annotations
 
@@ -7,29 +7,35 @@ from datetime import datetime, timedelta
 from kdal.aliases import Json
 from kdal.labelstudio.formats import notes
 from kdal.policy import Policy
+from kdal.storage.assets import Assets
 from kdal.storage.database import Storage
 from kdal.storage.tables import Project, Round, account_of, now
-from kdal_core.errors import ConfigError
+from kdal_core.errors import ConfigError, KdalError
 
 ALIVE = timedelta(minutes=2)
 """How long ago a worker that runs has given its last sign of life, at most."""
 
 
-def status(storage: Storage) -> Json:
-    """Everything that an owner or an operator asks for, as JSON."""
+def status(storage: Storage, assets: Assets | None = None) -> Json:
+    """Everything that an owner or an operator asks for, as JSON.
+
+    Args:
+        storage: the tables.
+        assets: where the rounds' estimates are; without them, and before the first, "estimates" is None.
+    """
     waiting = storage.waiting_events()
     return {
         "workers": [
             {"name": row.name, "seen_at": _time(row.beat_at), "alive": now() - row.beat_at < ALIVE}
             for row in storage.workers()
         ],
-        "projects": [_project(storage, project) for project in storage.projects(disconnected=True)],
+        "projects": [_project(storage, assets, project) for project in storage.projects(disconnected=True)],
         "events_waiting": len(waiting),
         "oldest_event": _time(waiting[0].received_at) if waiting else None,
     }
 
 
-def _project(storage: Storage, project: Project) -> Json:
+def _project(storage: Storage, assets: Assets | None, project: Project) -> Json:
     rounds = storage.rounds(project.id)
     opened = [row for row in rounds if row.opened_at is not None]
     # The round that labels count for: a cancelled one counts those of the round to come.
@@ -49,8 +55,22 @@ def _project(storage: Storage, project: Project) -> Json:
         "teacher": _teacher(storage, project, rounds),
         "unusable": unusable,
         "set_aside": unusable,  # its name before 0.2.0
+        "estimates": None if assets is None else _estimates(storage, assets, project),
         "rounds": [_round(row) for row in rounds],
     }
+
+
+def _estimates(storage: Storage, assets: Assets, project: Project) -> Json | None:
+    """`kdal.rounds.estimates.estimates_of`, None before the first; why, under "error", where they cannot be read."""
+    from kdal.rounds.estimates import estimates_of
+    from kdal.rounds.estimates.kept import FACT
+
+    if not any(FACT in row.facts for row in storage.rounds(project.id)):
+        return None
+    try:
+        return estimates_of(storage, assets, project)
+    except KdalError as error:
+        return {"error": str(error)}
 
 
 def _notes(project: Project) -> list[str]:

@@ -297,7 +297,8 @@ class Worker:
         exact = policy.count_outside or not hinted or possible >= budget or last.state == "cancelled"
         if not policy.count_outside:
             skipped = self._skipped(project, watch) if exact else watch.skipped[1]
-            window = batch_window(order.tasks, skipped, budget, order.estimates if counts_objects else ())
+            passed = skipped | labels.accepted  # neither is asked for any more
+            window = batch_window(order.tasks, passed, budget, order.estimates if counts_objects else ())
             counted = count_labels(labels.usable, labels.before, window=window, objects=objects)
         if last.state == "cancelled":  # a batch more, from then on
             storage.merge_round(project.id, last.number, facts={"counted_before": counted} | last.facts)

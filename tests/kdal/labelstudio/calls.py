@@ -31,6 +31,7 @@ CALLS = {
     "import_predictions": lambda c: c.import_predictions(3, [{"task": 1}]),
     "import_tasks": lambda c: c.import_tasks(3, [{"data": {}}]),
     "upload_files": lambda c: c.upload_files(3, [("a.jpg", b"x")]),
+    "annotate_from_predictions": lambda c: c.annotate_from_predictions(3, [1], "v"),
     "prediction_counts": lambda c: c.prediction_counts(3),
     "webhooks": lambda c: c.webhooks(3),
     "backends": lambda c: c.backends(3),

@@ -22,7 +22,7 @@ def photo_loop(make_loop):
     return make_loop(
         computes=True,
         config=PHOTOS,
-        pictures=[crop(i % 2, i) for i in range(24)],
+        pictures=[crop(i % 2, i) for i in range(16)],
         budget=6,
         explore=0.5,
         suggest_above=0.0,

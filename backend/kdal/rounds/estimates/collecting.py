@@ -15,6 +15,7 @@ import structlog
 from numpy.typing import NDArray
 
 from kdal.aliases import Json
+from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds import gate
 from kdal.rounds.estimates import statements
@@ -56,7 +57,7 @@ def collect(resources: Resources, project: Project, store: RoundStore, snapshot:
         rounds = resources.storage.rounds(project.id)
         earlier = Kept.newest(resources.storage, resources.assets, project, before=store.number)
         kept = _labels_met(resources, project, rounds, store, snapshot, earlier)
-        _told(rounds, store, snapshot, serving, kept).save(store)
+        _told(Policy.stored(project.policy), rounds, store, snapshot, serving, kept).save(store)
     except SupersededError:
         raise
     except Exception as error:
@@ -78,7 +79,7 @@ def _labels_met(
         earlier,
         counts=[*earlier.counts, *met.counts],
         timed=[*earlier.timed, *met.timed()][-TIMED:],
-        at_random=sorted({*earlier.at_random, *met.at_random}),
+        at_random=[*earlier.at_random, *((task, met.round) for task in sorted(met.at_random))],
     )
     if met.model is None or labels is None:
         return kept
@@ -108,7 +109,7 @@ def _with_point(kept: Kept, met: Met, model: int, labels: int, task: Task) -> Ke
         scores = [row["score"] for row in rows]
         point = _only(learning_curve([labels] * len(rows), scores, [True] * len(rows)))
     others = [pair for pair in zip(kept.models, kept.points, strict=True) if pair[0] != model]
-    pairs = sorted([*others, (model, point)], key=lambda pair: (pair[1].labels, pair[0]))
+    pairs = sorted([*others, (model, vars(point))], key=lambda pair: (pair[1]["labels"], pair[0]))
     return replace(kept, rows=rows, models=[model for model, _ in pairs], points=[point for _, point in pairs])
 
 
@@ -137,27 +138,31 @@ def _found(prediction: NDArray[np.float32]) -> list[list[float]]:
     return found
 
 
-def _told(rounds: list[Round], store: RoundStore, snapshot: Snapshot, serving: int | None, kept: Kept) -> Kept:
+def _told(
+    policy: Policy, rounds: list[Round], store: RoundStore, snapshot: Snapshot, serving: int | None, kept: Kept
+) -> Kept:
     """The statements for people, by all that is known now."""
     task = snapshot.format.task()
     usable = [item for item in snapshot.labelled if item.target is not None]
     unseen = _unseen(store, {item.ref.task_id: item.target for item in usable}, task)
     why = _why_nothing(task, serving)
-    empty = LearningCurve((), 0, 0, LEVEL)
+    curve, empty = kept.curve, LearningCurve((), 0, 0, LEVEL)
+    left, labels = len(snapshot.pool), _trained_on(rounds, serving)
     told = {
         "round": store.number,
         "model": serving,
         "kind": task.kind,
         "metric": task.metric_name,
-        "curve": statements.curve(kept.curve, kept.models),
+        "curve": statements.curve(curve, kept.models),
+        "stopping": statements.stopping(curve, policy, left, labels),
         "suggestions": statements.suggestions(kept.counts),
         "time": statements.time(kept.timed),
-        "labels_saved": statements.saved(kept.curve, empty),
+        "labels_saved": statements.saved(curve, empty),
         "label_errors": statements.errors(unseen, task.classes, _taught(store, serving, unseen), why),
         "classes": statements.classes([_shown(task, item.target) for item in usable], task.classes),
         "confusion": statements.confusion(unseen, task.classes, why),
     }
-    return replace(kept, told=told, left=len(snapshot.pool), labels=_trained_on(rounds, serving))
+    return replace(kept, told=told, left=left, labels=labels)
 
 
 Unseen = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.floating]]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdal.aliases import Json
-from kdal.rounds.estimates import statements
 from kdal.rounds.store import RoundStore
 from kdal.storage.assets import Assets, DamagedAssetError, MissingAssetError
 from kdal.storage.database import Storage
 from kdal.storage.tables import Project
-from kdal_core.evaluation import CurvePoint, LearningCurve
-from kdal_core.evaluation.intervals import LEVEL
+
+if TYPE_CHECKING:  # scipy is slow to import, and who shows what was told needs none
+    from kdal_core.evaluation import LearningCurve
 
 FILE = "estimates.json"
 FACT = "estimates"
@@ -24,39 +24,41 @@ class Kept:
     """The estimates of a round.
 
     Attributes:
-        told: what `kdal.rounds.estimates.estimates_of` returns, but for "stopping".
+        told: what `kdal.rounds.estimates.estimates_of` returns; none before a round has told anything.
         models: rounds of the models of the curve's points.
-        points: of the learning curve, in the order of their labels.
+        points: fields of each `CurvePoint` of the learning curve, in the order of their labels.
         left_out: labels so far that the order had chosen.
         left: images without a label.
         labels: that the model that serves was trained on; none: no model serves.
         counts: [class, round, unchanged, changed, rejected] of all suggestions so far.
         timed: [seconds, whether there was a suggestion, annotator, round] of the last tasks.
-        at_random: tasks drawn at random that have a label.
+        at_random: tasks drawn at random that have a label, and in which round each was drawn.
         rows: of the model that served last, what it said of images drawn at random, should it go on serving.
     """
 
-    told: Json = field(default_factory=lambda: statements.nothing())
+    told: Json | None = None
     models: list[int] = field(default_factory=list)
-    points: list[CurvePoint] = field(default_factory=list)
+    points: list[Json] = field(default_factory=list)
     left_out: int = 0
     left: int = 0
     labels: int | None = None
     counts: list[list[Any]] = field(default_factory=list)
     timed: list[list[Any]] = field(default_factory=list)
-    at_random: list[int] = field(default_factory=list)
+    at_random: list[tuple[int, int]] = field(default_factory=list)
     rows: list[Json] = field(default_factory=list)
 
     @property
     def curve(self) -> LearningCurve:
         """Of the models that served."""
-        images = sum(point.images for point in self.points)
-        return LearningCurve(tuple(self.points), images, self.left_out, LEVEL)
+        from kdal_core.evaluation import CurvePoint, LearningCurve
+        from kdal_core.evaluation.intervals import LEVEL
+
+        points = tuple(CurvePoint(**point) for point in self.points)
+        return LearningCurve(points, sum(point.images for point in points), self.left_out, LEVEL)
 
     def save(self, store: RoundStore) -> None:
         """Write it to the assets."""
-        value = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        store.write_json(FILE, value | {"points": [vars(point) for point in self.points]})
+        store.write_json(FILE, {name: getattr(self, name) for name in self.__dataclass_fields__})
 
     @classmethod
     def load(cls, store: RoundStore) -> Kept:
@@ -68,8 +70,8 @@ class Kept:
         """
         value = store.read_json(FILE)
         try:
-            return cls(**(value | {"points": [CurvePoint(**point) for point in value["points"]]}))
-        except (KeyError, TypeError) as error:
+            return cls(**(value | {"at_random": [(task, drawn) for task, drawn in value["at_random"]]}))
+        except (KeyError, TypeError, ValueError) as error:
             raise DamagedAssetError(f"{store.key(FILE)} is damaged: {error}") from error
 
     @classmethod

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kdal.aliases import Json
 from kdal.policy import Policy
-from kdal.resources import Resources
-from kdal.rounds.estimates import statements
 from kdal.rounds.estimates.kept import Kept
 from kdal.storage.assets import Assets
 from kdal.storage.database import Storage
 from kdal.storage.tables import Project
 from kdal_core.errors import ConfigError
+
+if TYPE_CHECKING:  # it loads torch, and who shows what was told needs none
+    from kdal.resources import Resources
 
 
 def project_estimates(resources: Resources, project: int) -> Json:
@@ -40,9 +43,9 @@ def estimates_of(storage: Storage, assets: Assets, project: Project) -> Json:
           "curve": {"sentence", "images": drawn at random, "left_out": labels that the order chose, "level": 0.95,
             "points": [{"round": of the model, "labels": it was trained on, "images", "value", "low", "high"}, ...]},
           "stopping": {"sentence", "verdict": "stop", "go on", "out of reach", "cannot be told yet" or "not asked"
-            (the policy has neither a target nor a price), "target", "price", "worth", "labels", "images", "value",
-            "interval", "gain": of the metric by the next batch, "gain_interval", "reached": chance that the target is,
-            "labels_needed", "labels_interval"},
+            (the policy has neither a target nor a price), "target", "price", "worth", "batch": as the policy has them,
+            "labels": of the model, "images": drawn at random, "value": of the metric now, "interval", "gain": by the
+            next batch, "gain_interval", "reached": chance that the target is, "labels_needed", "labels_interval"},
           "suggestions": {"sentence", "all": {"unchanged", "changed", "rejected", "share": unchanged, "interval"},
             "by_class": [the same and "class", most suggestions first], "by_round": [the same and "round"]},
           "time": {"sentence", "told", "suggested", "plain": tasks; "suggested_seconds", "plain_seconds",
@@ -63,4 +66,10 @@ def estimates_of(storage: Storage, assets: Assets, project: Project) -> Json:
     """
     kept = Kept.newest(storage, assets, project)
     policy = Policy.stored(project.policy)
-    return kept.told | {"stopping": statements.stopping(kept.curve, policy, kept.left, kept.labels)}
+    asked = {"target": policy.target, "price": policy.price, "worth": policy.worth, "batch": policy.budget}
+    if kept.told is not None and asked.items() <= kept.told["stopping"].items():
+        return kept.told
+    from kdal.rounds.estimates import statements  # it takes a moment, and is needed once a policy has changed
+
+    told = statements.nothing() if kept.told is None else kept.told
+    return told | {"stopping": statements.stopping(kept.curve, policy, kept.left, kept.labels)}

@@ -82,7 +82,7 @@ def stopping(found: LearningCurve, policy: Policy, left: int, labels: int | None
     else:
         advice = stopping_advice(found, batch=policy.budget, left=left, labels=labels, **asked)
         told = _numbers(asdict(advice)) | {"sentence": advice.sentence}
-    return told | asked
+    return told | asked | {"batch": policy.budget}
 
 
 def _gain(told: Json) -> str | None:
