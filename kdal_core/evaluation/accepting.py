@@ -59,6 +59,11 @@ class AcceptThreshold:
                 f"{_percent(self.target)} cannot be shown yet: it takes {self.needed:,} held-out labels of images "
                 f"chosen at random even if every suggestion for them is right, and there are {self.labels:,}."
             )
+        if not self.wrong:
+            return (
+                f"{_percent(self.target)} cannot be shown yet: the {self.checked:,} surest held-out suggestions were "
+                "all right, which are too few to show it. A few more labels of images chosen at random would tell."
+            )
         return (
             f"{_percent(self.target)} cannot be shown at any confidence: of the {self.checked:,} surest held-out "
             f"suggestions {self.wrong:,} were wrong. More labels, a better model or a lower target would help."

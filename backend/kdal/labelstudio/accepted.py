@@ -42,11 +42,17 @@ def accepted_in(task: Json) -> list[Json]:
 
 def only_accepted(task: Json) -> bool:
     """Whether a task that is labelled is so by kdal alone: to kdal it has no label."""
-    found = task.get("annotations")
-    finished = (
-        [a for a in found if isinstance(a, dict) and not a.get("was_cancelled")] if isinstance(found, list) else []
-    )
+    finished = finished_by_anybody(task)
     return bool(finished) and all(is_accepted(annotation) for annotation in finished)
+
+
+def finished_by_anybody(task: Json) -> list[Json]:
+    """Annotations that are not cancelled, kdal's own, too.
+
+    Of a task that Label Studio calls labelled there is none where the last one was just removed.
+    """
+    found = task.get("annotations")
+    return [a for a in found if isinstance(a, dict) and not a.get("was_cancelled")] if isinstance(found, list) else []
 
 
 def _bears_mark(region: Any) -> bool:

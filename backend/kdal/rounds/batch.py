@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from kdal.labelstudio.accepted import only_accepted
+from kdal.labelstudio.accepted import finished_by_anybody, only_accepted
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import Format
 from kdal.rounds.snapshot import changed_at
@@ -158,6 +158,8 @@ class NewLabels:
             self.usable.discard(task)
             self.unusable.pop(task, None)
             self.accepted.discard(task)
+            if not finished_by_anybody(row):
+                continue  # it was removed while this was read
             if only_accepted(row):
                 self.accepted.add(task)
                 continue

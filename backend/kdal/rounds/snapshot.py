@@ -18,7 +18,7 @@ from kdal.aliases import Json
 from kdal.backbones import RoundBackbones, Told
 from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef
-from kdal.labelstudio.accepted import only_accepted
+from kdal.labelstudio.accepted import finished_by_anybody, only_accepted
 from kdal.labelstudio.formats import Format, format_for
 from kdal.labelstudio.formats.base import finished_annotations
 from kdal.policy import Policy
@@ -222,6 +222,8 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
     labelled, accepted = [], []
     moments: list[datetime] = []
     for row in resources.label_studio.tasks(project.id, labelled=True, full=True):
+        if not finished_by_anybody(row):
+            continue  # it was removed while this was read, and is found again among those without a label
         moments += changed_at(row)
         ref = ImageRef.of(row, form.image_key)
         if only_accepted(row):

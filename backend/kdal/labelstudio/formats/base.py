@@ -13,7 +13,7 @@ from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
 from kdal.aliases import Json
-from kdal.labelstudio.accepted import is_accepted
+from kdal.labelstudio.accepted import finished_by_anybody, is_accepted
 from kdal.policy import Policy
 from kdal_core.errors import ConfigError
 
@@ -178,9 +178,7 @@ def finished_annotations(task: Json) -> list[Json]:
 
     Suggestions that kdal has accepted are nobody's labels, and do not count.
     """
-    found = task.get("annotations")
-    annotations = [a for a in found if isinstance(a, dict)] if isinstance(found, list) else []
-    return sorted((a for a in annotations if not a.get("was_cancelled") and not is_accepted(a)), key=_trust)
+    return sorted((a for a in finished_by_anybody(task) if not is_accepted(a)), key=_trust)
 
 
 def as_sure(score: float) -> str:
