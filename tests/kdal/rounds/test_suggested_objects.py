@@ -19,6 +19,9 @@ CELLS = get_task("boxes", ("red", "white"))
 LANES = get_task("lanes", ("lane",))
 
 
+HERE = Box(0.1, 0.1, 0.3, 0.3, 1)
+
+
 def lane(top: float, bottom: float, low: float = 0.9) -> Lane:
     return Lane(np.array([[top, 0.4], [bottom, low]]))
 
@@ -30,7 +33,7 @@ def lane(top: float, bottom: float, low: float = 0.9) -> Lane:
         (CELLS, (Box(0.1, 0.1, 0.3, 0.3, 0),), (Box(0.1, 0.1, 0.3, 0.32, 0),), [("red", "changed")]),
         (CELLS, (Box(0.1, 0.1, 0.3, 0.3, 0),), (Box(0.1, 0.1, 0.3, 0.3, 1),), [("red", "changed")]),
         (CELLS, (Box(0.1, 0.1, 0.3, 0.3, 1),), (Box(0.6, 0.6, 0.8, 0.8, 1),), [("white", "rejected")]),
-        (CELLS, (Box(0.1, 0.1, 0.3, 0.3, 1),) * 2, (Box(0.1, 0.1, 0.3, 0.3, 1),), [("white", "unchanged"), ("white", "rejected")]),
+        (CELLS, (HERE, HERE), (HERE,), [("white", "unchanged"), ("white", "rejected")]),
         (CELLS, (Box(0.1, 0.1, 0.3, 0.3, 1),), (), [("white", "rejected")]),
         (LANES, (lane(0.5, 0.2),), (lane(0.5, 0.2000001),), [("lane", "unchanged")]),
         (LANES, (lane(0.5, 0.2),), (lane(0.5, 0.24),), [("lane", "changed")]),
