@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from kdal.cli.status import table
 from kdal.rounds.estimates import project_estimates
 from kdal.rounds.estimates.kept import FILE
+from kdal.rounds.status import status
 from kdal.rounds.store import RoundStore
 from kdal_core.errors import ConfigError
 from tests.kdal.rounds.test_feature_rounds import PHOTOS, answer, crop
@@ -48,6 +52,12 @@ def label(loop, count: int, wrong: int = 0) -> list[int]:
         loop.label_studio.annotate(loop.project, task, [region], lead_time=10.0 + place, completed_by=1)
         loop.event("ANNOTATION_CREATED")
     return chosen
+
+
+def status_text(loop) -> str:
+    console = Console(file=io.StringIO(), width=300)
+    console.print(table(status(loop.resources.storage, loop.resources.assets)))
+    return " ".join(console.file.getvalue().split())
 
 
 def told(loop):
@@ -112,6 +122,14 @@ def test_a_wrong_label_comes_first_among_those_that_look_wrong_and_changes_sugge
     off = [c for c in found["confusion"]["cells"] if c["label"] != c["predicted"]]
     assert mistake in off[0]["tasks"]
     assert found["suggestions"]["all"]["changed"] >= 1
+
+    text = status_text(loop)
+    for name in ("curve", "stopping", "suggestions"):
+        assert found[name]["sentence"] in text
+    if found["label_errors"]["expected"]:
+        assert f"{found['label_errors']['sentence']} Tasks {mistake}" in text
+    report = status(loop.resources.storage, loop.resources.assets)["projects"][0]
+    assert report["estimates"] == found
 
 
 def test_advice_follows_the_policy_as_it_is_now(photo_loop):
