@@ -13,6 +13,7 @@ from kdal.datasets.exporter import export_folder
 from kdal.datasets.importer import import_folder
 from kdal.datasets.tasks import Labels
 from kdal.images.loader import ImageLoader
+from kdal.labelstudio.accepted import marked
 from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
 from kdal_core.datasets import read_coco, read_voc
 from kdal_core.errors import ConfigError
@@ -159,6 +160,16 @@ def test_an_image_key_that_is_called_path_keeps_its_address(import_, label_studi
     done = export_folder(import_.client, import_.images, 3, tmp_path / "out", "voc")
     assert (done.written, done.left_out) == (1, [])
     assert (tmp_path / "out/JPEGImages/1.jpg").read_bytes() == (folder / "JPEGImages/1.jpg").read_bytes()
+
+
+def test_what_kdal_has_accepted_is_no_label_to_an_export(import_, project, tmp_path):
+    import_(voc(tmp_path / "a", "1.jpg", "2.jpg"))
+    first, second = project.tasks.values()
+    (annotation,) = first["annotations"]
+    annotation["result"] = [marked(region) for region in annotation["result"]]
+    done = export_folder(import_.client, import_.images, 3, tmp_path / "out", "voc")
+    assert (done.written, done.accepted, done.left_out) == (1, 1, [])
+    assert [path.name for path in (tmp_path / "out/JPEGImages").iterdir()] == [second["data"]["path"].split("/")[-1]]
 
 
 # ---------------------------------------------------------------------- what is left out
