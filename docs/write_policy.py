@@ -21,7 +21,7 @@ Every key of a project's policy, as kdal checks it. What they are for, and which
 This page is written by `make docs`.
 
 """
-LIMITS = (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"))
+LIMITS = (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"), ("exclusiveMaximum", "below"))
 
 
 def page() -> str:

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from kdal.cli.status import table
-from kdal.rounds.estimates import project_estimates
-from kdal.rounds.estimates.kept import FILE
+from kdal.rounds.estimates import at_random_alone, project_estimates
+from kdal.rounds.estimates.kept import FILE, Kept
 from kdal.rounds.status import status
 from kdal.rounds.store import RoundStore
 from kdal_core.errors import ConfigError
@@ -130,6 +130,25 @@ def test_a_wrong_label_comes_first_among_those_that_look_wrong_and_changes_sugge
         assert f"{found['label_errors']['sentence']} Tasks {mistake}" in text
     report = status(loop.resources.storage, loop.resources.assets)["projects"][0]
     assert report["estimates"] == found
+
+
+def test_a_model_of_the_images_drawn_at_random_alone_is_trained_once_it_can_tell_something(make_loop):
+    pictures = [crop(i % 2, i) for i in range(24)]
+    networks = {"student": "mobilenet_v2", "teacher": "mobilenet_v2", "epochs": None, "batch_size": None}
+    loop = make_loop(computes=True, config=PHOTOS, pictures=pictures, budget=4, explore=0.5, holdout=0.0, **networks)
+    loop.look()
+    loop.wait_open(0)
+    for number in range(1, 5):
+        labelled = label(loop, 4)
+        loop.wait_open(number)
+    exists = [loop.resources.assets.exists(stored(loop, n).key(at_random_alone.FILE)) for n in range(5)]
+    assert exists == [False, False, False, True, True]  # 6 images drawn at random are more than 4 labels
+    explored = set(stored(loop, 3).order().explored)
+    shadow = Kept.load(stored(loop, 4)).shadow
+    assert [count for count, _ in shadow] == [6] * len(explored & set(labelled))
+    saved = told(loop)["labels_saved"]
+    assert (saved["told"], saved["images"], saved["random_labels"]) == (False, len(shadow), 6)
+    assert saved["more"] == 20 - len(shadow)
 
 
 def test_advice_follows_the_policy_as_it_is_now(photo_loop):

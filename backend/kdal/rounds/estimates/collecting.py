@@ -18,7 +18,7 @@ from kdal.aliases import Json
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds import gate
-from kdal.rounds.estimates import statements
+from kdal.rounds.estimates import at_random_alone, statements
 from kdal.rounds.estimates.kept import FACT, Kept
 from kdal.rounds.estimates.met import Met, last_opened, new_labels
 from kdal.rounds.heads import HEADS
@@ -28,7 +28,6 @@ from kdal.rounds.store import RoundStore
 from kdal.storage.assets import MissingAssetError
 from kdal.storage.tables import Project, Round
 from kdal_core.evaluation import CurvePoint, LearningCurve, image_scores, learning_curve
-from kdal_core.evaluation.intervals import LEVEL
 from kdal_core.tasks import Task
 from kdal_core.tasks.task import Detects
 
@@ -58,6 +57,7 @@ def collect(resources: Resources, project: Project, store: RoundStore, snapshot:
         earlier = Kept.newest(resources.storage, resources.assets, project, before=store.number)
         kept = _labels_met(resources, project, rounds, store, snapshot, earlier)
         _told(Policy.stored(project.policy), rounds, store, snapshot, serving, kept).save(store)
+        at_random_alone.train(resources, store, snapshot, kept)
     except SupersededError:
         raise
     except Exception as error:
@@ -74,6 +74,7 @@ def _labels_met(
     if before is None:
         return earlier
     met = new_labels(resources, project, before, _model_of(rounds, before), store, snapshot)
+    earlier = at_random_alone.scored(resources, store, snapshot, earlier, met)
     labels = _trained_on(rounds, met.model)
     kept = replace(
         earlier,
@@ -146,7 +147,7 @@ def _told(
     usable = [item for item in snapshot.labelled if item.target is not None]
     unseen = _unseen(store, {item.ref.task_id: item.target for item in usable}, task)
     why = _why_nothing(task, serving)
-    curve, empty = kept.curve, LearningCurve((), 0, 0, LEVEL)
+    curve = kept.curve
     left, labels = len(snapshot.pool), _trained_on(rounds, serving)
     told = {
         "round": store.number,
@@ -157,7 +158,7 @@ def _told(
         "stopping": statements.stopping(curve, policy, left, labels),
         "suggestions": statements.suggestions(kept.counts),
         "time": statements.time(kept.timed),
-        "labels_saved": statements.saved(curve, empty),
+        "labels_saved": statements.saved(curve, at_random_alone.curve(kept), told=snapshot.backbones is not None),
         "label_errors": statements.errors(unseen, task.classes, _taught(store, serving, unseen), why),
         "classes": statements.classes([_shown(task, item.target) for item in usable], task.classes),
         "confusion": statements.confusion(unseen, task.classes, why),

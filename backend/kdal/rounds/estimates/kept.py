@@ -34,6 +34,7 @@ class Kept:
         timed: [seconds, whether there was a suggestion, annotator, round] of the last tasks.
         at_random: tasks drawn at random that have a label, and in which round each was drawn.
         rows: of the model that served last, what it said of images drawn at random, should it go on serving.
+        shadow: [labels, whether it was right] of each prediction by models trained on images drawn at random alone.
     """
 
     told: Json | None = None
@@ -46,6 +47,7 @@ class Kept:
     timed: list[list[Any]] = field(default_factory=list)
     at_random: list[tuple[int, int]] = field(default_factory=list)
     rows: list[Json] = field(default_factory=list)
+    shadow: list[list[int]] = field(default_factory=list)
 
     @property
     def curve(self) -> LearningCurve:

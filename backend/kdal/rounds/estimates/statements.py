@@ -31,6 +31,10 @@ OF_CELL = 24
 """Tasks that a cell of the confusion matrix names."""
 CELLS = 1_000
 """Cells that are named, the fullest first: of a thousand classes there may be a million."""
+NOT_SAVED = (
+    "Labels saved cannot be told here: no network is trained on the images drawn at random alone. `kdal simulate` "
+    "tells it on labelled images of your own."
+)
 NOT_ASKED = (
     'Whether to stop is not asked: the policy may say "target", the score that is good enough, or "price" and "worth" '
     "of a label and of a point."
@@ -134,10 +138,11 @@ def time(timed: Sequence[Sequence[Any]]) -> Json:
     return {"sentence": found.sentence, "told": found.told, **_numbers(asdict(found))}
 
 
-def saved(served: LearningCurve, at_random: LearningCurve) -> Json:
-    """The labels that the order saves."""
+def saved(served: LearningCurve, at_random: LearningCurve, *, told: bool = True) -> Json:
+    """The labels that the order saves; without `told`, that no model is trained by which it could be told."""
     found = labels_saved(served, at_random)
-    return {"sentence": found.sentence, "share": found.share, **_numbers(asdict(found))}
+    numbers = {"share": found.share, **_numbers(asdict(found))}
+    return {"sentence": found.sentence, **numbers} if told else numbers | {"sentence": NOT_SAVED, "more": None}
 
 
 def errors(
