@@ -22,10 +22,10 @@ from kdal.aliases import Json, Progress
 from kdal.resources import Resources
 from kdal.rounds import gate
 from kdal.rounds.features import RoundImages
-from kdal.rounds.heads import HEADS, features_of, head_alone, model_spec, on_backbone
+from kdal.rounds.heads import features_of, head_alone, model_spec, on_backbone
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Snapshot
-from kdal.rounds.store import DISTILLED, RoundStore
+from kdal.rounds.store import DISTILLED, HEADS, RoundStore
 from kdal.rounds.training import WITHOUT_LABELS
 from kdal_core.errors import ConfigError
 from kdal_core.evaluation import ALPHA, compare, image_scores

@@ -143,7 +143,7 @@ def unseen_by_serving(
     return Unseen(model.task, held, others | folds)
 
 
-def verdict(new: Unseen, serving: Unseen, targets: Mapping[int, Any], name: str) -> Json:
+def verdict(new: Unseen, serving: Unseen, targets: Mapping[int, Any], name: str, *, chosen: bool = False) -> Json:
     """Whether a round's model may serve in place of the one that does: facts of the round.
 
     It is refused if its metric is lower, and chance alone would hardly make two equally good models differ so much
@@ -156,25 +156,33 @@ def verdict(new: Unseen, serving: Unseen, targets: Mapping[int, Any], name: str)
         serving: what the other one predicts.
         targets: labels by task id.
         name: of the serving model, for people.
+        chosen: whether the project's owner has chosen the serving model: then only a higher score takes its place.
 
     Returns:
         "promoted", "compared" (how many labels), "p_value", and under "verdict" a sentence for people.
     """
     tasks = sorted(new.all.keys() & serving.all.keys())
+    if not tasks and chosen:
+        said = f"{name} goes on serving: you chose it, and no label tells whether the new model is better."
+        return {"promoted": False, "compared": 0, "verdict": said}
     if not tasks:
         return {"promoted": True, "compared": 0, "verdict": f"No label tells the new model from {name}: it serves."}
     score, before = new.score(tasks, targets), serving.score(tasks, targets)
     tested = compare(new.each(tasks, targets), serving.each(tasks, targets))
     return {
-        "promoted": score >= before or not tested.worse(),
+        "promoted": score > before if chosen else score >= before or not tested.worse(),
         "compared": tested.images,
         "p_value": tested.p_value,
-        "verdict": _sentence(tested, score, before, new.task.metric_name, name),
+        "verdict": _sentence(tested, score, before, new.task.metric_name, name, chosen=chosen),
     }
 
 
-def _sentence(tested: Comparison, score: float, before: float, metric: str, name: str) -> str:
+def _sentence(tested: Comparison, score: float, before: float, metric: str, name: str, *, chosen: bool) -> str:
     both = f"{score:.1%} against {before:.1%} {metric} on {tested.images} labels that neither was trained on"
+    if chosen and score > before:
+        return f"The new model serves; it is better than {name}, which you chose: {both}."
+    if chosen:
+        return f"{name} goes on serving: you chose it, and the new model is no better: {both}."
     if score >= before:
         return f"The new model serves; it is no worse than {name}: {both}."
     differ = f"worse on {tested.worse_on} of the images, better on {tested.better_on}"

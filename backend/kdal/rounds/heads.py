@@ -19,7 +19,7 @@ from kdal.rounds import gate
 from kdal.rounds.features import LARGEST, RoundImages
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import BACKBONES, Labelled, Snapshot
-from kdal.rounds.store import DISTILLED, Arrays, RoundStore
+from kdal.rounds.store import DISTILLED, HEADS, Arrays, RoundStore
 from kdal.storage.assets import MissingAssetError
 from kdal.storage.features import Half
 from kdal_core.acquisition import joined_features, prediction_gap
@@ -29,7 +29,6 @@ from kdal_core.models.frozen import FROZEN
 from kdal_core.tasks import get_task
 from kdal_core.training import Head, HeadPool, Inference, ModelSpec, infer
 
-HEADS = "heads.npz"
 FOLDED = 3_000
 """Labels up to which each is predicted by heads that were not shown it: of more, the held-out ones tell enough."""
 FOLDS = 5

@@ -11,6 +11,7 @@ from kdal.labelstudio.formats import Format
 from kdal.labelstudio.task_order import OrderInForce, StaleOrderError
 from kdal.policy import Policy
 from kdal.resources import Resources
+from kdal.rounds.lineage import serving_after
 from kdal.rounds.progress import StepReport
 from kdal.rounds.scoring import shard_count
 from kdal.rounds.snapshot import Snapshot
@@ -100,8 +101,8 @@ def _push(
 
 def _suggestions(resources: Resources, project: Project, number: int, snapshot: Snapshot) -> Suggestions:
     """What annotators are to see of the predictions of the model that serves once this round is open."""
-    promoted = resources.storage.round(project.id, number).facts.get("promoted")
-    serving = number if promoted else project.serving_round
+    facts = resources.storage.round(project.id, number).facts
+    serving = serving_after(number, facts, project.serving_round)
     return suggestions_of(resources, project, number, serving, snapshot.format)
 
 

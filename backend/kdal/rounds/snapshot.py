@@ -31,6 +31,7 @@ from kdal.storage.tables import Project
 from kdal_core.errors import AssetError, ConfigError, LabelFormatError
 from kdal_core.tasks import Task
 
+HEADER = "header.json"
 BACKBONES, STARTS = "backbones.json", "starts.json"
 """Files of a round's backbones, and of the weights that its networks start from, for the next one."""
 log = structlog.get_logger()
@@ -75,7 +76,7 @@ class SnapshotHeader:
         """Write it to the assets."""
         moment = None if self.moment is None else self.moment.isoformat()
         ids = {"labelled": sorted(self.labelled), "accepted": sorted(self.accepted)}
-        store.write_json("header.json", asdict(self) | {"policy": self.policy.model_dump(), "moment": moment} | ids)
+        store.write_json(HEADER, asdict(self) | {"policy": self.policy.model_dump(), "moment": moment} | ids)
 
     @classmethod
     def load(cls, store: RoundStore) -> SnapshotHeader:
@@ -85,7 +86,7 @@ class SnapshotHeader:
             MissingAssetError: the round has no snapshot yet.
         """
         try:
-            value = store.read_json("header.json")
+            value = store.read_json(HEADER)
         except MissingAssetError:
             return Snapshot.load(store).header(None)  # an older kdal's
         try:
@@ -98,7 +99,7 @@ class SnapshotHeader:
                 accepted=frozenset(value.get("accepted", ())),
             )
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise AssetError(f"{store.key('header.json')} is damaged: {error}") from error
+            raise AssetError(f"{store.key(HEADER)} is damaged: {error}") from error
 
 
 @dataclass(frozen=True)

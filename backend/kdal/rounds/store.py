@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ Arrays = dict[str, NDArray[Any]]
 
 STUDENT, TEACHER, DISTILLED = "student", "teacher", "distilled"
 """The trio's roles; the distilled student is the one that serves."""
+HEADS = "heads.npz"
+"""The file of a round's heads on frozen features."""
 SHARD = 2048
 """Tasks of a shard of the pool. Fixed, so that what is computed does not depend on how many workers there are."""
 
@@ -103,6 +106,26 @@ class RoundStore:
         self.assets.write_arrays(self.key(name), **arrays)
 
     # ------------------------------------------------------------------ models
+
+    @property
+    def served_file(self) -> str:
+        """Name of the file of the model that serves once the round was promoted."""
+        return _model_file(DISTILLED)
+
+    @property
+    def model_files(self) -> tuple[str, ...]:
+        """Names of the files that may hold weights of the round's models."""
+        return (*(_model_file(role) for role in (DISTILLED, STUDENT, TEACHER)), HEADS)
+
+    def digest(self, name: str) -> str:
+        """The sha256 of a file; `MissingAssetError` when there is none."""
+        return hashlib.sha256(self.read(name)).hexdigest()
+
+    def delete_models(self) -> None:
+        """Delete the round's weights; everything else stays."""
+        for name in self.model_files:
+            self.fence()
+            self.assets.delete(self.key(name))
 
     def save_model(self, role: str, model: Network, spec: ModelSpec) -> None:
         """Write a model as its checkpoint."""

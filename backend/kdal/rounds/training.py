@@ -14,6 +14,7 @@ from kdal.resources import Resources
 from kdal.rounds import gate
 from kdal.rounds.features import RoundImages
 from kdal.rounds.heads import ModelOnFeatures
+from kdal.rounds.lineage import weights_of
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, DamagedModelError, RoundStore
@@ -63,7 +64,9 @@ def train_distilled(resources: Resources, store: RoundStore, snapshot: Snapshot,
     return {}
 
 
-def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving: int | None) -> Json:
+def promote(
+    resources: Resources, store: RoundStore, snapshot: Snapshot, serving: int | None, *, chosen: bool = False
+) -> Json:
     """Compare the new model with the serving one on labels that neither has seen, and calibrate the one that serves.
 
     A model that is worse beyond chance is kept but not promoted (`kdal.rounds.gate.verdict`). Without a serving model,
@@ -71,9 +74,17 @@ def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving
     Where the training has left out-of-fold predictions (`kdal.rounds.gate.save_out_of_fold`), labels of the training
     set help to decide while few are held out.
 
+    Args:
+        resources: what the step works with.
+        store: of the round.
+        snapshot: of the round.
+        serving: the round whose model serves; none before the first.
+        chosen: whether the project's owner has chosen that model: then it serves until a new one scores higher.
+
     Returns:
-        "promoted"; the two scores on the held-out labels under "held_out_score" and "serving_score", and how many
-        labels these are; what `verdict` says; and how the confidences of what serves are to be read (`Confidence`).
+        "parent", the round whose model serves, and the digests of the new model's "weights"; "promoted"; the two
+        scores on the held-out labels under "held_out_score" and "serving_score", and how many labels these are;
+        what `verdict` says; and how the confidences of what serves are to be read (`Confidence`).
     """
     task = snapshot.format.task()
     labelled = [item for item in snapshot.labelled if item.target is not None]
@@ -82,6 +93,7 @@ def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving
     model = ask(store, store.load_model()[0], task, snapshot.image_size)
     new = gate.unseen_by_new(resources, store, model, snapshot.held_out, targets)
     facts: Json = {"promoted": True, "held_out": len(new.held_out), "metric": task.metric_name}
+    facts |= {"parent": serving, "weights": weights_of(store)}
     if new.held_out:
         facts["held_out_score"] = new.score(new.held_out, targets)
     serves, number = new, store.number
@@ -89,7 +101,7 @@ def promote(resources: Resources, store: RoundStore, snapshot: Snapshot, serving
         unseen = gate.unseen_by_serving(resources, store.of_round(serving), old, labelled, new)
         if unseen.held_out:
             facts["serving_score"] = unseen.score(unseen.held_out, targets)
-        facts |= gate.verdict(new, unseen, targets, f"kdal-r{serving}")
+        facts |= gate.verdict(new, unseen, targets, f"kdal-r{serving}", chosen=chosen)
         if not facts["promoted"]:
             serves, number = unseen, serving
     gate.save_unseen(store, serves)

@@ -24,10 +24,12 @@ from kdal.labelstudio.task_order import OrderInForce
 from kdal.resources import Resources
 from kdal.rounds import features, fine_tuning, heads, publishing, scoring, training
 from kdal.rounds.black_box import querying, training_set
+from kdal.rounds.chosen import count_on, serve_chosen
 from kdal.rounds.estimates.collecting import collect
+from kdal.rounds.lineage import CHOSEN, made_by, serving_after, was_chosen
 from kdal.rounds.progress import StepReport, SupersededError, check_current, step, superseded
 from kdal.rounds.publishing import PUSHED, RefusedOrderError
-from kdal.rounds.snapshot import Snapshot, take_snapshot
+from kdal.rounds.snapshot import HEADER, Snapshot, take_snapshot
 from kdal.rounds.store import DamagedModelError, RoundStore
 from kdal.storage.assets import DamagedAssetError, MissingAssetError
 from kdal.storage.features import LostFeaturesError
@@ -86,7 +88,7 @@ class Rounds(DBOSConfiguredInstance):
                     facts |= self._step("train heads", self._train_heads, at)
                 if facts["trains"] and facts.get("fine_tunes"):
                     self._step("fine-tune", self._fine_tune, at)
-            elif facts.get("black_box"):
+            elif facts.get("black_box") and CHOSEN not in facts:
                 facts |= self._step("ask", self._ask, at)
                 if facts["trains"]:
                     self._step("train student", self._train_from_answers, at)
@@ -95,10 +97,13 @@ class Rounds(DBOSConfiguredInstance):
                     facts |= self._step("train S and T", self._train_student_and_teacher, at)
                 if facts["trains"]:
                     self._step("train S-KD", self._train_distilled, at)
-            if facts["trains"]:
-                self._step("promote", self._promote, at)
-            self._in_shards(self.score, at, facts["shards"])
-            self._step("select", self._select, at)
+            if CHOSEN in facts:
+                self._step("serve the chosen model", self._serve_chosen, at)
+            else:
+                if facts["trains"]:
+                    self._step("promote", self._promote, at)
+                self._in_shards(self.score, at, facts["shards"])
+                self._step("select", self._select, at)
             self._step("publish", self._publish, at)
             self._step("activate", self._activate, at)
             self._step("estimate", self._estimate, at)
@@ -122,7 +127,10 @@ class Rounds(DBOSConfiguredInstance):
 
     def _snapshot(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         snapshot = take_snapshot(self._resources, project, store, report)
-        facts = {
+        facts: Json = {
+            **made_by(),
+            "seed": snapshot.policy.seed,
+            "moment": store.read_json(HEADER)["moment"],
             "labels": len(snapshot.labelled),
             "pool": len(snapshot.pool),
             "trains": snapshot.why_untrained is None,
@@ -139,7 +147,13 @@ class Rounds(DBOSConfiguredInstance):
             facts["why_no_backbones"] = snapshot.why_no_backbones
         if snapshot.policy.black_box is not None:
             facts["black_box"] = snapshot.policy.black_box
-        self._resources.storage.update_round(project.id, store.number, counted=0)
+        storage = self._resources.storage
+        if (chosen := storage.round(project.id, store.number).facts.get(CHOSEN)) is not None:
+            why = f"the model of round {chosen} was chosen to serve"
+            facts |= {CHOSEN: chosen, "trains": False, "why_untrained": why}
+            if (published := storage.published_round(project.id)) is not None:
+                count_on(store, store.of_round(published.number))
+        storage.update_round(project.id, store.number, counted=0)
         return facts
 
     def _features_of_shard(self, project: Project, store: RoundStore, shard: int, report: StepReport) -> Json:
@@ -169,7 +183,16 @@ class Rounds(DBOSConfiguredInstance):
         return training.train_distilled(self._resources, store, self._load(project, store), report)
 
     def _promote(self, project: Project, store: RoundStore, report: StepReport) -> Json:
-        return training.promote(self._resources, store, self._load(project, store), project.serving_round)
+        serving = project.serving_round
+        chosen = was_chosen(self._resources.storage.rounds(project.id), serving)
+        return training.promote(self._resources, store, self._load(project, store), serving, chosen=chosen)
+
+    def _serve_chosen(self, project: Project, store: RoundStore, report: StepReport) -> Json:
+        storage, snapshot = self._resources.storage, self._load(project, store)
+        chosen = storage.round(project.id, store.number).facts[CHOSEN]
+        published = storage.published_round(project.id)
+        before = None if published is None else published.number
+        return serve_chosen(self._resources, store, snapshot, chosen, before, report)
 
     def _score_shard(self, project: Project, store: RoundStore, shard: int, report: StepReport) -> Json:
         serving, trained = self._serving(project, store.number), self._trained(project, store.number)
@@ -282,7 +305,7 @@ class Rounds(DBOSConfiguredInstance):
     def _serving(self, project: Project, number: int) -> int | None:
         """The round whose model serves once this one is open."""
         facts = self._resources.storage.round(project.id, number).facts
-        return number if facts.get("promoted") else project.serving_round
+        return serving_after(number, facts, project.serving_round)
 
 
 def kind_of(error: BaseException) -> Failure:

@@ -50,6 +50,13 @@ class AssetStore(Protocol):
             AssetError: that cannot be told; names the key.
         """
 
+    def delete(self, key: str) -> None:
+        """Delete what is under a key, if there is anything.
+
+        Raises:
+            AssetError: it cannot be deleted; names the key.
+        """
+
 
 class FolderStore:
     """Assets as files below a folder."""
@@ -87,6 +94,13 @@ class FolderStore:
             return Path(self.root, key).is_file()
         except (OSError, ValueError) as error:
             raise AssetError(f"cannot look for {self.root}/{key}: {error}") from error
+
+    def delete(self, key: str) -> None:
+        """See `AssetStore`."""
+        try:
+            Path(self.root, key).unlink(missing_ok=True)
+        except (OSError, ValueError) as error:
+            raise AssetError(f"cannot delete {self.root}/{key}: {error}") from error
 
 
 def open_store(root: str) -> AssetStore:
@@ -128,6 +142,10 @@ class Assets:
     def exists(self, key: str) -> bool:
         """Whether there is something under a key. Raises as `AssetStore.exists`."""
         return self._store.exists(key)
+
+    def delete(self, key: str) -> None:
+        """Delete what is under a key, if there is anything. Raises as `AssetStore.delete`."""
+        self._store.delete(key)
 
     def write_json(self, key: str, value: Any) -> str:
         """Store a JSON value."""

@@ -20,6 +20,8 @@ from kdal.storage.schema import bring_up_to_date, check_up_to_date
 from kdal.storage.tables import Event, Project, Round, TeacherAccount, UnusableTask, WorkerBeat, now
 from kdal_core.errors import ConfigError
 
+BEGUN_WITH = "begun_with"
+"""A round's fact: the facts that it was begun with."""
 FORGOTTEN = timedelta(days=7)
 """After which a worker that gave no sign of life is forgotten: in a cluster each has a name of its own."""
 
@@ -256,15 +258,20 @@ class Storage:
             query = select(Round).where(Round.project_id == project, Round.version == row.version)
             return row, session.scalars(query.order_by(Round.number.desc()).limit(1)).first()
 
-    def begin_round(self, project: int, number: int, trigger: str) -> bool:
-        """Close round ``number - 1`` and begin ``number``, both or neither; False when it exists already."""
+    def begin_round(self, project: int, number: int, trigger: str, *, facts: Json | None = None) -> bool:
+        """Close round ``number - 1`` and begin ``number``, both or neither; False when it exists already.
+
+        Args:
+            facts: what it is begun with; it stays when the round is begun again.
+        """
         try:
             with self.session() as session:
                 if session.get(Round, (project, number)) is not None:
                     return False
                 earlier = (Round.project_id == project, Round.number == number - 1, Round.state != "cancelled")
                 session.execute(update(Round).where(*earlier).values(state="closed"))
-                session.add(Round(project_id=project, number=number, trigger=trigger))
+                begun_with = {} if facts is None else {BEGUN_WITH: facts, **facts}
+                session.add(Round(project_id=project, number=number, trigger=trigger, facts=begun_with))
             return True
         except IntegrityError:
             with self.session() as session:
@@ -287,11 +294,14 @@ class Storage:
 
     def restart_round(self, project: int, number: int) -> Round:
         """Begin a round again: what its earlier start still computes counts for nothing from now on."""
-        fresh = {"state": "computing", "step": "waiting", "progress": 0.0, "facts": {}, "seconds": {}, "retry_at": None}
+        fresh = {"state": "computing", "step": "waiting", "progress": 0.0, "seconds": {}, "retry_at": None}
         with self.session() as session:
             where = (Round.project_id == project, Round.number == number)
             session.execute(update(Round).where(*where).values(**fresh, error=None, restarts=Round.restarts + 1))
-            return session.get_one(Round, (project, number))
+            row = session.get_one(Round, (project, number))
+            begun_with = row.facts.get(BEGUN_WITH)
+            row.facts = {} if begun_with is None else {BEGUN_WITH: begun_with, **begun_with}
+            return row
 
     def is_current(self, project: int, number: int, restarts: int) -> bool:
         """Whether this start of a round still counts: it was neither cancelled nor begun again."""

@@ -61,7 +61,7 @@ def explained(error: Exception) -> str:
         # Not taken for missing: a key that may be there and cannot be read is no reason to go on without it.
         advice = (
             ". Without the right s3:ListBucket on the bucket, stores answer the same for what is not there: "
-            "grant s3:GetObject, s3:PutObject and s3:ListBucket"
+            "grant s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket"
         )
     elif any(os.environ.get(name, "").lower() == "when_supported" for name in CHECKSUMS):
         advice = f". If the store does not know checksums, set {' and '.join(CHECKSUMS)} to when_required"
@@ -111,6 +111,14 @@ class S3Store:
                 return False
             raise AssetError(f"cannot look for {self.root}/{key}: {explained(error)}") from error
         return True
+
+    def delete(self, key: str) -> None:
+        """See `kdal.storage.assets.AssetStore`."""
+        try:
+            self._client.delete_object(**self._place(key))
+        except FAULTS as error:
+            if not is_missing(error):
+                raise AssetError(f"cannot delete {self.root}/{key}: {explained(error)}") from error
 
     def _place(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}/{key}".lstrip("/")}

@@ -56,6 +56,15 @@ def test_a_second_write_replaces_the_first(assets):
     assert assets.read("a") == b"new"
 
 
+def test_what_is_deleted_is_gone_and_may_be_deleted_again(assets):
+    assets.write("a/b", b"new")
+    assets.write("a/c", b"stays")
+    assets.delete("a/b")
+    assets.delete("a/b")
+    assert not assets.exists("a/b")
+    assert assets.read("a/c") == b"stays"
+
+
 def test_json_comes_back_as_it_was(assets):
     value = {"tasks": list(range(1000)), "name": "数字", "nothing": None}
     assets.write_json("order.json", value)

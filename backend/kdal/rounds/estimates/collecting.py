@@ -21,10 +21,9 @@ from kdal.rounds import gate
 from kdal.rounds.estimates import at_random_alone, statements
 from kdal.rounds.estimates.kept import FACT, Kept
 from kdal.rounds.estimates.met import Met, last_opened, new_labels
-from kdal.rounds.heads import HEADS
 from kdal.rounds.progress import SupersededError
 from kdal.rounds.snapshot import Snapshot
-from kdal.rounds.store import RoundStore
+from kdal.rounds.store import HEADS, RoundStore
 from kdal.storage.assets import MissingAssetError
 from kdal.storage.tables import Project, Round
 from kdal_core.evaluation import CurvePoint, LearningCurve, image_scores, learning_curve
