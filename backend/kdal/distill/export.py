@@ -6,7 +6,6 @@ the classes go with them.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kdal import onnx_files
+from kdal.onnx_files import exported_program, write_onnx
 from kdal_core.errors import AssetError, ConfigError
 from kdal_core.models import Network
 
@@ -27,8 +28,6 @@ TOLERANCE = 1e-4
 CHECKED = 64
 CLASSES = "classes.json"
 FILES = {"onnx": "student.onnx", "torch_export": "student.pt2", "torchscript": "student.torchscript.pt"}
-NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch_export": (), "torchscript": ()}
-"""Packages that each form needs beside torch: the extra `export`."""
 
 Answer = Callable[[Tensor], NDArray[np.float32]]
 
@@ -123,35 +122,13 @@ class _Whole(nn.Module):
         return probabilities
 
 
-def _exported_program(whole: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
-    count = torch.export.Dim("N", min=1, max=2**16)
-    # An example of one image, or of none but the smallest, would be taken for a constant.
-    example = torch.cat([images, images])[: max(2, min(len(images), 8))]
-    return torch.export.export(whole, (example,), dynamic_shapes={"images": {0: count}})
-
-
 def _write_onnx(whole: nn.Module, images: Tensor, path: Path, classes: str) -> Answer:
-    import onnx
-    import onnxruntime
-
-    program: Any = torch.onnx.export(
-        _exported_program(whole, images),
-        dynamo=True,
-        input_names=["images"],
-        output_names=["probabilities"],
-        verbose=False,
-    )
-    program.save(str(path), external_data=False)
-    model = onnx.load(str(path))
-    model.metadata_props.add(key=CLASSES, value=classes)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = write_onnx(whole, images, path, {CLASSES: classes})
     return lambda batch: np.asarray(session.run(["probabilities"], {"images": batch.numpy()})[0], dtype=np.float32)
 
 
 def _write_torch_export(whole: nn.Module, images: Tensor, path: Path, classes: str) -> Answer:
-    torch.export.save(_exported_program(whole, images), path, extra_files={CLASSES: classes})
+    torch.export.save(exported_program(whole, images), path, extra_files={CLASSES: classes})
     read: Any = torch.export.load(path).module()
     return lambda batch: read(batch).detach().numpy()
 
@@ -173,4 +150,5 @@ WRITERS: dict[str, Callable[[nn.Module, Tensor, Path, str], Answer]] = {
 
 
 def _missing(kind: str) -> list[str]:
-    return [name for name in NEEDED[kind] if importlib.util.find_spec(name) is None]
+    """Packages that a form needs beside torch, and that are not installed."""
+    return onnx_files.missing() if kind == "onnx" else []

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from kdal.labelstudio.formats import format_for
 from kdal.policy import Policy
-from kdal.resources import Resources
 from kdal.rounds.lineage import CHOSEN, PRUNED, parents, was_chosen
 from kdal.rounds.store import RoundStore
 from kdal.storage.database import Storage
 from kdal.storage.tables import Project, Round
 from kdal_core.errors import AssetError, ConfigError
+
+if TYPE_CHECKING:  # it brings torch, which takes seconds, and who lists models needs none
+    from kdal.resources import Resources
 
 TRIGGER = "models"
 """Why a round began that serves an owner's choice."""

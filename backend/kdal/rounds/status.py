@@ -9,7 +9,7 @@ from kdal.labelstudio.formats import notes
 from kdal.policy import Policy
 from kdal.storage.assets import Assets
 from kdal.storage.database import Storage
-from kdal.storage.tables import Project, Round, account_of, now
+from kdal.storage.tables import Project, Round, WorkerBeat, account_of, now
 from kdal_core.errors import ConfigError, KdalError
 
 ALIVE = timedelta(minutes=2)
@@ -26,13 +26,17 @@ def status(storage: Storage, assets: Assets | None = None) -> Json:
     waiting = storage.waiting_events()
     return {
         "workers": [
-            {"name": row.name, "seen_at": _time(row.beat_at), "alive": now() - row.beat_at < ALIVE}
-            for row in storage.workers()
+            {"name": row.name, "seen_at": _time(row.beat_at), "alive": alive(row)} for row in storage.workers()
         ],
         "projects": [_project(storage, assets, project) for project in storage.projects(disconnected=True)],
         "events_waiting": len(waiting),
         "oldest_event": _time(waiting[0].received_at) if waiting else None,
     }
+
+
+def alive(worker: WorkerBeat) -> bool:
+    """Whether a worker has given a sign of life lately."""
+    return now() - worker.beat_at < ALIVE
 
 
 def _project(storage: Storage, assets: Assets | None, project: Project) -> Json:
