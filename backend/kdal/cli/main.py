@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kdal import logs
-from kdal.cli import accept, datasets, demo, distill, models, projects, run, simulate, status
+from kdal.cli import accept, datasets, demo, distill, doctor, models, projects, run, simulate, status
 from kdal.settings import Settings
 from kdal_core.errors import KdalError
 
@@ -39,7 +39,7 @@ def kdal(
     logs.set_up(sys.stderr)  # standard output is what the command was asked for
 
 
-for group in (run, projects, status, accept, models, demo, datasets, simulate, distill):
+for group in (run, projects, status, doctor, accept, models, demo, datasets, simulate, distill):
     group.add_to(app)
 
 

@@ -58,6 +58,10 @@ class LabelStudioClient:
         """The version of Label Studio, for example ``1.23.2``."""
         return str(self._field(self._get("api/version"), "release", str))
 
+    def user(self) -> Json:
+        """Whose token it is: "email", "username" and more."""
+        return self._get("api/current-user/whoami")
+
     # ------------------------------------------------------------------ projects
 
     def project(self, project: int) -> Json:

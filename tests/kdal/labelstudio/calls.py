@@ -28,6 +28,7 @@ CALLS = {
     "skipped_count": lambda c: c.skipped_count(3),
     "labelled_after": lambda c: c.labelled_after(3, datetime(2026, 1, 2, tzinfo=UTC)),
     "version": lambda c: c.version(),
+    "user": lambda c: c.user(),
     "import_predictions": lambda c: c.import_predictions(3, [{"task": 1}]),
     "import_tasks": lambda c: c.import_tasks(3, [{"data": {}}]),
     "upload_files": lambda c: c.upload_files(3, [("a.jpg", b"x")]),
@@ -39,7 +40,17 @@ CALLS = {
     "create_backend": lambda c: c.create_backend(url="x"),
 }
 COUNTS = ["open_count", "labelled_count", "skipped_count", "labelled_after", "version"]
-READS = ["project", "tasks", "labelled_ids", "skipped_ids", *COUNTS, "prediction_counts", "webhooks", "backends"]
+READS = [
+    "project",
+    "user",
+    "tasks",
+    "labelled_ids",
+    "skipped_ids",
+    *COUNTS,
+    "prediction_counts",
+    "webhooks",
+    "backends",
+]
 
 
 class Everywhere(dict):
