@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from kdal.aliases import Json
 from kdal.labelstudio.formats import notes
 from kdal.policy import Policy
 from kdal.storage.assets import Assets
 from kdal.storage.database import Storage
 from kdal.storage.tables import Project, Round, WorkerBeat, account_of, now
-from kdal_core.errors import ConfigError, KdalError
+from kdal_core.errors import AssetError, ConfigError, KdalError
 
 ALIVE = timedelta(minutes=2)
 """How long ago a worker that runs has given its last sign of life, at most."""
@@ -34,6 +36,20 @@ def status(storage: Storage, assets: Assets | None = None) -> Json:
     }
 
 
+def not_ready(storage: Storage, assets: Assets) -> list[str]:
+    """Which of "database", "assets" and "worker" cannot be used at present: none, and kdal is ready."""
+    missing = []
+    try:
+        missing += [] if any(alive(worker) for worker in storage.workers()) else ["worker"]
+    except SQLAlchemyError:
+        missing.append("database")
+    try:
+        assets.exists("ready")  # nothing need be there: that the store answers is enough
+    except AssetError:
+        missing.append("assets")
+    return missing
+
+
 def alive(worker: WorkerBeat) -> bool:
     """Whether a worker has given a sign of life lately."""
     return now() - worker.beat_at < ALIVE
@@ -53,6 +69,7 @@ def _project(storage: Storage, assets: Assets | None, project: Project) -> Json:
         "problem": project.refusal or project.problem,
         "notes": _notes(project),
         "serving": f"kdal-r{project.serving_round}" if project.serving_round is not None else None,
+        "serving_round": project.serving_round,
         "version": project.version,
         "counted": counting.counted if counting else None,
         "budget": counting.budget if counting else None,

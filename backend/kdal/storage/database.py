@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, create_engine, delete, event, select, update
+from sqlalchemy import Select, create_engine, delete, event, func, select, update
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
@@ -209,6 +209,11 @@ class Storage:
         """Events not yet dealt with, oldest first."""
         with self.session() as session:
             return list(session.scalars(select(Event).where(Event.done_at.is_(None)).order_by(Event.id)))
+
+    def count_events(self) -> int:
+        """How many events came in so far, those that were forgotten since included."""
+        with self.session() as session:
+            return session.scalar(select(func.max(Event.id))) or 0
 
     def events(self, project: int) -> list[Event]:
         """All events of a project, oldest first."""

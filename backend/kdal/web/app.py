@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from kdal import logs
 from kdal.labelstudio.connection import SECRET_HEADER
 from kdal.resources import Resources
+from kdal.rounds.status import not_ready
 from kdal.web.metrics import Metrics
 from kdal.web.service import BadRequestError, ForbiddenError, Service, UnknownProjectError
 from kdal_core.errors import AssetError, KdalError
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 
 
 def create_app(resources: Resources) -> Flask:
-    """The WSGI application: /health, /setup, /predict, /versions, /webhook, /metrics.
+    """The WSGI application: /health, /ready, /setup, /predict, /versions, /webhook, /metrics.
 
     Every error is JSON, ``{"error": <what to do about it>}``. Bad input gets a 4xx whose reason phrase says
     the same: it is all that Label Studio shows when it connects a backend.
@@ -43,6 +44,7 @@ def create_app(resources: Resources) -> Flask:
     _measure(app, Metrics(resources.storage))
     _check_callers(app, resources)
     _add_routes(app, Service(resources))
+    _tell_whether_ready(app, resources)
     _answer_errors(app)
     return app
 
@@ -70,6 +72,15 @@ def _add_routes(app: Flask, service: Service) -> None:
         return jsonify(service.webhook(_body(), dict(request.headers), trusted=g.get("trusted", False)))
 
 
+def _tell_whether_ready(app: Flask, resources: Resources) -> None:
+    @app.route("/ready", methods=["GET"])
+    def ready() -> Response:
+        missing = not_ready(resources.storage, resources.assets)
+        response = jsonify(status="NOT READY" if missing else "READY", missing=missing)
+        response.status_code = 503 if missing else 200
+        return response
+
+
 def _measure(app: Flask, metrics: Metrics) -> None:
     """Count and time requests, and serve the figures."""
 
@@ -89,12 +100,12 @@ def _measure(app: Flask, metrics: Metrics) -> None:
 
 
 def _check_callers(app: Flask, resources: Resources) -> None:
-    """Basic authentication, where it is set up, for all but /health and webhooks that bring the secret."""
+    """Basic authentication, where it is set up, for all but /health, /ready and webhooks that bring the secret."""
     settings = resources.settings
 
     @app.before_request
     def check() -> Response | None:
-        if not settings.auth_user or request.path == "/health":
+        if not settings.auth_user or request.path in ("/health", "/ready"):
             return None
         if request.path == "/webhook" and SECRET_HEADER in request.headers:
             return None  # Label Studio's webhooks know the secret, but no password
