@@ -85,7 +85,9 @@ def test_pages_name_commands_and_options_that_kdal_has(page: Path) -> None:
         said += re.findall(r"^kdal ([a-z]+)\b([^\n#]*)", block, re.MULTILINE)
     for name, rest in said:
         assert name in kdal.commands, name
-        known = {option for parameter in kdal.commands[name].params for option in parameter.opts}
+        command = kdal.commands[name]
+        commands = [command, *(command.commands.values() if isinstance(command, TyperGroup) else [])]
+        known = {option for one in commands for parameter in one.params for option in parameter.opts}
         assert set(re.findall(r"(--[a-z-]+)", rest)) <= known | {"--help"}, f"kdal {name}{rest}"
 
 
