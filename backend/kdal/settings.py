@@ -90,6 +90,11 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="How often the worker compares itself with Label Studio, events or none.",
     )
+    keep_models: int = Field(
+        default=20,
+        ge=1,
+        description="The newest models of a project whose weights are kept; so are those that are needed, however old.",
+    )
     cache_bytes: int = Field(default=2 * 1024**3, gt=0, description="How large the cache of images may grow.")
     max_image_bytes: int = Field(default=64 * 1024**2, gt=0, description="A larger image file is not used.")
     max_image_pixels: int = Field(

@@ -27,6 +27,7 @@ VALUES = {
     "KDAL_THREADS": ("threads", "3", 3),
     "KDAL_RECONCILE_SECONDS": ("reconcile_seconds", "2.5", 2.5),
     "KDAL_CACHE_BYTES": ("cache_bytes", "1000", 1000),
+    "KDAL_KEEP_MODELS": ("keep_models", "7", 7),
     "KDAL_MAX_IMAGE_BYTES": ("max_image_bytes", "2000", 2000),
     "KDAL_MAX_IMAGE_PIXELS": ("max_image_pixels", "3000", 3000),
     "KDAL_TEACHERS": ("teachers", "/etc/kdal/teachers.yaml", Path("/etc/kdal/teachers.yaml")),

@@ -168,6 +168,7 @@ def _start_kdal(children: Supervisor, settings: Settings, folder: Path) -> None:
         "KDAL_DEVICE": settings.device,
         "KDAL_THREADS": str(settings.threads),
         "KDAL_RECONCILE_SECONDS": str(settings.reconcile_seconds),
+        "KDAL_KEEP_MODELS": "10000",  # the curve at the end asks the model of each round
         **dict.fromkeys(NOT_FOR_THE_DEMO, ""),
     }
     port = settings.url.rpartition(":")[2]

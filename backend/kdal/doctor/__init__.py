@@ -24,9 +24,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield checked("disk", lambda: machine.disk(settings.home_path))
     tables = checked("database", lambda: machine.database(settings))
     yield tables
-    yield checked("assets", lambda: machine.assets(settings))
+    if home.ok or settings.assets:
+        yield checked("assets", lambda: machine.assets(settings))
     yield checked("device", lambda: machine.device(settings))
-    yield checked("weights", lambda: machine.weights(settings))
+    if home.ok:
+        yield checked("weights", lambda: machine.weights(settings))
     if tables.ok:
         yield checked("worker", lambda: machine.worker(settings))
     yield checked("kdal's address", lambda: label_studio.own_address(settings))

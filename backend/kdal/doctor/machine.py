@@ -82,7 +82,7 @@ def database(settings: Settings) -> str:
 
 def assets(settings: Settings) -> str:
     """Whether files can be written, read, looked for and deleted where models and orders are kept."""
-    root, key = settings.assets_root, f"doctor/{uuid4().hex}"
+    root, key = settings.assets_root, f"doctor-{uuid4().hex}"
     s3 = root.startswith("s3://")
     fix = (
         "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and the bucket, and grant s3:PutObject, "

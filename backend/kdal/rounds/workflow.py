@@ -22,7 +22,7 @@ from kdal.images.errors import NoReadableImageError
 from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.task_order import OrderInForce
 from kdal.resources import Resources
-from kdal.rounds import features, fine_tuning, heads, publishing, scoring, training
+from kdal.rounds import features, fine_tuning, heads, models, publishing, scoring, training
 from kdal.rounds.black_box import querying, training_set
 from kdal.rounds.chosen import count_on, serve_chosen
 from kdal.rounds.estimates.collecting import collect
@@ -228,6 +228,10 @@ class Rounds(DBOSConfiguredInstance):
         except LabelStudioError as error:
             # The round is open, and that is what counts; what is left over, the next one removes.
             log.warning("an old order could not be removed", project=project.id, round=store.number, error=str(error))
+        try:
+            models.prune(self._resources, project.id, self._resources.settings.keep_models)
+        except AssetError as error:
+            log.warning("old models could not be deleted", project=project.id, round=store.number, error=str(error))
         return {}
 
     def _fail(self, at: Start, message: str) -> None:

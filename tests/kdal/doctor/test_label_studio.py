@@ -140,7 +140,9 @@ def test_a_way_back_that_label_studio_does_not_find(settings, web):
 
 def test_what_depends_on_a_part_that_is_wrong_is_left_out(make_settings):
     nobody = f"http://127.0.0.1:{free_port()}"
-    found = list(examine(make_settings(label_studio_url=nobody, url=nobody)))
+    settings = make_settings(label_studio_url=nobody, url=nobody)
+    found = list(examine(settings))
     assert [one.part for one in found if not one.ok] == ["KDAL_HOME", "database", "kdal's server", "Label Studio"]
     assert [one.part for one in found][-1] == "Label Studio"
+    assert not settings.home_path.exists()  # whoever looks makes nothing
     assert all(one.fix or "kdal up" in one.said for one in found if not one.ok)

@@ -243,6 +243,17 @@ def test_pruning_keeps_what_serves_and_what_a_rollback_needs(served):
         models.prune(resources, 3, keep=-1)
 
 
+def test_each_round_deletes_models_beyond_those_that_are_kept(make_loop):
+    loop = trained_loop(make_loop, rounds=3, settings={"keep_models": 1})
+    assert [one.kept for one in models.versions(loop.resources.storage, 3)] == [False, True, True]
+    models.rollback(loop.resources, 3)
+    loop.wait_open(4)
+    # 3 is the newest, 2 serves, and a model that is gone cannot serve again.
+    assert [one.kept for one in models.versions(loop.resources.storage, 3)] == [False, True, True]
+    with pytest.raises(ConfigError, match="kdal-r1 were deleted"):
+        models.rollback(loop.resources, 3)
+
+
 def test_of_two_choices_at_once_one_begins_a_round(served):
     outcomes = []
 
