@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,21 @@ def exported_program(network: nn.Module, images: Tensor) -> torch.export.Exporte
     return torch.export.export(network, (example,), dynamic_shapes={"images": {0: count}})
 
 
-def write_onnx(network: nn.Module, images: Tensor, path: Path, metadata: Mapping[str, str]) -> Any:
-    """Write a network that makes "probabilities" of "images"; returns an onnxruntime session on the file.
+def write_onnx(
+    network: nn.Module,
+    images: Tensor,
+    path: Path,
+    metadata: Mapping[str, str],
+    outputs: Sequence[str] = ("probabilities",),
+) -> Any:
+    """Write a network that takes "images"; returns an onnxruntime session on the file.
 
     Args:
         network: as for `exported_program`.
         images: (N, ...), an example.
         path: where to; weights are inside.
         metadata: kept in the file.
+        outputs: names of what it gives.
     """
     import onnx
     import onnxruntime
@@ -51,7 +58,7 @@ def write_onnx(network: nn.Module, images: Tensor, path: Path, metadata: Mapping
             exported_program(network, images),
             dynamo=True,
             input_names=["images"],
-            output_names=["probabilities"],
+            output_names=list(outputs),
             verbose=False,
         )
     program.save(str(path), external_data=False)
