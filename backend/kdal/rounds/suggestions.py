@@ -18,6 +18,8 @@ from kdal_core.tasks.task import Graded
 
 FACT = "confidence"
 """A round's fact: how the confidences of the model that serves with it are to be read."""
+REFUSED = "confidence_of_refused"
+"""A round's fact: the same of its own model, where that was refused; its owner may let it serve all the same."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,15 @@ class Confidence:
     round: int
     calibration: Calibration | None
 
-    def as_facts(self) -> Json:
-        """As facts of the round that found it out."""
+    def as_facts(self, name: str = FACT) -> Json:
+        """As facts of the round that found it out, under `FACT` or `REFUSED`."""
         told = {} if self.calibration is None else self.calibration.as_json()
-        return {FACT: {"round": self.round, **told}}
+        return {name: {"round": self.round, **told}}
 
     @classmethod
     def of_model(cls, number: int | None, *facts: Mapping[str, Any]) -> Calibration | None:
         """The calibration of a round's model: the first that one of several rounds' facts holds."""
-        for told in facts:
-            found = told.get(FACT, {})
+        for found in (told.get(name, {}) for told in facts for name in (FACT, REFUSED)):
             if found.get("round") == number and "temperature" in found:
                 return Calibration.from_json(found)
         return None

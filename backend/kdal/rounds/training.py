@@ -18,7 +18,7 @@ from kdal.rounds.lineage import weights_of
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, DamagedModelError, RoundStore
-from kdal.rounds.suggestions import Confidence
+from kdal.rounds.suggestions import REFUSED, Confidence
 from kdal.storage.assets import MissingAssetError
 from kdal_core.models import Network
 from kdal_core.tasks import Task, get_task
@@ -104,6 +104,7 @@ def promote(
         facts |= gate.verdict(new, unseen, targets, f"kdal-r{serving}", chosen=chosen)
         if not facts["promoted"]:
             serves, number = unseen, serving
+            facts |= Confidence(store.number, new.calibration(targets)).as_facts(REFUSED)
     gate.save_unseen(store, serves)
     return facts | Confidence(number, serves.calibration(targets)).as_facts()
 

@@ -149,6 +149,9 @@ def test_what_serves_is_calibrated_on_the_held_out_labels(resources, good, bad):
         assert calibration.labels == 60
         assert 0.1 < calibration.temperature < 10
         assert Confidence.of_model(serves + 1, facts) is None
+    # The owner may let the refused one serve all the same.
+    assert Confidence.of_model(2, facts).labels == 60
+    assert Confidence.of_model(2, facts) != Confidence.of_model(0, facts)
 
 
 def test_without_held_out_labels_out_of_fold_predictions_calibrate(resources, rounds):
