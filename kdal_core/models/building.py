@@ -6,10 +6,12 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch.overrides import TorchFunctionMode
 
 from kdal_core.errors import ConfigError
 from kdal_core.models.network import Network, parameter_count
@@ -18,6 +20,14 @@ from kdal_core.models.seeding import seeded
 from kdal_core.models.weights import find_weights
 
 TEACHER_FACTOR = 4
+
+
+class _ParametersOnMeta(TorchFunctionMode):
+    """Makes what modules make their parameters of on the meta device, and all other tensors for real."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return func(*args, **(kwargs | {"device": "meta"} if func is torch.empty else kwargs))
 
 
 def _nothing(_: str) -> bool:
@@ -133,8 +143,8 @@ class Family:
         try:
             with torch.device("meta"):
                 return self.construct(name, False)
-        except NotImplementedError:  # a few networks (RegNet) compute their own shape with tensors
-            with seeded(0):
+        except NotImplementedError:  # a few networks (RegNet) compute their own shape with tensors, which must be real
+            with _ParametersOnMeta():
                 return self.construct(name, False).to("meta")
 
     def _file(self, name: str, weights: str) -> Path:

@@ -1,5 +1,6 @@
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from kdal.images import decoding
 from kdal.images.refs import ImageRef
 from kdal_core.datasets.images import upright_size
 from kdal_core.errors import AssetError
@@ -242,3 +244,26 @@ def test_a_corrupted_file_is_an_image_or_an_asset_error(loader, file, changes, s
     for place, value in changes:
         data[int(place * len(data))] = value
     an_image_or_an_asset_error(loader, bytes(data[: int(share * len(data))]))
+
+
+def test_deep_grey_is_brought_to_eight_bits_strip_by_strip(loader, monkeypatch):
+    monkeypatch.setattr(decoding, "STRIP", 100)
+    values = np.random.default_rng(0).integers(0, 65536, (37, 29), dtype=np.uint16)
+    found = pixels(decode(loader, encode(Image.fromarray(values))))
+    np.testing.assert_array_equal(found[..., 0], (values / 257).round())
+    fractions = np.linspace(-3, 5, 37 * 29, dtype=np.float32).reshape(37, 29)
+    found = pixels(decode(loader, encode(Image.fromarray(fractions), "TIFF")))
+    np.testing.assert_array_equal(found[..., 0], ((fractions.astype(float) + 3) * (255 / 8)).round())
+    assert pixels(decode(loader, encode(Image.fromarray(np.full((5, 4), 7, np.float32)), "TIFF"))).max() == 0
+
+
+def test_a_large_deep_grey_image_takes_little_more_memory_than_its_pixels():
+    """As floats, 50 million pixels took 1.5 GB. What numpy takes is counted: Pillow's part is 7 bytes a pixel."""
+    data = encode(Image.fromarray(np.zeros((2000, 2000), dtype=np.uint16)))
+    tracemalloc.start()
+    try:
+        decoding.decode(data, 50_000_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * 4_000_000

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdal_core.errors import ConfigError
 from kdal_core.models import build_model, check_pair, default_pair, model_names, parameter_count
@@ -129,3 +130,23 @@ def test_a_failed_download_says_what_to_do(monkeypatch):
     monkeypatch.setattr("os.makedirs", lambda *a, **k: None)
     with pytest.raises(ConfigError, match="could not be downloaded"):
         build_model("mobilenet_v3_small", 3, (64, 64), weights="default")
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how large the largest tensor was that was really made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and found.device.type != "meta":
+            self.numbers = max(self.numbers, found.numel())
+        return found
+
+
+@pytest.mark.parametrize("teacher", ["regnet_y_128gf", "vit_h_14"])
+def test_a_pair_is_checked_without_building_its_networks(teacher):
+    """Their shapes are enough: whoever names a network in a policy cannot make a server take gigabytes for it."""
+    with LargestTensor() as largest:
+        check_pair("regnet_y_400mf", teacher, num_classes=10, image_size=(224, 224))
+    assert largest.numbers < 1_000_000

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from xml.etree.ElementTree import Element, ParseError
 
@@ -143,11 +144,15 @@ def controls(label_config: str) -> list[Control]:
     except (ParseError, DefusedXmlException, ValueError, TypeError) as error:
         raise ConfigError(f"labelling config: not valid XML ({error})") from error
     elements = list(_walk(root))
-    images = {e.get("name", ""): (e, repeated) for e, _, repeated in elements if e.tag == "Image"}
+    images = {each.element.get("name", ""): (each.element, each.repeated) for each in elements if each.tag == "Image"}
+    labels: dict[Element | None, list[Element]] = defaultdict(list)
+    for each in elements:
+        if each.tag in LABEL_TAGS:
+            labels[each.control].append(each.element)
     found = []
-    for element, conditional, _ in elements:
-        bound = element.get("toName")
-        if bound is None or element.get("name") is None:
+    for each in elements:
+        element, bound = each.element, each.element.get("toName")
+        if bound is None or not _is_control(element):
             continue
         image, repeated = images.get(bound, (None, False))
         key = None if image is None else KEY.fullmatch(_lower(image).get("value", ""))
@@ -156,11 +161,11 @@ def controls(label_config: str) -> list[Control]:
                 tag=str(element.tag),
                 name=element.get("name", ""),
                 attributes=dict(element.attrib),
-                labels=_labels(element),
+                labels=_labels(labels[element]),
                 image_name=None if image is None else bound,
                 image_key=None if key is None else key.group(1),
                 obstacle=_obstacle(bound, image, repeated),
-                conditional=conditional,
+                conditional=each.conditional,
             )
         )
     return found
@@ -204,15 +209,38 @@ def _trust(annotation: Json) -> tuple[bool, str, int]:
     )
 
 
-def _walk(root: Element) -> Iterator[tuple[Element, bool, bool]]:
-    """Each element, whether it or one around it is shown at some times only, and whether one around it repeats it."""
-    waiting = [(root, False, False)]  # no recursion: a config may be nested deep
+@dataclass(frozen=True)
+class _Place:
+    """A tag, and what it has from the tags around it."""
+
+    element: Element
+    conditional: bool = False
+    """Whether it or one around it is shown at some times only."""
+    repeated: bool = False
+    """Whether one around it repeats it."""
+    control: Element | None = None
+    """The control tag around it, the nearest: its labels are that one's alone."""
+
+    @property
+    def tag(self) -> str:
+        return str(self.element.tag)
+
+
+def _walk(root: Element) -> Iterator[_Place]:
+    """Each tag once, however deep they are nested."""
+    waiting = [_Place(root)]  # no recursion: a config may be nested deep
     while waiting:
-        element, conditional, repeated = waiting.pop()
-        conditional = conditional or any(name.lower() in CONDITIONS for name in element.attrib)
-        yield element, conditional, repeated
-        inside = repeated or element.tag == "Repeater"
-        waiting += [(child, conditional, inside) for child in reversed(element)]
+        place = waiting.pop()
+        element = place.element
+        conditional = place.conditional or any(name.lower() in CONDITIONS for name in element.attrib)
+        yield replace(place, conditional=conditional)
+        repeated = place.repeated or element.tag == "Repeater"
+        control = element if _is_control(element) else place.control
+        waiting += [_Place(child, conditional, repeated, control) for child in reversed(element)]
+
+
+def _is_control(element: Element) -> bool:
+    return element.get("toName") is not None and element.get("name") is not None
 
 
 def _obstacle(bound: str, image: Element | None, repeated: bool) -> str | None:
@@ -236,7 +264,7 @@ def _lower(element: Element) -> dict[str, str]:
     return {name.lower(): value for name, value in element.attrib.items()}
 
 
-def _labels(control: Element) -> tuple[str, ...]:
-    # Not its children alone: Label Studio lets tags of layout stand between a control and its labels.
-    labels = (e for tag in LABEL_TAGS for e in control.iter(tag))
+def _labels(inside: list[Element]) -> tuple[str, ...]:
+    """Of the tags inside a control that name labels, be it with tags of layout between."""
+    labels = (element for tag in LABEL_TAGS for element in inside if element.tag == tag)
     return tuple(str(label.get("alias") or label.get("value")) for label in labels if label.get("value"))
