@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from kdal.aliases import Json
 from kdal.resources import Resources
 from kdal.rounds.snapshot import Labelled, SnapshotHeader, held_out
-from kdal.rounds.store import RoundStore
-from kdal.storage.assets import MissingAssetError
+from kdal.rounds.store import LOST, RoundStore
 from kdal_core.evaluation import ALPHA, Calibration, Comparison, calibrate, compare, image_scores
 from kdal_core.models import Network
 from kdal_core.tasks import Task
@@ -203,7 +202,7 @@ def _out_of_fold(store: RoundStore) -> dict[int, Predictions]:
     """What `save_out_of_fold` wrote for a round, by task id; nothing where it wrote nothing."""
     try:
         arrays = store.read_arrays(OUT_OF_FOLD)
-    except MissingAssetError:
+    except LOST:
         return {}
     return dict(zip(arrays["tasks"].tolist(), arrays["predictions"], strict=True))
 
@@ -215,6 +214,6 @@ def _trained_on(store: RoundStore) -> frozenset[int] | None:
     """
     try:
         header = SnapshotHeader.load(store)
-    except MissingAssetError:
+    except LOST:
         return None
     return frozenset(task for task in header.labelled if not held_out(header.policy, task))

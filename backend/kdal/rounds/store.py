@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdal.labelstudio.task_order import rank_score
-from kdal.storage.assets import Assets
+from kdal.storage.assets import Assets, DamagedAssetError, MissingAssetError
 from kdal_core.errors import AssetError
 
 if TYPE_CHECKING:  # torch is slow to import, and who asks for an order needs none
@@ -30,6 +30,10 @@ SHARD = 2048
 
 class DamagedModelError(AssetError):
     """A checkpoint that cannot be used."""
+
+
+LOST = (MissingAssetError, DamagedAssetError, DamagedModelError)
+"""What says that a file of a round is gone for good: waiting does not help, computing it again does."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,10 @@ class RoundStore:
         """
         from kdal_core.training import load_checkpoint
 
-        data = self.read(_model_file(role))
+        try:
+            data = self.read(_model_file(role))
+        except DamagedAssetError as error:
+            raise DamagedModelError(str(error)) from error
         try:
             return load_checkpoint(data)
         except AssetError as error:
@@ -171,7 +178,7 @@ class RoundStore:
         try:
             return Order(**self.read_json("order.json"))
         except TypeError as error:
-            raise AssetError(f"{self.key('order.json')} is damaged, it is no order: {error}") from error
+            raise DamagedAssetError(f"{self.key('order.json')} is damaged, it is no order: {error}") from error
 
 
 def _model_file(role: str) -> str:

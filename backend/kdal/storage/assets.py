@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -22,6 +23,11 @@ class DamagedAssetError(AssetError):
     """What is under a key cannot be what was written there."""
 
 
+def digest_of(data: bytes) -> str:
+    """What tells bytes from damaged ones: their SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
 class AssetStore(Protocol):
     """Where bytes are kept, by key. A key is a relative path such as ``projects/3/rounds/2/order.json``."""
 
@@ -29,7 +35,7 @@ class AssetStore(Protocol):
     """What the store is called: a folder, or ``s3://bucket/prefix``."""
 
     def write(self, key: str, data: bytes) -> None:
-        """Store bytes, whole or not at all.
+        """Store bytes with their digest, whole or not at all.
 
         Raises:
             AssetError: they cannot be stored; names the key.
@@ -40,6 +46,7 @@ class AssetStore(Protocol):
 
         Raises:
             MissingAssetError: there are none.
+            DamagedAssetError: they are not those that were stored.
             AssetError: whether there are any cannot be told; names the key.
         """
 
@@ -58,8 +65,16 @@ class AssetStore(Protocol):
         """
 
 
+KEPT_DIGESTS = 8
+"""Contents of a file, the last ones written, that are known again."""
+
+
 class FolderStore:
-    """Assets as files below a folder."""
+    """Assets as files below a folder. Beside each lies a hidden file with the digest of what was written.
+
+    That file is added to before the asset is replaced, so it knows the earlier content and the new one, whenever the
+    power fails, and whoever else writes at the same time.
+    """
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -71,6 +86,7 @@ class FolderStore:
         draft = path.with_name(f"{path.name}.{uuid4().hex}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._note(path, digest_of(data))
             try:
                 draft.write_bytes(data)
                 draft.replace(path)
@@ -81,12 +97,38 @@ class FolderStore:
 
     def read(self, key: str) -> bytes:
         """See `AssetStore`."""
+        path = Path(self.root, key)
         try:
-            return Path(self.root, key).read_bytes()
+            data = path.read_bytes()
         except FileNotFoundError as error:
             raise MissingAssetError(f"cannot read {self.root}/{key}: {error}") from error
         except (OSError, ValueError) as error:
             raise AssetError(f"cannot read {self.root}/{key}: {error}") from error
+        known = self._noted(path)
+        if known and digest_of(data) not in known:
+            raise DamagedAssetError(f"{self.root}/{key} is damaged: it does not hold what was written there")
+        return data
+
+    def _note(self, path: Path, digest: str) -> None:
+        known, note = self._noted(path), self._note_of(path)
+        if len(known) > 2 * KEPT_DIGESTS:
+            draft = note.with_name(f"{note.name}.{uuid4().hex}.part")
+            draft.write_text("".join(f"{each}\n" for each in known[-KEPT_DIGESTS:]))
+            draft.replace(note)
+        if digest not in known[-KEPT_DIGESTS:]:
+            with note.open("a") as file:  # in one piece, whoever else adds one at the same time
+                file.write(f"{digest}\n")
+
+    def _noted(self, path: Path) -> list[str]:
+        """The digests of what was written, the last ones; nothing of an older kdal's file."""
+        try:
+            return [line for line in self._note_of(path).read_text().split("\n") if len(line) == 64]
+        except (OSError, UnicodeDecodeError):
+            return []
+
+    @staticmethod
+    def _note_of(path: Path) -> Path:
+        return path.with_name(f".{path.name}.sha256")
 
     def exists(self, key: str) -> bool:
         """See `AssetStore`."""

@@ -13,11 +13,13 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from kdal.storage.assets import MissingAssetError
+from kdal.storage.assets import DamagedAssetError, MissingAssetError, digest_of
 from kdal_core.errors import AssetError, ConfigError
 
 FAULTS = (OSError, BotoCoreError, ClientError, ValueError)
 """What boto3 raises."""
+DIGEST = "kdal-sha256"
+"""Under which an object's metadata holds the digest of its content."""
 CHECKSUMS = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
 
 
@@ -89,18 +91,22 @@ class S3Store:
     def write(self, key: str, data: bytes) -> None:
         """See `kdal.storage.assets.AssetStore`."""
         try:
-            self._client.put_object(**self._place(key), Body=data)
+            self._client.put_object(**self._place(key), Body=data, Metadata={DIGEST: digest_of(data)})
         except FAULTS as error:
             raise AssetError(f"cannot write {self.root}/{key}: {explained(error)}") from error
 
     def read(self, key: str) -> bytes:
         """See `kdal.storage.assets.AssetStore`."""
         try:
-            return bytes(self._client.get_object(**self._place(key))["Body"].read())
+            answer = self._client.get_object(**self._place(key))
+            data, wanted = bytes(answer["Body"].read()), answer.get("Metadata", {}).get(DIGEST)
         except FAULTS as error:
             if is_missing(error):
                 raise MissingAssetError(f"cannot read {self.root}/{key}: {error}") from error
             raise AssetError(f"cannot read {self.root}/{key}: {explained(error)}") from error
+        if wanted is not None and wanted != digest_of(data):
+            raise DamagedAssetError(f"{self.root}/{key} is damaged: it does not hold what was written there")
+        return data
 
     def exists(self, key: str) -> bool:
         """See `kdal.storage.assets.AssetStore`."""

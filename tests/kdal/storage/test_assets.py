@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdal.processes.child import free_port
-from kdal.storage.assets import Assets
+from kdal.storage.assets import Assets, DamagedAssetError, MissingAssetError
 from kdal.storage.s3 import s3_client
 from kdal_core.errors import AssetError, ConfigError
 from tests.kdal.values import outcome
@@ -176,7 +176,7 @@ def test_a_write_that_fails_leaves_the_old_asset_and_nothing_else(folder, tmp_pa
     with pytest.raises(TypeError):
         folder.write("a", "no bytes")
     assert folder.read("a") == b"old"
-    assert [path.name for path in (tmp_path / "assets").iterdir()] == ["a"]
+    assert {path.name for path in (tmp_path / "assets").iterdir()} == {"a", ".a.sha256"}
 
 
 def test_writers_of_the_same_key_never_mix_or_fail(folder, tmp_path):
@@ -208,7 +208,7 @@ def test_writers_of_the_same_key_never_mix_or_fail(folder, tmp_path):
     done.set()
     reader.join()
     assert faults == []
-    assert [path.name for path in (tmp_path / "assets").iterdir()] == ["a"]
+    assert {path.name for path in (tmp_path / "assets").iterdir()} == {"a", ".a.sha256"}
 
 
 def test_an_asset_of_a_folder_is_as_readable_as_any_file(folder, tmp_path):
@@ -272,3 +272,82 @@ def test_an_endpoint_that_is_no_address_is_a_config_error(env):
     env.setenv("AWS_ENDPOINT_URL", "not an address")
     with pytest.raises(ConfigError, match="KDAL_ASSETS is s3://bucket"):
         Assets("s3://bucket")
+
+
+# ---------------------------------------------------------------------- damage
+
+
+def flip(data, position):
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+@pytest.mark.parametrize("position", [0, 17, -1])
+def test_a_flipped_bit_is_damage_whatever_the_file_holds(folder, position):
+    written = {
+        "model.safetensors": bytes(range(256)),
+        "order.json": b'{"tasks": [1, 2, 3, 4, 5, 6]}',
+        "a.npz": bytes(range(100)),
+    }
+    for key, data in written.items():
+        folder.write(f"rounds/{key}", data)
+        path = Path(folder.root, "rounds", key)
+        path.write_bytes(flip(path.read_bytes(), position % len(data)))
+        with pytest.raises(DamagedAssetError, match=f"rounds/{key} is damaged"):
+            folder.read(f"rounds/{key}")
+        folder.write(f"rounds/{key}", data)
+        assert folder.read(f"rounds/{key}") == data
+
+
+def test_a_truncated_file_is_damage(folder):
+    folder.write("a", b"whole")
+    for text in (b"who", b""):
+        Path(folder.root, "a").write_bytes(text)
+        with pytest.raises(DamagedAssetError):
+            folder.read("a")
+
+
+def test_a_changed_object_of_s3_is_damage(bucket):
+    assets = Assets(f"s3://{bucket}/some/prefix")
+    assets.write("a", b"whole")
+    assert assets.read("a") == b"whole"
+    client = boto3.client("s3")
+    told = client.head_object(Bucket=bucket, Key="some/prefix/a")["Metadata"]
+    client.put_object(Bucket=bucket, Key="some/prefix/a", Body=b"other", Metadata=told)
+    with pytest.raises(DamagedAssetError, match="some/prefix/a is damaged"):
+        assets.read("a")
+
+
+def test_files_of_an_older_kdal_have_no_digest_and_are_read(folder):
+    Path(folder.root).mkdir()
+    Path(folder.root, "old").write_bytes(b"as it is")
+    assert folder.read("old") == b"as it is"
+
+
+def test_writers_at_the_same_time_never_make_a_file_look_damaged(folder):
+    contents = [bytes([number]) * 10_000 for number in range(8)]
+    stop, wrong = threading.Event(), []
+
+    def write(data):
+        for _ in range(30):
+            folder.write("contended", data)
+
+    def read():
+        while not stop.is_set():
+            try:
+                if folder.read("contended") not in contents:
+                    wrong.append("torn")
+            except MissingAssetError:
+                pass
+            except AssetError as error:
+                wrong.append(str(error))
+
+    reader = threading.Thread(target=read)
+    writers = [threading.Thread(target=write, args=(data,)) for data in contents[:4]]
+    reader.start()
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    stop.set()
+    reader.join()
+    assert wrong == []
