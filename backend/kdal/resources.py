@@ -11,6 +11,7 @@ from kdal.settings import Settings
 from kdal.storage.assets import Assets
 from kdal.storage.database import Storage
 from kdal.storage.features import FeatureStore
+from kdal.storage.installation import agree_on_secrets
 from kdal.teachers.catalogue import Catalogue, load_catalogue
 
 
@@ -29,13 +30,18 @@ class Resources:
 
     @classmethod
     def open(cls, settings: Settings) -> Resources:
-        """Open everything that the settings name."""
+        """Open everything that the settings name. Its own settings always have user and password.
+
+        Raises:
+            ConfigError: something cannot be opened, or another kdal uses the database with other secrets.
+        """
         _ = settings.home_folder  # if it cannot be made, that is to be said, and not what follows from it
         label_studio = LabelStudioClient.of(settings)
         assets = Assets(settings.assets_root)
         storage = Storage(settings.sqlalchemy_url)
+        agree_on_secrets(storage, settings)
         return cls(
-            settings=settings,
+            settings=settings.with_credentials(),
             storage=storage,
             assets=assets,
             images=ImageLoader(settings, label_studio),

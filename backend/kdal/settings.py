@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import hmac
 import os
 import re
 import secrets
-import tempfile
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,11 +17,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from kdal.kept import kept_once
 from kdal.logs import keep_secret
 from kdal_core.errors import ConfigError
 
 ENV_FILE = ".env"
 QUOTES = ("'", '"', "\u2018", "\u201c", "\u201e")
+CREDENTIALS, USER = "credentials", "kdal"
+"""The file in KDAL_HOME with user and password, and the user that kdal makes."""
 ENCODING = "utf-8-sig"
 """Of `.env`: editors on Windows put a byte-order mark before the first name."""
 
@@ -76,7 +79,10 @@ class Settings(BaseSettings):
         repr=False,
         description="Sent by Label Studio with each event; default: made once and kept in KDAL_HOME.",
     )
-    auth_user: str = Field(default="", description="User of basic authentication; default: none is asked for.")
+    auth_user: str = Field(
+        default="",
+        description="User whom kdal's server asks for; default: made once with a password, and kept in KDAL_HOME.",
+    )
     auth_password: str = Field(default="", repr=False, description="Password that goes with KDAL_AUTH_USER.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1.")
     threads: int = Field(
@@ -107,6 +113,11 @@ class Settings(BaseSettings):
         default=None,
         validation_alias=AliasChoices("KDAL_LOCAL_FILES_ROOT", "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"),
         description="The only folder from which images are read as local files.",
+    )
+    image_sources: str = Field(
+        default="",
+        description="Hosts, host:port, networks (10.1.0.0/16) and s3://buckets where images may be read, separated by "
+        "commas: those on private networks, and buckets that are no storage of the project in Label Studio.",
     )
     teachers: Path | None = Field(
         default=None,
@@ -165,6 +176,17 @@ class Settings(BaseSettings):
             raise ValueError("must be a folder or s3://bucket/prefix")
         return value
 
+    @field_validator("image_sources")
+    @classmethod
+    def _hosts_networks_and_buckets(cls, value: str) -> str:
+        for item in _items(value):
+            if not re.fullmatch(r"s3://[A-Za-z0-9.\-_]+/?|\[?[A-Za-z0-9.\-_:]+\]?(:[0-9]{1,5})?(/[0-9]{1,3})?", item):
+                raise ValueError(
+                    "must be hosts (images.lan), hosts with a port (127.0.0.1:8000), networks (10.1.0.0/16) and "
+                    f"buckets (s3://bucket), separated by commas, and {item[:60]!r} is none of these"
+                )
+        return value
+
     @field_validator("device")
     @classmethod
     def _device_name(cls, value: str) -> str:
@@ -174,7 +196,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _user_and_password(self) -> Settings:
-        # With one of them alone the server would ask for no password at all, or accept an empty one.
+        # With one of them alone the server would accept an empty password, or ask for another user than the one meant.
         if bool(self.auth_user) != bool(self.auth_password):
             raise ValueError("KDAL_AUTH_USER and KDAL_AUTH_PASSWORD: set both, or neither")
         return self
@@ -248,16 +270,40 @@ class Settings(BaseSettings):
         if self.webhook_secret:
             return self.webhook_secret
         path = self.home_folder / "webhook-secret"
-        try:
-            if not path.exists():
-                _write_once(path, secrets.token_urlsafe(32))
-            secret = path.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"the webhook's secret {path} cannot be made or read: {error}") from error
-        if not secret:
-            raise ConfigError(f"{path} is empty: delete it, and kdal will make a new secret")
+        secret = kept_once(path, lambda: secrets.token_urlsafe(32), "the webhook's secret")
         keep_secret(secret)
         return secret
+
+    def with_credentials(self) -> Settings:
+        """The same with user and password: as set, or made once and shared by all processes of KDAL_HOME.
+
+        Raises:
+            ConfigError: the file in KDAL_HOME cannot be made or read, or holds no user and password.
+        """
+        if self.auth_user:
+            return self
+        path = self.home_folder / CREDENTIALS
+        text = kept_once(path, lambda: f"{USER}:{secrets.token_urlsafe(24)}\n", "the user and password in")
+        user, _, password = text.partition(":")
+        if not user or not password or "\n" in text:
+            raise ConfigError(
+                f"{path} must hold one line, user:password. Delete it, and kdal will make it anew, "
+                "or set KDAL_AUTH_USER and KDAL_AUTH_PASSWORD"
+            )
+        keep_secret(password)
+        return self.model_copy(update={"auth_user": user, "auth_password": password})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Stands for user and password among the tables. Without the webhook's secret it tells nothing of them."""
+        full = self.with_credentials()
+        told = f"{full.auth_user}\0{full.auth_password}"
+        return hmac.new(self.secret.encode(), told.encode(), hashlib.sha256).hexdigest()
+
+    @property
+    def image_sources_list(self) -> list[str]:
+        """`image_sources`, one by one."""
+        return _items(self.image_sources)
 
     @cached_property
     def torch_threads(self) -> int:
@@ -279,27 +325,15 @@ class Settings(BaseSettings):
         threadpool_limits(self.torch_threads)
 
 
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
 def _absolute(path: Path, variable: str) -> Path:
     try:
         return path.expanduser().absolute()
     except RuntimeError as error:  # "~name" of a user that this machine does not have
         raise ConfigError(f"{variable}: {path} cannot be found: {error}") from error
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Make a file with all of its text at once, for our eyes only; a file that is there already stays.
-
-    Of two processes that start together one writes and both read the same: a file that is linked under its
-    name only when it is full is never seen half-written.
-    """
-    descriptor, draft = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        Path(draft).unlink()
 
 
 def _unreadable(error: Exception) -> ConfigError:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 import requests
 
 from kdal.processes.child import Child, free_port
+from kdal.storage.database import Storage
 from tests.integration.harness import DIGITS_CONFIG
 from tests.paths import PYTHONPATH, ROOT
 
@@ -88,6 +92,13 @@ def serve(name: str, home: Path) -> tuple[list[str | Path], str]:
     return command, f"http://127.0.0.1:{port}"
 
 
+def connect(home: Path) -> None:
+    """Leave a project in the tables, as a worker does that Label Studio's API has confirmed it to."""
+    storage = Storage(f"sqlite:///{home / 'kdal.sqlite'}")
+    storage.put_project(3, UID, DIGITS_CONFIG, {})
+    storage.close()
+
+
 @pytest.fixture(scope="module", params=["kdal serve", "label-studio-ml"])
 def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a front door, set up by nothing but the environment."""
@@ -104,6 +115,7 @@ def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         environment["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     with Child(request.param, command, env=environment, cwd=ROOT, log=home / "log") as child:
         child.wait_until_healthy(f"{url}/health", timeout=240)
+        connect(home / "kdal")
         answer = requests.post(f"{url}/setup", json=SETUP, auth=USER, timeout=60)
         assert answer.status_code == 200, answer.text
         yield url
@@ -134,6 +146,29 @@ def test_prometheus_finds_requests_and_projects_at_either_door(door: str) -> Non
     assert 'kdal_labels_counted{project="3"}' in text
 
 
+def test_sixty_four_clients_that_send_half_a_request_hold_nobody_up(door: str) -> None:
+    place = ("127.0.0.1", int(door.rpartition(":")[2]))
+    halves = (b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Le", b"GET /hea", b"")
+    with ExitStack() as slow:
+        for number in range(64):
+            client = slow.enter_context(socket.create_connection(place))
+            client.sendall(halves[number % len(halves)])
+        for _ in range(3):
+            assert requests.get(f"{door}/health", timeout=30).status_code == 200
+            assert requests.post(f"{door}/webhook", json=EVENT, headers=SECRET, timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize("chunk", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}oops", b"-2\r\n{}\r\n", b"1000\r\n{"])
+def test_a_body_in_chunks_that_are_none_is_the_callers_fault(door: str, chunk: bytes) -> None:
+    user = base64.b64encode(":".join(USER).encode()).decode()
+    head = f"POST /webhook HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {user}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(door.rpartition(":")[2])), timeout=30) as client:
+        client.sendall(head.encode() + chunk)
+        client.shutdown(socket.SHUT_WR)
+        answer = client.recv(10_000)
+    assert answer.split(b" ")[1:2] in ([b"400"], []), answer
+
+
 BEHIND_LABEL_STUDIO_MLS_SERVER = f"""
 import json
 from label_studio_ml import api
@@ -154,6 +189,7 @@ print(json.dumps([
 
 def test_the_model_class_answers_behind_label_studio_mls_own_server(tmp_path: Path) -> None:
     """For whoever puts it into a `_wsgi.py` of their own; 1.0.9, since 2.x is on no registry."""
+    connect(tmp_path / "kdal")
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": PYTHONPATH,

@@ -38,6 +38,8 @@ class StandInProject:
     predictions: list[Json] = field(default_factory=list)
     webhooks: dict[int, Json] = field(default_factory=dict)
     backends: dict[int, Json] = field(default_factory=dict)
+    storages: list[Json] = field(default_factory=list)
+    """Those on S3."""
     uploads: dict[int, tuple[str, bytes]] = field(default_factory=dict)
     """Files by number: where they are below /data/, and what they hold."""
 
@@ -130,7 +132,8 @@ class StandInLabelStudio:
 
         @app.get("/api/projects/")
         def list_projects() -> Any:
-            found = [p for p in self.projects.values() if p.id == int(request.args["ids"])]
+            wanted = set(map(int, request.args["ids"].split(",")))
+            found = [p for p in self.projects.values() if p.id in wanted]
             names = request.args["include"].split(",")
             return jsonify(results=[{name: getattr(project, name) for name in names} for project in found])
 
@@ -189,6 +192,10 @@ class StandInLabelStudio:
         def uploaded(name: str) -> Any:
             found = [data for p in self.projects.values() for path, data in p.uploads.values() if path == name]
             return Response(found[0]) if found else Response(status=404)
+
+        @app.get("/api/storages/s3")
+        def storages() -> Any:
+            return jsonify(self.projects[int(request.args["project"])].storages)
 
         for name in ("webhooks", "backends"):
             self._collection(app, name)

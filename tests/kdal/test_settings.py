@@ -1,3 +1,4 @@
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ VALUES = {
     "KDAL_TEACHERS": ("teachers", "/etc/kdal/teachers.yaml", Path("/etc/kdal/teachers.yaml")),
     "KDAL_LOCAL_FILES_ROOT": ("local_files_root", "/images", Path("/images")),
     "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": ("local_files_root", "/images", Path("/images")),
+    "KDAL_IMAGE_SOURCES": ("image_sources", "10.0.0.0/8, s3://photos", "10.0.0.0/8, s3://photos"),
     "KDAL_LOST_AFTER_SECONDS": ("lost_after_seconds", "90", 90.0),
     "KDAL_WORKER_ID": ("worker_id", "gpu-2", "gpu-2"),
 }
@@ -92,6 +94,32 @@ def test_a_dotenv_file_that_is_no_text_is_a_config_error(env, tmp_path):
         Settings.load()
 
 
+def test_user_and_password_are_made_once_for_all_who_share_the_folder(env, tmp_path):
+    first, second = (Settings.load().with_credentials() for _ in range(2))
+    assert (first.auth_user, first.auth_password) == (second.auth_user, second.auth_password)
+    assert (first.auth_user, len(first.auth_password) >= 32) == ("kdal", True)
+    file = tmp_path / ".kdal" / "credentials"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert first.auth_password not in repr(first)
+    file.unlink()
+    assert Settings.load().with_credentials().auth_password != first.auth_password
+
+
+@pytest.mark.parametrize("text", ["", "\n", "kdal", "kdal:", ":secret", "kdal:secret\nmore"])
+def test_a_damaged_file_of_user_and_password_is_a_config_error_that_says_what_to_do(env, tmp_path, text):
+    (tmp_path / ".kdal").mkdir()
+    (tmp_path / ".kdal" / "credentials").write_text(text)
+    with pytest.raises(ConfigError, match=r"(?i)\.kdal/credentials.*delete it"):
+        Settings.load().with_credentials()
+
+
+def test_set_user_and_password_make_no_file(env, tmp_path):
+    env.setenv("KDAL_AUTH_USER", "me")
+    env.setenv("KDAL_AUTH_PASSWORD", "pass")
+    assert Settings.load().with_credentials().auth_password == "pass"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_empty_variable_counts_as_not_set(env):
     env.setenv("KDAL_THREADS", "")
     env.setenv("KDAL_LOCAL_FILES_ROOT", "")
@@ -129,6 +157,8 @@ def test_an_empty_variable_counts_as_not_set(env):
         ("KDAL_CACHE_BYTES", "2GB"),
         ("KDAL_MAX_IMAGE_BYTES", "0"),
         ("KDAL_MAX_IMAGE_PIXELS", "1000000000"),
+        ("KDAL_IMAGE_SOURCES", "http://images.lan/"),
+        ("KDAL_IMAGE_SOURCES", "images.lan, gs://bucket"),
         ("KDAL_AUTH_USER", "a user without a password"),
         ("KDAL_AUTH_PASSWORD", "a-password-without-a-user"),
     ],

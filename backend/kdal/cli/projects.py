@@ -1,14 +1,17 @@
-"""`kdal connect`, `disconnect` and `cancel`: which Label Studio projects kdal works for."""
+"""`kdal connect`, `disconnect`, `cancel` and `credentials`: which Label Studio projects kdal works for."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdal.console import out
 from kdal_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kdal.settings import Settings
 
 
 def add_to(app: typer.Typer) -> None:
@@ -16,6 +19,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(connect)
     app.command("disconnect")(disconnect_project)
     app.command()(cancel)
+    app.command()(credentials)
 
 
 class Predictions(StrEnum):
@@ -39,17 +43,40 @@ def connect(
     settings = Settings.load()
     client = LabelStudioClient.of(settings)
     client.project(project)  # what is wrong with Label Studio is said first
-    if not settings.webhook_secret and not settings.home_path.exists():
-        raise ConfigError(
-            f"no kdal has been started here: KDAL_HOME is {settings.home_path}, which is not there. It would hold the "
-            "secret that Label Studio sends to the server: run this in the folder where `kdal up` was started, or set "
-            "KDAL_HOME to the server's, or KDAL_WEBHOOK_SECRET for both"
-        )
+    if not settings.webhook_secret or not settings.auth_user:
+        _check_home(settings)
     row = connect_backend(settings, client, project, params)
     out.print(f'Project {project} "{row["title"]}" is connected to {settings.url}.')
     for note in connection_notes(settings, client, row):
         out.print(f"{note}.", markup=False)
     out.print("A worker (`kdal worker`, or `kdal up`) now orders its queue; `kdal status` shows how it stands.")
+
+
+def credentials() -> None:
+    """The user and password that kdal's server asks for, for Label Studio's form and for its own pages."""
+    from kdal.settings import Settings
+
+    settings = Settings.load()
+    if not settings.auth_user:
+        _check_home(settings)
+    settings = settings.with_credentials()
+    typer.echo(f"User:     {settings.auth_user}")
+    typer.echo(f"Password: {settings.auth_password}")
+    typer.echo(
+        "`kdal connect` tells Label Studio both. To add kdal by hand: Settings > Model > Connect Model, "
+        f"{settings.url}, Basic Authentication.",
+        err=True,
+    )
+
+
+def _check_home(settings: Settings) -> None:
+    """What is made by itself is the server's only if its folder is the server's, too."""
+    if not settings.home_path.exists():
+        raise ConfigError(
+            f"no kdal has been started here: KDAL_HOME is {settings.home_path}, which is not there. It would hold "
+            "password and secret of the server: run this in the folder where `kdal up` was started, or set KDAL_HOME "
+            "to the server's, or KDAL_AUTH_USER, KDAL_AUTH_PASSWORD and KDAL_WEBHOOK_SECRET for both"
+        )
 
 
 def disconnect_project(

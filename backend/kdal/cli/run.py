@@ -39,7 +39,7 @@ def add_to(app: typer.Typer) -> None:
 def serve(
     host: Host = "127.0.0.1",
     port: Port = 9090,
-    threads: Annotated[int, typer.Option(help="Requests that are answered at the same time.", min=1)] = 8,
+    threads: Annotated[int, typer.Option(help="Requests for predictions answered at the same time.", min=1)] = 8,
     quiet: Annotated[bool, typer.Option("--quiet", hidden=True)] = False,
 ) -> None:
     """Answer Label Studio: the ML-backend protocol. Rounds are computed by `kdal worker`."""
@@ -48,16 +48,18 @@ def serve(
 
     from kdal.resources import Resources
     from kdal.web.app import create_app
+    from kdal.web.patient_worker import ROOM
 
     Resources.open(settings).storage.close()  # what is wrong with the settings is said here, not by gunicorn
 
     class Server(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
-            # One process: models are in memory once. Threads: torch and the database wait outside the GIL.
+            # One process: models are in memory once. Threads: torch and the database wait outside the GIL. Those to
+            # spare are for slow clients, see kdal.web.patient_worker.
             self.cfg.set("bind", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
             self.cfg.set("workers", 1)
-            self.cfg.set("threads", threads)
-            self.cfg.set("worker_class", "gthread")
+            self.cfg.set("threads", threads + ROOM)
+            self.cfg.set("worker_class", "kdal.web.patient_worker.PatientWorker")
             self.cfg.set("timeout", 120)
             self.cfg.set("graceful_timeout", int(LEAVING))
             self.cfg.set("keepalive", 75)
@@ -68,7 +70,7 @@ def serve(
 
         def load(self) -> Any:
             # In the worker process, after the fork: CUDA and database connections do not survive one.
-            return create_app(Resources.open(settings))
+            return create_app(Resources.open(settings), predictions=threads)
 
     Server().run()
 
@@ -153,7 +155,7 @@ def _prepare(host: str, port: int) -> Settings:
     check_port(port, host)
     _ = settings.home_folder
     Storage(settings.sqlalchemy_url).close()
-    _ = settings.secret  # made by whoever comes first: `kdal connect` is told to come after us
+    _ = settings.secret, settings.with_credentials()  # made by whoever comes first: `kdal connect` comes after us
     return settings
 
 
@@ -182,6 +184,7 @@ def _announce(settings: Settings, host: str, port: int, worker: bool) -> None:
         *notes,
         "To connect a project, in the same folder; N is the number in the project's address in Label Studio:",
         f"  {variable}kdal connect --project N",
+        "It asks for a user and a password, which `kdal credentials` shows; `kdal connect` tells Label Studio.",
         "Ctrl-C stops kdal.",
     ]
     for line in lines:

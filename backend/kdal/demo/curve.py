@@ -7,7 +7,7 @@ against kdal if anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ def measure(shown: Example, resources: Resources, project: int, rounds: int, rep
     stores = [RoundStore(resources.assets, row.uid, number) for number in range(1, rounds + 1)]
     snapshots = [Snapshot.load(store) for store in stores]
     last = snapshots[-1]
+    resources = replace(resources, images=resources.images.within(last.sources))
     task = last.format.task()
     refs = sorted([i.ref for i in last.labelled] + last.pool, key=lambda ref: ref.task_id)
     resources.settings.use_threads()

@@ -11,7 +11,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, TimeoutError
 from urllib3.util import Retry
 
+from kdal.images.allowed import Allowed
 from kdal.images.errors import UnreachableError
+from kdal.images.guard import GuardedAdapter
 from kdal.labelstudio.addresses import Addresses
 from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.tokens import TokenAuth
@@ -28,16 +30,17 @@ PASSING = (401, 403, 408, 429)
 
 
 class Downloads:
-    """Fetches files from anywhere, up to a size; threads may share one.
+    """Fetches files from public hosts and those that are allowed, up to a size; threads may share one.
 
     Args:
         limit: bytes of a file.
         too_large: what is wrong with a larger one.
+        allowed: which hosts may be on private networks.
     """
 
-    def __init__(self, limit: int, too_large: str) -> None:
+    def __init__(self, limit: int, too_large: str, allowed: Allowed) -> None:
         self._limit, self._too_large = limit, too_large
-        self._session = _session()
+        self._session = _session(GuardedAdapter(allowed, pool_maxsize=16, max_retries=_retry()))
 
     def get(self, url: str) -> bytes:
         """The file at an address, wherever it redirects to.
@@ -87,7 +90,7 @@ class LabelStudioDownloads:
 
     def __init__(self, addresses: Addresses, auth: TokenAuth | None, others: Downloads) -> None:
         self._addresses, self._auth, self._others = addresses, auth, others
-        self._session = _session()
+        self._session = _session(HTTPAdapter(pool_maxsize=16, max_retries=_retry()))
 
     def get(self, path: str) -> bytes:
         """The file at a path below Label Studio's address, ``/data/upload/1/a.png``; raises as `Downloads.get`."""
@@ -129,13 +132,17 @@ class LabelStudioDownloads:
             )
 
 
-def _session() -> requests.Session:
-    """Connections are kept, for all threads; one that broke while it was idle is replaced."""
-    retry = Retry(total=1, connect=0, read=1, status=0, other=0, allowed_methods=("GET",), backoff_factor=0)
+def _retry() -> Retry:
+    """Connections are kept; one that broke while it was idle is replaced."""
+    return Retry(total=1, connect=0, read=1, status=0, other=0, allowed_methods=("GET",), backoff_factor=0)
+
+
+def _session(adapter: HTTPAdapter) -> requests.Session:
+    """A session for all threads, without cookies."""
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # what one host sets, no other gets to know
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=16, max_retries=retry))
+        session.mount(scheme, adapter)
     return session
 
 
@@ -147,8 +154,8 @@ def _reason(error: requests.RequestException) -> str:
     # requests' own words hold the whole address, and with it a presigned URL's signature.
     if isinstance(error, requests.Timeout):
         return "its server does not answer in time"
-    if isinstance(error, requests.ConnectionError):
-        return "its server cannot be reached"
+    if isinstance(error, requests.ConnectionError):  # one answer for all that might be behind it
+        return "its server cannot be reached, or is on a private network that KDAL_IMAGE_SOURCES does not name"
     if isinstance(error, requests.TooManyRedirects):
         return "it is redirected without end"
     return type(error).__name__

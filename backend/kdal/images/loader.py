@@ -6,16 +6,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from copy import copy
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 
+from kdal.images.allowed import Sources
 from kdal.images.cache import ByteCache
 from kdal.images.decoding import decode, to_tensor
 from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef, LoadedImages
-from kdal.images.sources import ImageSources
+from kdal.images.sources import ImageSources, S3Client
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.logs import printable, redacted
 from kdal.settings import Settings
@@ -39,12 +42,24 @@ class ImageLoader:
     Args:
         settings: limits, cache, where Label Studio is, and where local files may be read.
         label_studio: for files that Label Studio holds; its token goes to no other host.
+        sources: of the project whose images are asked for, see `within`; none: any public host, and no S3 bucket but
+            those of KDAL_IMAGE_SOURCES.
     """
 
-    def __init__(self, settings: Settings, label_studio: LabelStudioClient | None) -> None:
+    def __init__(
+        self, settings: Settings, label_studio: LabelStudioClient | None, sources: Sources | None = None
+    ) -> None:
+        self._settings, self._label_studio = settings, label_studio
         self._max_pixels = settings.max_image_pixels
-        self._sources = ImageSources(settings, label_studio)
+        self._s3 = S3Client()
+        self._sources = ImageSources(settings, label_studio, sources, self._s3)
         self._cache = ByteCache(settings.home_path / "cache" / "images", settings.cache_bytes)
+
+    def within(self, sources: Sources) -> ImageLoader:
+        """The same for a project that has its images there, and reads none elsewhere."""
+        loader = copy(self)
+        loader._sources = ImageSources(self._settings, self._label_studio, sources, self._s3)
+        return loader
 
     def image(self, ref: ImageRef) -> Image.Image:
         """The decoded RGB image, upright.
@@ -69,11 +84,22 @@ class ImageLoader:
         return to_tensor(self.image(ref), size)
 
     def load(
-        self, refs: Sequence[ImageRef], size: tuple[int, int], progress: Callable[[float], None] | None = None
+        self,
+        refs: Sequence[ImageRef],
+        size: tuple[int, int],
+        progress: Callable[[float], None] | None = None,
+        *,
+        seconds: float | None = None,
     ) -> LoadedImages:
         """Images of many tasks, resized to ``size`` = (H, W), those that cannot be read left out.
 
         What needs one image at least asks for `LoadedImages.required`.
+
+        Args:
+            refs: the tasks' images.
+            size: (H, W) in pixels.
+            progress: told the share of them that is read.
+            seconds: after which no further image is begun, for who has to answer in time; none: all are.
 
         Raises:
             UnreachableError: `OUTAGE` images or more, and where they are is out of reach for each of them. They
@@ -87,8 +113,12 @@ class ImageLoader:
         sizes: list[tuple[int, int]] = []
         digests: list[bytes] = []
 
+        ends = None if seconds is None else time.monotonic() + seconds
+
         def one(position: int) -> tuple[torch.Tensor, tuple[int, int], bytes] | None:
             try:
+                if ends is not None and time.monotonic() > ends:
+                    raise UnreachableError(f"task {refs[position].task_id}: there was no time left to read its image")
                 data, image = self._read(refs[position])
                 return to_tensor(image, size), image.size, digest(data)
             except AssetError as error:
@@ -123,6 +153,11 @@ class ImageLoader:
             if key is not None:
                 self._cache.put(key, data)  # not before: what cannot be used today may be right tomorrow
             return data, image
+
+
+def sources_of(client: LabelStudioClient, project: int) -> Sources:
+    """Where images may be of a project whose tasks are read from Label Studio's API: so their hosts need no list."""
+    return replace(Sources.of((), client.s3_storages(project)), hosts=None)
 
 
 @contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from kdal.images.allowed import REFUSED, Allowed, Sources
 from kdal.images.downloads import Downloads, LabelStudioDownloads
 from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef
@@ -17,6 +19,10 @@ from kdal.labelstudio.client import LabelStudioClient
 from kdal.settings import Settings
 from kdal_core.errors import AssetError
 
+FILES = re.compile(
+    r"/(data|static|storage-data)/|/tasks/[0-9]+/(resolve|presign)/?\?|/projects/[0-9]+/(resolve|presign)/?\?"
+)
+"""The paths at which Label Studio has files. Its others do things, or are another program's: they get no token."""
 LOCAL_FILES = "/data/local-files/"
 """The path at which Label Studio serves files of its own disk."""
 
@@ -49,13 +55,22 @@ class ImageSources:
     Args:
         settings: limits, where Label Studio is, and where local files may be read.
         label_studio: signs requests to Label Studio; none leaves them unsigned.
+        sources: where the images of the project are whose images are asked for; none: of no project in particular.
+        s3: has the client of the S3 store, which others may share.
     """
 
-    def __init__(self, settings: Settings, label_studio: LabelStudioClient | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        label_studio: LabelStudioClient | None,
+        sources: Sources | None = None,
+        s3: S3Client | None = None,
+    ) -> None:
         limit = settings.max_image_bytes
         too_large = f"more than KDAL_MAX_IMAGE_BYTES = {limit:,} bytes"
         self._addresses = Addresses(settings.label_studio_url, settings.label_studio_public_url)
-        downloads = Downloads(limit, too_large)
+        self._allowed = Allowed.by(settings, sources)
+        downloads = Downloads(limit, too_large, self._allowed)
         auth = None if label_studio is None else label_studio.auth
         own = LabelStudioDownloads(self._addresses, auth, downloads)
         local = LocalFiles(settings.local_files_root, limit, too_large)
@@ -64,25 +79,30 @@ class ImageSources:
         self._schemes: dict[str, ImageSource] = {
             "data": DataImages(limit, too_large),
             "file": local,
-            "s3": S3Images(limit, too_large, own),
+            "s3": S3Images(limit, too_large, own, s3 or S3Client()),
         }
 
     def of(self, ref: ImageRef) -> ImageSource:
         """The source that reads an image.
 
         Raises:
-            AssetError: an address that kdal does not read.
+            AssetError: an address that kdal does not read, or none of the project's.
             ValueError: text that is no address at all.
         """
         scheme = urlsplit(ref.uri).scheme.lower()
+        if scheme == "s3" and not self._allowed.bucket(S3Images.place(ref)[0]):
+            raise AssetError(REFUSED)
         if scheme in self._schemes:
             return self._schemes[scheme]
-        if self._addresses.path(ref.uri) is not None:
+        path = self._addresses.path(ref.uri)
+        if path is not None and FILES.match(path):
             return self._own
         if scheme in ("http", "https"):
+            if not self._allowed.host(ref.uri):
+                raise AssetError(REFUSED)
             return self._web
         if ref.uri.startswith("/"):
-            raise AssetError("not an address below Label Studio's")
+            raise AssetError("not an address at which Label Studio has files")
         raise AssetError("kdal reads s3://, http(s)://, file://, data: and Label Studio's own files (/data/...)")
 
 
@@ -155,12 +175,11 @@ class LocalFiles:
             raise AssetError("local files are off: set KDAL_LOCAL_FILES_ROOT to the folder that may be read")
         try:
             resolved = Path(path).resolve(strict=True)
-        except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError
-            raise AssetError(f"no such file ({getattr(error, 'strerror', None) or error})") from error
-        if not resolved.is_relative_to(self.root.resolve()):
-            raise AssetError("outside KDAL_LOCAL_FILES_ROOT")
-        if not resolved.is_file():
-            raise AssetError("not a file")
+            found = resolved.is_relative_to(self.root.resolve()) and resolved.is_file()
+        except (OSError, RuntimeError):  # a loop of links is a RuntimeError
+            found = False
+        if not found:  # one answer, whatever is there
+            raise AssetError("no file below KDAL_LOCAL_FILES_ROOT")
         return resolved
 
 
@@ -217,13 +236,28 @@ class LabelStudioImages:
         return str(self._local.root / named[0]) if named and self._local.root is not None else None
 
 
+class S3Client:
+    """The client of the S3 store: made when it is first needed, for all threads."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+        self._lock = Lock()
+
+    def get(self) -> Any:
+        """boto3's."""
+        from kdal.storage.s3 import s3_client  # boto3 is slow to import
+
+        with self._lock:  # boto3 makes clients in one thread only; they are used in many
+            if self._client is None:
+                self._client = s3_client()
+            return self._client
+
+
 class S3Images:
     """Objects of an S3 store: ``s3://bucket/key``, by kdal's own credentials or, failing that, by Label Studio's."""
 
-    def __init__(self, limit: int, too_large: str, label_studio: LabelStudioDownloads) -> None:
-        self._limit, self._too_large, self._label_studio = limit, too_large, label_studio
-        self._client: Any = None
-        self._lock = Lock()
+    def __init__(self, limit: int, too_large: str, label_studio: LabelStudioDownloads, client: S3Client) -> None:
+        self._limit, self._too_large, self._label_studio, self._client = limit, too_large, label_studio, client
 
     def read(self, ref: ImageRef) -> bytes:
         """See `ImageSource`."""
@@ -249,15 +283,16 @@ class S3Images:
         """See `ImageSource`."""
         return ref.uri
 
-    def _object(self, ref: ImageRef) -> bytes:
-        from kdal.storage.s3 import s3_client
-
-        with self._lock:  # boto3 makes clients in one thread only; they are used in many
-            if self._client is None:
-                self._client = s3_client()
+    @staticmethod
+    def place(ref: ImageRef) -> tuple[str, str]:
+        """Bucket and key."""
         # Not as a URL: "?" and "#" are letters of a key like any other.
         bucket, _, key = ref.uri[len("s3://") :].partition("/")
-        answer = self._client.get_object(Bucket=bucket, Key=key)
+        return bucket, key
+
+    def _object(self, ref: ImageRef) -> bytes:
+        bucket, key = self.place(ref)
+        answer = self._client.get().get_object(Bucket=bucket, Key=key)
         if answer["ContentLength"] > self._limit:
             raise AssetError(self._too_large)
-        return bytes(answer["Body"].read())
+        return bytes(answer["Body"].read(self._limit + 1))

@@ -24,6 +24,8 @@ __all__ = ["FILES", "FILE_BYTES", "PAGE", "LabelStudioClient", "LabelStudioError
 
 PAGE = 500
 """Tasks asked for at once. On SQLite, Label Studio answers 500 to a page of 1000: its expression is too deep."""
+PROJECTS = 100
+"""Projects asked for at once: Label Studio answers with no more."""
 FILES, FILE_BYTES = 100, 64 * 1024**2
 """Files, and bytes of files, handed over at once: Label Studio refuses more files, and four times as many bytes."""
 
@@ -86,6 +88,16 @@ class LabelStudioClient:
             if isinstance(row, dict) and row.get("id") == project and all(name in row for name in names):
                 return row
         return self.project(project)
+
+    def creation_dates(self, projects: Sequence[int]) -> dict[int, str]:
+        """Number -> ``created_at`` of those of these projects that are there and that our token may see."""
+        found: dict[int, str] = {}
+        for start in range(0, len(projects), PROJECTS):
+            ids = ",".join(map(str, projects[start : start + PROJECTS]))
+            answer = self._get("api/projects/", ids=ids, include="id,created_at", page_size=PROJECTS)
+            for row in self._field(answer, "results", list):
+                found[int(self._field(row, "id", int))] = str(self._field(row, "created_at", str))
+        return found
 
     def update_project(self, project: int, **fields: Any) -> Json:
         """PATCH a project."""
@@ -260,6 +272,17 @@ class LabelStudioClient:
         """Remove an annotation, unless it is gone already."""
         with _gone_is_gone():
             self._transport.request("DELETE", f"api/annotations/{annotation}/")
+
+    # ------------------------------------------------------------------ storages
+
+    def s3_storages(self, project: int) -> list[Json]:
+        """The project's source storages on S3, each with ``bucket`` and ``s3_endpoint``; those that we may see."""
+        try:
+            return self._list("api/storages/s3", project=project)
+        except LabelStudioError as error:
+            if error.status in (403, 404):
+                return []
+            raise
 
     # ------------------------------------------------------------------ webhooks, backends
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
 
 from kdal.aliases import Json
-from kdal.labelstudio.client import LabelStudioClient
+from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
 from kdal.labelstudio.formats import format_for, notes
 from kdal.labelstudio.task_order import SAMPLING, VERSION, OrderInForce
 from kdal.policy import Policy
@@ -16,6 +19,7 @@ from kdal.storage.database import Storage
 from kdal.storage.tables import Project, now
 from kdal_core.errors import KdalError
 
+log = structlog.get_logger()
 SECRET_HEADER = "X-Kdal-Secret"
 PROJECT_HEADER = "X-Kdal-Project"
 ACTIONS = (
@@ -60,12 +64,7 @@ def connect_backend(settings: Settings, client: LabelStudioClient, project: int,
     fields: Json = {"url": settings.url, "project": project, "title": TITLE, "is_interactive": False}
     if extra_params is not None:
         fields["extra_params"] = policy.model_dump(exclude_unset=True)
-    if settings.auth_user:
-        fields |= {
-            "auth_method": "BASIC_AUTH",
-            "basic_auth_user": settings.auth_user,
-            "basic_auth_pass": settings.auth_password,
-        }
+    fields |= _credentials(settings)
     ensure_webhook(settings, client, project)
     if _noted_before(ours) is None:
         # Noted with the backend: connecting it makes Label Studio forget the model version.
@@ -121,7 +120,7 @@ def ensure_webhook(settings: Settings, client: LabelStudioClient, project: int) 
 def ensure_connected(
     settings: Settings, client: LabelStudioClient, storage: Storage, project: Project, *, insist: bool
 ) -> None:
-    """Put webhook, sampling and model version right.
+    """Put webhook, credentials, sampling and model version right.
 
     Args:
         insist: after a set-up, which Label Studio asks for only while it has a backend of ours, or is about to: also
@@ -137,6 +136,7 @@ def ensure_connected(
     if not ours and not insist and (not backends or project.backend_id is not None):
         raise DisconnectedError(f"project {project.id}: its ML backend was deleted in Label Studio")
     ensure_webhook(settings, client, project.id)
+    _ensure_credentials(settings, client, storage, project, ours)
     row = client.project_fields(project.id, "sampling", "model_version")
     titles = {str(backend.get("title")) for backend in backends}
     fields: Json = {"connected_at": now()}
@@ -202,13 +202,78 @@ def disconnect(
     return left | {"removed": removed}
 
 
+def confirmed_set_up(settings: Settings, client: LabelStudioClient, project: int, known: int | None) -> Json | None:
+    """A project's labelling config and extra params as Label Studio's API has them, if kdal is its ML backend.
+
+    Args:
+        known: Label Studio's number of our backend in the project, where it is known.
+
+    Returns:
+        ``{"uid", "label_config", "extra_params"}``; None where the project has no backend of ours: not yet, or no more.
+
+    Raises:
+        LabelStudioError: no such project, or Label Studio is down or refuses us.
+    """
+    row = client.project(project)
+    ours = _ours(settings, client.backends(project), known)
+    if not ours:
+        return None
+    return {"uid": project_uid(row), "label_config": row["label_config"], "extra_params": ours[0].get("extra_params")}
+
+
+def _ensure_credentials(
+    settings: Settings, client: LabelStudioClient, storage: Storage, project: Project, ours: list[Json]
+) -> None:
+    """Label Studio logs in with our user and password: it was told neither before kdal 0.3, nor when they changed."""
+    wanted = _credentials(settings)
+    shown = ("auth_method", "basic_auth_user")  # it does not show the password
+    wrong = [b for b in ours if project.told != settings.fingerprint or any(b.get(n) != wanted[n] for n in shown)]
+    for backend in wrong:
+        # Label Studio sets kdal up by what it is sent here alone: without its extra params that might be refused.
+        kept = {name: backend[name] for name in ("url", "extra_params") if backend.get(name) is not None}
+        try:
+            client.update_backend(int(backend["id"]), project=project.id, **kept, **wanted)
+        except LabelStudioError as error:
+            if error.status != 400:
+                raise
+            log.warning("Label Studio cannot be told the password", project=project.id, reason=str(error))
+            return  # kdal's server is down, most likely: next time
+    if ours and project.told != settings.fingerprint:
+        storage.update_project(project.id, told=settings.fingerprint)
+
+
+def _credentials(settings: Settings) -> Json:
+    """What makes Label Studio log in: fields of an ML backend."""
+    known = settings.with_credentials()
+    return {
+        "auth_method": "BASIC_AUTH",
+        "basic_auth_user": known.auth_user,
+        "basic_auth_pass": known.auth_password,
+    }
+
+
 def _ours(settings: Settings, backends: list[Json], known: int | None) -> list[Json]:
     """Those of a project's ML backends that are kdal: by number once it is known, by title or address else."""
     return [
         backend
         for backend in backends
-        if backend["id"] == known or backend.get("title") == TITLE or str(backend["url"]).rstrip("/") == settings.url
+        if backend["id"] == known or backend.get("title") == TITLE or _same_address(str(backend["url"]), settings.url)
     ]
+
+
+def _same_address(one: str, other: str) -> bool:
+    """Whether two addresses lead to the same place, however they are written."""
+    try:
+        return _place(one) == _place(other)
+    except ValueError:  # a port that is no number
+        return False
+
+
+def _place(address: str) -> tuple[str, str | None, int | None, str]:
+    parts = urlsplit(address.strip())
+    host = "127.0.0.1" if parts.hostname in ("localhost", "::1") else parts.hostname
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, host, port, parts.path.rstrip("/")
 
 
 def _policy(ours: list[Json], extra_params: Any) -> Policy:

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from statistics import median
@@ -16,6 +16,7 @@ import structlog
 
 from kdal.aliases import Json
 from kdal.backbones import RoundBackbones, Told
+from kdal.images.allowed import Sources
 from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef
 from kdal.labelstudio.accepted import finished_by_anybody, only_accepted
@@ -25,10 +26,10 @@ from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.progress import StepReport
 from kdal.rounds.query_log import QueryLog
-from kdal.rounds.store import RoundStore
-from kdal.storage.assets import MissingAssetError
+from kdal.rounds.store import LOST, RoundStore
+from kdal.storage.assets import DamagedAssetError, MissingAssetError
 from kdal.storage.tables import Project
-from kdal_core.errors import AssetError, ConfigError, LabelFormatError
+from kdal_core.errors import ConfigError, LabelFormatError
 from kdal_core.tasks import Task
 
 HEADER = "header.json"
@@ -66,6 +67,8 @@ class SnapshotHeader:
     """When the last of them changed, by Label Studio's clock; none without labels, or of an older kdal."""
     accepted: frozenset[int] = frozenset()
     """Ids of tasks whose suggestion `kdal accept` has accepted, and that nobody has labelled."""
+    sources: Sources = field(default_factory=Sources)
+    """Where the project's images may be read."""
 
     @property
     def format(self) -> Format:
@@ -75,8 +78,9 @@ class SnapshotHeader:
     def save(self, store: RoundStore) -> None:
         """Write it to the assets."""
         moment = None if self.moment is None else self.moment.isoformat()
-        ids = {"labelled": sorted(self.labelled), "accepted": sorted(self.accepted)}
-        store.write_json(HEADER, asdict(self) | {"policy": self.policy.model_dump(), "moment": moment} | ids)
+        value = asdict(self) | {"policy": self.policy.model_dump(), "moment": moment, "sources": self.sources.as_json()}
+        value |= {"labelled": sorted(self.labelled), "accepted": sorted(self.accepted)}
+        store.write_json(HEADER, value)
 
     @classmethod
     def load(cls, store: RoundStore) -> SnapshotHeader:
@@ -97,9 +101,10 @@ class SnapshotHeader:
                 labelled=frozenset(value["labelled"]),
                 moment=None if value["moment"] is None else datetime.fromisoformat(value["moment"]),
                 accepted=frozenset(value.get("accepted", ())),
+                sources=Sources.from_json(value.get("sources")),
             )
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise AssetError(f"{store.key(HEADER)} is damaged: {error}") from error
+            raise DamagedAssetError(f"{store.key(HEADER)} is damaged: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,8 @@ class Snapshot:
     """Pretrained networks whose features the round works with; none: its networks are trained whole."""
     why_no_backbones: str | None = None
     """Why there are none, where the policy lets kdal look for them."""
+    sources: Sources = field(default_factory=Sources)
+    """Where the project's images may be read."""
     starts: Mapping[str, Told] = field(default_factory=dict)
     """Pretrained weights that whole networks start from, by their role, "student" or "teacher"."""
     accepted: list[int] = field(default_factory=list)
@@ -151,8 +158,15 @@ class Snapshot:
     def header(self, moment: datetime | None) -> SnapshotHeader:
         """What is asked of it most often."""
         labelled = frozenset(item.ref.task_id for item in self.labelled)
-        accepted = frozenset(self.accepted)
-        return SnapshotHeader(self.label_config, self.policy, self.image_size, labelled, moment, accepted)
+        return SnapshotHeader(
+            self.label_config,
+            self.policy,
+            self.image_size,
+            labelled,
+            moment,
+            accepted=frozenset(self.accepted),
+            sources=self.sources,
+        )
 
     def save(self, store: RoundStore) -> None:
         """Write it to the assets."""
@@ -161,6 +175,7 @@ class Snapshot:
             **{each.name: getattr(self, each.name) for each in fields(self)},
             "policy": self.policy.model_dump(),
             "backbones": None if self.backbones is None else self.backbones.as_json(),
+            "sources": self.sources.as_json(),
             "labelled": [
                 {
                     "ref": item.ref.as_json(),
@@ -181,7 +196,7 @@ class Snapshot:
         try:
             return cls._read(store.read_json("snapshot.json"))
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise AssetError(f"{store.key('snapshot.json')} is damaged, it is no snapshot: {error}") from error
+            raise DamagedAssetError(f"{store.key('snapshot.json')} is damaged, it is no snapshot: {error}") from error
 
     @classmethod
     def _read(cls, value: Any) -> Snapshot:
@@ -204,6 +219,7 @@ class Snapshot:
             accepted=value.get("accepted", []),
             backbones=RoundBackbones.from_json(value.get("backbones")),
             why_no_backbones=value.get("why_no_backbones"),
+            sources=Sources.from_json(value["sources"]) if "sources" in value else _named_by(value),
             starts=value.get("starts", {}),
         )
 
@@ -243,6 +259,8 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
     skipped = resources.label_studio.skipped_ids(project.id)
     usable = [item.target for item in labelled if item.target is not None and not item.held_out]
     refs = [item.ref for item in labelled] + unlabelled
+    sources = Sources.of((ref.uri for ref in refs), resources.label_studio.s3_storages(project.id))
+    resources = replace(resources, images=resources.images.within(sources))
     image_size = _asked_size(store, policy) or _image_size(resources, policy, task, refs)
     backbones, why_none = _backbones(resources, policy, task, image_size, store)
     if why_none is not None and policy.image_size is None:
@@ -262,6 +280,7 @@ def take_snapshot(resources: Resources, project: Project, store: RoundStore, rep
         accepted=accepted,
         backbones=backbones,
         why_no_backbones=why_none,
+        sources=sources,
         starts=starts,
     )
     report.unusable(reasons)
@@ -282,7 +301,7 @@ def _backbones(
         return None, None
     before = None
     if store.number:
-        with suppress(MissingAssetError, KeyError):  # the last round had none
+        with suppress(*LOST, KeyError):  # the last round had none
             before = RoundBackbones.from_json(store.of_round(store.number - 1).read_json(BACKBONES))
     try:
         return resources.backbones.choose(policy, before), None
@@ -297,7 +316,7 @@ def _starts(
     """The pretrained weights that networks for images of this (H, W) start from, or why they cannot be had."""
     before: Mapping[str, Told] = {}
     if store.number:
-        with suppress(MissingAssetError):  # the last round had none
+        with suppress(*LOST):  # the last round had none
             before = store.of_round(store.number - 1).read_json(STARTS)
     try:
         return resources.backbones.starts(policy.trio(task, image_size), before), None
@@ -342,6 +361,12 @@ def _policy(value: Json) -> Policy:
         except ConfigError:
             return policy.model_copy(update={"task": "lanes"})
     return policy
+
+
+def _named_by(value: Json) -> Sources:
+    """The sources of a snapshot that an older kdal took: the hosts of its tasks."""
+    refs = [item["ref"] for item in value["labelled"]] + value["pool"]
+    return Sources.of((ref["uri"] for ref in refs), ())
 
 
 def held_out(policy: Policy, task_id: int) -> bool:

@@ -17,9 +17,8 @@ from kdal.rounds.heads import ModelOnFeatures
 from kdal.rounds.lineage import weights_of
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Labelled, Snapshot
-from kdal.rounds.store import DISTILLED, STUDENT, TEACHER, DamagedModelError, RoundStore
+from kdal.rounds.store import DISTILLED, LOST, STUDENT, TEACHER, RoundStore
 from kdal.rounds.suggestions import REFUSED, Confidence
-from kdal.storage.assets import MissingAssetError
 from kdal_core.models import Network
 from kdal_core.tasks import Task, get_task
 from kdal_core.training import (
@@ -132,7 +131,7 @@ def _serving_model(store: RoundStore, task: Task, ask: Callable[..., gate.Model]
     """The model of an earlier round; none that it could be compared with when it is gone, or has other classes."""
     try:
         network, spec = store.load_model()
-    except (MissingAssetError, DamagedModelError):
+    except LOST:
         return None  # it cannot serve any more; a store that is out of reach, though, is no reason to promote
     if spec.classes != tuple(task.classes) or spec.kind != task.kind:
         return None

@@ -23,16 +23,18 @@ from sqlalchemy.exc import IntegrityError
 
 from kdal.aliases import Json
 from kdal.labelstudio.client import LabelStudioError
-from kdal.labelstudio.connection import DisconnectedError, disconnect, ensure_connected, project_uid
+from kdal.labelstudio.connection import DisconnectedError, disconnect, ensure_connected
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.batch import NewLabels, batch_window, count_labels
 from kdal.rounds.engine import Engine
 from kdal.rounds.liveness import Liveness
+from kdal.rounds.set_ups import SetUps
 from kdal.rounds.snapshot import SnapshotHeader
-from kdal.rounds.store import Order, RoundStore
+from kdal.rounds.store import LOST, Order, RoundStore
 from kdal.settings import Settings
-from kdal.storage.tables import SETUP, START_TRAINING, Event, Project, Round, now
+from kdal.storage.assets import DamagedAssetError
+from kdal.storage.tables import FILES_LOST, SETUP, START_TRAINING, Event, Project, Round, SetUp, now
 from kdal_core.errors import ConfigError, KdalError
 
 POLL = 0.1
@@ -140,6 +142,8 @@ class Worker:
         self._watches: dict[str, _Watch] = defaultdict(_Watch)
         self._pool = ThreadPoolExecutor(LOOKS, thread_name_prefix="look")
         self._prune_at = 0.0
+        self._set_ups = SetUps(resources, self._clock.now)
+        self._settling: Future[None] | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop. Whatever happens to the database meanwhile: the worker waits, and goes on."""
@@ -158,6 +162,8 @@ class Worker:
         """Look at the projects that have waiting events, or whose timer has run out, each in a thread of its own."""
         storage = self._resources.storage
         self._liveness.beat()
+        if (self._settling is None or self._settling.done()) and (set_ups := self._set_ups.due()):
+            self._settling = self._pool.submit(self._settle_set_ups, set_ups)
         waiting: dict[int, list[Event]] = defaultdict(list)
         for event in storage.waiting_events():
             waiting[event.project_id].append(event)
@@ -174,7 +180,14 @@ class Worker:
 
     def settle(self) -> None:
         """Wait until the looks that are under way have ended."""
-        wait([watch.look for watch in self._watches.values() if watch.look is not None])
+        looks = [self._settling, *(watch.look for watch in self._watches.values())]
+        wait([look for look in looks if look is not None])
+
+    def _settle_set_ups(self, rows: list[SetUp]) -> None:
+        try:
+            self._set_ups.settle(rows)
+        except Exception as error:  # of the database: they wait there
+            log.warning("set-ups cannot be confirmed", error=str(error))
 
     def _is_due(self, watch: _Watch, events: list[Event]) -> bool:
         if watch.look is not None and not watch.look.done():
@@ -247,9 +260,6 @@ class Worker:
             KdalError: it cannot be served at present; says why.
         """
         storage, client = self._resources.storage, self._resources.label_studio
-        if project.claim is not None:
-            storage.accept_project(project.id, project_uid(client.project(project.id)))
-            project = storage.project(project.id) or project
         set_up = SETUP in actions or project.connected_at is None
         watch = self._watches[project.uid]
         if set_up or (not actions and self._clock.seconds() >= watch.connection_due):
@@ -269,10 +279,42 @@ class Worker:
             self._retry(project, last, at_once=pressed or mended)
         elif pressed:
             self._begin(project, last.number + 1, "button")
-        elif last.state == "closed" or self._lost_its_order(project, last):
+        elif FILES_LOST in actions and not self._can_serve(project):
+            self._begin(project, last.number + 1, "damage")
+        else:
+            try:
+                self._go_on(project, last, hinted=bool(actions))
+            except DamagedAssetError as error:  # those that are missing may be in a folder that is not mounted
+                log.warning("files are damaged: a new round makes them again", project=project.id, reason=str(error))
+                self._begin(project, last.number + 1, "damage")
+
+    def _go_on(self, project: Project, last: Round, *, hinted: bool) -> None:
+        """Begin the next round, if it is due."""
+        if last.state == "closed" or self._lost_its_order(project, last):
             self._begin(project, last.number + 1, "connect")
-        elif (trigger := self._due(project, last, hinted=bool(actions))) is not None:
+        elif (trigger := self._due(project, last, hinted=hinted)) is not None:
             self._begin(project, last.number + 1, trigger)
+
+    def _can_serve(self, project: Project) -> bool:
+        """Whether the files by which the project's predictions are made are there, and whole.
+
+        Raises:
+            MissingAssetError: nothing of their round is there.
+        """
+        self._watches[project.uid].round = None  # read again, too
+        if project.serving_round is None:
+            return True
+        store = RoundStore(self._resources.assets, project.uid, project.serving_round)
+        try:
+            SnapshotHeader.load(store)  # there is the folder, then
+        except DamagedAssetError:
+            return False
+        try:
+            store.load_model()
+        except LOST as error:
+            log.warning("the serving model is lost: a new round makes one", project=project.id, reason=str(error))
+            return False
+        return True
 
     def _due(self, project: Project, last: Round, *, hinted: bool) -> str | None:
         """Why the next round is due, if it is."""
@@ -377,7 +419,10 @@ class Worker:
         """Whether a round is computed from another labelling config, or another training, than its project now asks."""
         if "snapshot" not in last.seconds:
             return False  # it has not read the project yet; the file that is there may be an earlier start's
-        header = SnapshotHeader.load(RoundStore(self._resources.assets, project.uid, last.number))
+        try:
+            header = SnapshotHeader.load(RoundStore(self._resources.assets, project.uid, last.number))
+        except LOST:
+            return True
         wanted = Policy.stored(project.policy)
         return header.label_config != project.label_config or _training(header.policy) != _training(wanted)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Literal, NamedTuple
 
@@ -30,8 +31,7 @@ from kdal.rounds.lineage import CHOSEN, made_by, serving_after, was_chosen
 from kdal.rounds.progress import StepReport, SupersededError, check_current, step, superseded
 from kdal.rounds.publishing import PUSHED, RefusedOrderError
 from kdal.rounds.snapshot import HEADER, Snapshot, take_snapshot
-from kdal.rounds.store import DamagedModelError, RoundStore
-from kdal.storage.assets import DamagedAssetError, MissingAssetError
+from kdal.rounds.store import LOST, RoundStore
 from kdal.storage.features import LostFeaturesError
 from kdal.storage.tables import Project, now
 from kdal_core.errors import AssetError, ConfigError, KdalError, TeacherError
@@ -157,50 +157,51 @@ class Rounds(DBOSConfiguredInstance):
         return facts
 
     def _features_of_shard(self, project: Project, store: RoundStore, shard: int, report: StepReport) -> Json:
-        return features.compute(self._resources, store, self._load(project, store), shard, report)
+        return features.compute(*self._inputs(project, store), shard, report)
 
     def _train_heads(self, project: Project, store: RoundStore, report: StepReport) -> Json:
-        return heads.train_heads(self._resources, store, self._load(project, store), report)
+        return heads.train_heads(*self._inputs(project, store), report)
 
     def _fine_tune(self, project: Project, store: RoundStore, report: StepReport) -> Json:
-        return fine_tuning.fine_tune_student(self._resources, store, self._load(project, store), report)
+        return fine_tuning.fine_tune_student(*self._inputs(project, store), report)
 
     def _ask(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         try:
-            return querying.ask(self._resources, store, self._load(project, store), report)
+            return querying.ask(*self._inputs(project, store), report)
         except TeacherError as error:
             if error.charged:  # repeated every few minutes, a broken teacher would cost the whole budget
                 self._resources.storage.update_round(project.id, store.number, retry_at=now() + COSTLY)
             raise
 
     def _train_from_answers(self, project: Project, store: RoundStore, report: StepReport) -> Json:
-        return training_set.train_student(self._resources, store, self._load(project, store), report)
+        return training_set.train_student(*self._inputs(project, store), report)
 
     def _train_student_and_teacher(self, project: Project, store: RoundStore, report: StepReport) -> Json:
-        return training.train_student_and_teacher(self._resources, store, self._load(project, store), report)
+        return training.train_student_and_teacher(*self._inputs(project, store), report)
 
     def _train_distilled(self, project: Project, store: RoundStore, report: StepReport) -> Json:
-        return training.train_distilled(self._resources, store, self._load(project, store), report)
+        return training.train_distilled(*self._inputs(project, store), report)
 
     def _promote(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         serving = project.serving_round
         chosen = was_chosen(self._resources.storage.rounds(project.id), serving)
-        return training.promote(self._resources, store, self._load(project, store), serving, chosen=chosen)
+        return training.promote(*self._inputs(project, store), serving, chosen=chosen)
 
     def _serve_chosen(self, project: Project, store: RoundStore, report: StepReport) -> Json:
-        storage, snapshot = self._resources.storage, self._load(project, store)
+        storage = self._resources.storage
         chosen = storage.round(project.id, store.number).facts[CHOSEN]
         published = storage.published_round(project.id)
         before = None if published is None else published.number
-        return serve_chosen(self._resources, store, snapshot, chosen, before, report)
+        return serve_chosen(*self._inputs(project, store), chosen, before, report)
 
     def _score_shard(self, project: Project, store: RoundStore, shard: int, report: StepReport) -> Json:
         serving, trained = self._serving(project, store.number), self._trained(project, store.number)
-        scoring.score_shard(self._resources, store, self._load(project, store), shard, trained, serving, report)
+        scoring.score_shard(*self._inputs(project, store), shard, trained, serving, report)
         return {}
 
     def _select(self, project: Project, store: RoundStore, report: StepReport) -> Json:
-        return scoring.select(store, self._load(project, store), self._trained(project, store.number), self._resources)
+        resources, _, snapshot = self._inputs(project, store)
+        return scoring.select(store, snapshot, self._trained(project, store.number), resources)
 
     def _publish(self, project: Project, store: RoundStore, report: StepReport) -> Json:
         return publishing.publish(self._resources, project, store, self._load(project, store), report)
@@ -294,6 +295,11 @@ class Rounds(DBOSConfiguredInstance):
 
         return DBOS.run_step(RETRY | {"name": name}, body)
 
+    def _inputs(self, project: Project, store: RoundStore) -> tuple[Resources, RoundStore, Snapshot]:
+        """What steps work with: images are read where the project has them, and nowhere else."""
+        snapshot = self._load(project, store)
+        return replace(self._resources, images=self._resources.images.within(snapshot.sources)), store, snapshot
+
     def _load(self, project: Project, store: RoundStore) -> Snapshot:
         """The round's snapshot. The last one is kept: a large project's is parsed once, not for each step and shard."""
         key = (store.uid, store.number, self._resources.storage.round(project.id, store.number).restarts)
@@ -316,7 +322,7 @@ def kind_of(error: BaseException) -> Failure:
     """What kind of failure an error is."""
     if _may_pass(error):
         return "transient"
-    if isinstance(error, LostFeaturesError):
+    if isinstance(error, (LostFeaturesError, *LOST)):
         return "lost"
     refused = isinstance(error, RefusedOrderError | ConfigError) or (
         isinstance(error, LabelStudioError) and error.status is not None and not error.transient
@@ -327,9 +333,7 @@ def kind_of(error: BaseException) -> Failure:
 def _may_pass(error: BaseException) -> bool:
     """Whether the same step may succeed a little later: Label Studio, a store or the database is away."""
     if isinstance(error, AssetError):
-        return not isinstance(
-            error, MissingAssetError | DamagedAssetError | DamagedModelError | LostFeaturesError | NoReadableImageError
-        )
+        return not isinstance(error, (LostFeaturesError, NoReadableImageError, *LOST))
     return isinstance(error, OperationalError) or (isinstance(error, LabelStudioError) and error.transient)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,8 @@ class Storage:
     def put_project(self, project: int, uid: str, label_config: str, policy: Json, *, event: str | None = None) -> bool:
         """Note a project's set-up; returns whether anything about it is new.
 
-        Another uid than the known one is only noted: the project may be a new one with the number of one that was
-        deleted, or somebody else's. `accept_project` follows when Label Studio's API has confirmed it.
+        Another uid than the known one is only noted: the project is a new one with the number of one that was deleted.
+        `accept_project` settles it.
 
         Args:
             event: a hint for the inbox if anything is new, in the same transaction: the next set-up is not new any
@@ -219,6 +219,12 @@ class Storage:
         """All events of a project, oldest first."""
         with self.session() as session:
             return list(session.scalars(select(Event).where(Event.project_id == project).order_by(Event.id)))
+
+    def events_since(self, project: int, action: str, since: datetime) -> list[Event]:
+        """Events of a project and kind that were received after a moment, oldest first."""
+        query = select(Event).where(Event.project_id == project, Event.action == action, Event.received_at > since)
+        with self.session() as session:
+            return list(session.scalars(query.order_by(Event.id)))
 
     def finish_events(self, ids: list[int]) -> None:
         """Mark events as dealt with."""

@@ -15,8 +15,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from kdal.aliases import Json
 
-SETUP, START_TRAINING = "SETUP", "START_TRAINING"
-"""Events of the inbox that are not Label Studio's webhooks: a set-up that is new, and its "Start training" button."""
+SETUP, START_TRAINING, FILES_LOST = "SETUP", "START_TRAINING", "FILES_LOST"
+"""Events of the inbox that are not Label Studio's webhooks: a set-up that is new, its "Start training" button, and that
+the server finds files of a round gone or damaged."""
 
 
 def now() -> datetime:
@@ -68,11 +69,36 @@ class Project(Base):
     """Why kdal cannot serve the project at present, for people."""
     refusal: Mapped[str | None]
     """Why the last set-up was refused, for people; the one before it stays in force until the next that is accepted."""
+    told: Mapped[str | None]
+    """`Settings.fingerprint` of the user and password that Label Studio was told last."""
     claim: Mapped[Json | None] = mapped_column(JSON)
-    """A set-up under another uid, until Label Studio's API says which is right."""
+    """A set-up under another uid, until it is accepted."""
     serving_round: Mapped[int | None]
     """The round whose model answers predictions; none before the first is promoted."""
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Installation(Base):
+    """What all processes that use these tables agree on."""
+
+    __tablename__ = "installation"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+class SetUp(Base):
+    """Somebody says that Label Studio has made kdal a project's ML backend; the worker asks it whether that is so."""
+
+    __tablename__ = "set_ups"
+
+    project_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    uid: Mapped[str] = mapped_column(primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(default=now)
+    look_at: Mapped[datetime]
+    """When the worker asks next, by its clock."""
+    looks: Mapped[int] = mapped_column(default=0)
+    """How often it has asked in vain."""
 
 
 class WorkerBeat(Base):
@@ -111,7 +137,7 @@ class Round(Base):
     state: Mapped[str] = mapped_column(default="computing")
     """computing, open, closed (the next round began), failed or cancelled."""
     trigger: Mapped[str]
-    """connect, budget, button or tasks: why it began."""
+    """connect, budget, button, tasks or damage: why it began."""
     budget: Mapped[int] = mapped_column(default=0)
     """Labels that end it; 0 when nothing is left to label."""
     counted: Mapped[int] = mapped_column(default=0)

@@ -11,45 +11,63 @@ import hmac
 import json
 import re
 import time
+from threading import BoundedSemaphore
 from typing import Any
 
 import structlog
 from flask import Flask, Response, current_app, g, jsonify, request
+from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from kdal import logs
 from kdal.labelstudio.connection import SECRET_HEADER
 from kdal.resources import Resources
 from kdal.rounds.status import not_ready
+from kdal.storage.set_ups import TooManyError
+from kdal.web.deadlines import DEADLINES, PATIENCE, RATE
 from kdal.web.metrics import Metrics
 from kdal.web.service import BadRequestError, ForbiddenError, Service, UnknownProjectError
 from kdal_core.errors import AssetError, KdalError
 
 MAX_BODY = 256 * 1024**2
-"""Bytes of a request: Label Studio may send all tasks of a project at once."""
+"""Bytes of a request for predictions: Label Studio may send all tasks of a project at once."""
+QUEUE = 60.0
+"""Seconds that a request for predictions waits for others to be answered; Label Studio gives up after 100."""
+SMALL_BODY = 16 * 1024**2
+"""Bytes of any other request."""
+ASKED = (
+    "user and password are needed: `kdal credentials`, on the machine where kdal runs, shows what to fill in under "
+    "Basic Authentication (KDAL_AUTH_USER and KDAL_AUTH_PASSWORD, or those that kdal made)"
+)
+"""What Label Studio shows to who adds the backend in its form without them."""
 MOST_SAID = 10_000
 """Characters of an error's message."""
 log = structlog.get_logger()
 
 
-def create_app(resources: Resources) -> Flask:
+def create_app(resources: Resources, *, predictions: int = 8) -> Flask:
     """The WSGI application: /health, /ready, /setup, /predict, /versions, /webhook, /metrics.
 
     Every error is JSON, ``{"error": <what to do about it>}``. Bad input gets a 4xx whose reason phrase says
     the same: it is all that Label Studio shows when it connects a backend.
+
+    Args:
+        resources: what it works with.
+        predictions: requests for predictions that are answered at the same time. More of them wait for a while; other
+            requests never wait for them.
     """
     app = Flask("kdal")
     logs.redact_handlers("gunicorn.error", "werkzeug", app.name)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     _measure(app, Metrics(resources.storage))
     _check_callers(app, resources)
-    _add_routes(app, Service(resources))
+    _add_routes(app, Service(resources), BoundedSemaphore(predictions))
     _tell_whether_ready(app, resources)
     _answer_errors(app)
     return app
 
 
-def _add_routes(app: Flask, service: Service) -> None:
+def _add_routes(app: Flask, service: Service, slots: BoundedSemaphore) -> None:
     @app.route("/", methods=["GET"])
     @app.route("/health", methods=["GET"])
     def health() -> Response:
@@ -61,7 +79,13 @@ def _add_routes(app: Flask, service: Service) -> None:
 
     @app.route("/predict", methods=["POST"])
     def predict() -> Response:
-        return jsonify(service.predict(_body()))
+        body = _body(MAX_BODY)
+        if not slots.acquire(timeout=QUEUE):
+            raise TooManyError("kdal is busy with other predictions: try again in a minute")
+        try:
+            return jsonify(service.predict(body))
+        finally:
+            slots.release()
 
     @app.route("/versions", methods=["GET"])
     def versions() -> Response:
@@ -87,6 +111,13 @@ def _measure(app: Flask, metrics: Metrics) -> None:
     @app.before_request
     def begin() -> None:
         g.began = time.perf_counter()
+        if request.method in ("GET", "HEAD"):
+            DEADLINES.extend(None)  # it is all there
+
+    @app.after_request
+    def give(response: Response) -> Response:
+        DEADLINES.extend(PATIENCE)  # to take the answer
+        return response
 
     @app.after_request
     def end(response: Response) -> Response:
@@ -100,12 +131,12 @@ def _measure(app: Flask, metrics: Metrics) -> None:
 
 
 def _check_callers(app: Flask, resources: Resources) -> None:
-    """Basic authentication, where it is set up, for all but /health, /ready and webhooks that bring the secret."""
-    settings = resources.settings
+    """Basic authentication for all but /health, /ready and webhooks that bring the secret."""
+    settings = resources.settings.with_credentials()
 
     @app.before_request
     def check() -> Response | None:
-        if not settings.auth_user or request.path in ("/health", "/ready"):
+        if request.path in ("/health", "/ready"):
             return None
         if request.path == "/webhook" and SECRET_HEADER in request.headers:
             return None  # Label Studio's webhooks know the secret, but no password
@@ -114,14 +145,21 @@ def _check_callers(app: Flask, resources: Resources) -> None:
         if _same(user, settings.auth_user) and _same(password, settings.auth_password):
             g.trusted = True
             return None
-        response = _error(401, "user and password of KDAL_AUTH_USER and KDAL_AUTH_PASSWORD are required")
+        response = _error(401, ASKED)
         response.headers["WWW-Authenticate"] = 'Basic realm="kdal"'
         return response
 
 
 def _answer_errors(app: Flask) -> None:
     """Errors as JSON: ours with what to do, the framework's as they are, any other as a 500 that the log explains."""
-    for kind, status in ((KdalError, 400), (ForbiddenError, 403), (UnknownProjectError, 404), (AssetError, 503)):
+    statuses = (
+        (KdalError, 400),
+        (ForbiddenError, 403),
+        (UnknownProjectError, 404),
+        (TooManyError, 429),
+        (AssetError, 503),
+    )
+    for kind, status in statuses:
         app.register_error_handler(kind, lambda error, status=status: _error(status, str(error)))
 
     @app.errorhandler(HTTPException)
@@ -131,16 +169,28 @@ def _answer_errors(app: Flask) -> None:
             response.headers["Allow"] = ", ".join(error.valid_methods)
         return response
 
+    @app.errorhandler(OperationalError)
+    def wait(error: OperationalError) -> Response:
+        log.warning("the database cannot be used", path=request.path, error=str(error))
+        return _error(503, "kdal's database does not answer, or takes nothing down at present: try again in a minute")
+
     @app.errorhandler(Exception)
     def fail(error: Exception) -> Response:
         log.error("request failed", path=request.path, exc_info=error)
         return _error(500, "kdal failed to answer; its log says why")
 
 
-def _body() -> Any:
+def _body(most: int = SMALL_BODY) -> Any:
     """The request's JSON, whatever content type it is sent under."""
-    limit = current_app.config["MAX_CONTENT_LENGTH"]
-    data = request.stream.read(limit + 1)  # Werkzeug 2.0 does not hold a JSON body to the limit
+    limit = min(most, current_app.config["MAX_CONTENT_LENGTH"])
+    DEADLINES.extend(PATIENCE + min(request.content_length or 0, limit) / RATE)
+    try:
+        data = request.stream.read(limit + 1)  # Werkzeug 2.0 does not hold a JSON body to the limit
+    except HTTPException:
+        raise
+    except Exception as error:  # each server has its own for chunks that are none, and for clients that went away
+        raise BadRequestError("the request's body is not sent as HTTP says, or breaks off") from error
+    DEADLINES.extend(None)  # from here on it is our time
     if len(data) > limit or (request.content_length or 0) > limit:
         raise RequestEntityTooLarge
     try:

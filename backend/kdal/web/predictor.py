@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 from threading import Lock
 from typing import Generic, TypeVar
 
 from kdal.aliases import Json
+from kdal.images.allowed import Sources
 from kdal.images.refs import ImageRef
 from kdal.labelstudio.formats import Format
 from kdal.resources import Resources
@@ -23,6 +25,8 @@ from kdal_core.training import infer
 
 T = TypeVar("T")
 
+SECONDS = 60.0
+"""After which a request for predictions begins to read no further image: Label Studio gives up after 100."""
 PROJECTS = 8
 """Projects whose models stay in memory; the least recently asked one leaves first."""
 
@@ -78,6 +82,8 @@ class ServingModels:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._models = PerProject(self._load_model)
+        # Kept by project and round: two rounds of a project count at once.
+        self._sources = PerProject(self._load_sources, 2 * PROJECTS)
         self._scores = PerProject(lambda uid, number: self._store(uid, number).order().scores)
 
     def model(self, project: Project) -> ServingModel | None:
@@ -88,12 +94,17 @@ class ServingModels:
         """Task id -> score in the order of a published round."""
         return self._scores.get(project.uid, number)
 
+    def sources(self, project: Project, number: int | None) -> Sources:
+        """Where the project's images may be read: as the serving model's round found them, or a published round."""
+        rounds = {each for each in (project.serving_round, number) if each is not None}
+        return reduce(Sources.__or__, (self._sources.get(f"{project.uid}/{each}", each) for each in rounds), Sources())
+
     def predict(
-        self, model: ServingModel, refs: list[ImageRef], suggestions: Suggestions
+        self, model: ServingModel, refs: list[ImageRef], suggestions: Suggestions, sources: Sources
     ) -> tuple[dict[int, list[Json]], dict[int, str]]:
         """Regions by position in ``refs``, and why the images at other positions could not be read."""
         try:
-            loaded = self._resources.images.load(refs, model.image_size)
+            loaded = self._resources.images.within(sources).load(refs, model.image_size, seconds=SECONDS)
         except AssetError as error:
             return {}, dict.fromkeys(range(len(refs)), str(error))
         if not loaded.kept:
@@ -102,6 +113,9 @@ class ServingModels:
         predictions = infer(model.task, model.network, loaded.images, device=device).predictions
         answers = zip(loaded.kept, predictions, loaded.sizes, strict=True)
         return {position: suggestions.regions(p, size) for position, p, size in answers}, loaded.reasons
+
+    def _load_sources(self, key: str, number: int) -> Sources:
+        return SnapshotHeader.load(self._store(key.partition("/")[0], number)).sources
 
     def _load_model(self, uid: str, number: int) -> ServingModel:
         store = self._store(uid, number)

@@ -9,22 +9,32 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping
+from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from kdal.aliases import Json
 from kdal.images.refs import ImageRef
 from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER
-from kdal.labelstudio.formats import format_for
 from kdal.labelstudio.task_data import image_address, why_no_address
 from kdal.policy import Policy
 from kdal.resources import Resources
+from kdal.rounds.set_ups import checked_policy
+from kdal.rounds.store import LOST
 from kdal.rounds.suggestions import Confidence, Suggestions
-from kdal.storage.tables import SETUP, START_TRAINING, Project, Round
+from kdal.storage.set_ups import TooManyError, note_set_up, set_up_waits
+from kdal.storage.tables import FILES_LOST, START_TRAINING, Project, Round, now
 from kdal.web.predictor import ServingModel, ServingModels
 from kdal_core.errors import ConfigError, KdalError
 
+MOST_TASKS = 50_000
+"""Tasks of one request for predictions."""
+MOST_REASONS = 1000
+"""Tasks of a request whose reasons, why nothing is predicted, are told: an answer shall not dwarf its request."""
 UNRANKED = 1.0
 """Score of a task that is not in the order: after all that are."""
+STARTS, STARTS_WITHIN = 6, timedelta(minutes=10)
+"""How often "Start training" may be pressed for a project, and within which time: each may cost hours of computing."""
 NO_VERSION = "kdal"
 """Model version before the first order is published."""
 
@@ -53,7 +63,10 @@ class Service:
         self._models = ServingModels(resources)
 
     def setup(self, payload: Any) -> Json:
-        """Take note of a project, its labelling config and its policy; Label Studio calls this often.
+        """Check a project's labelling config and policy, and have the worker look at it; Label Studio calls this often.
+
+        Nothing of the payload is kept: what Label Studio's API says of the project is what counts, and the worker asks
+        it, once Label Studio has come to the end of what it is doing.
 
         Args:
             payload: ``{"project": "<id>.<created>", "schema": <labelling config>, "extra_params": <policy>}``.
@@ -64,25 +77,26 @@ class Service:
         Raises:
             ConfigError: a labelling config or a policy that kdal cannot serve; names the tag or the key.
             BadRequestError: the payload is something else.
+            TooManyError: too many projects wait to be looked at.
         """
         body = _object(payload)
         number, uid = _project_uid(body.get("project"))
         schema = body.get("schema")
         if not isinstance(schema, str):
             raise BadRequestError('"schema" must be the labelling config as a text')
-        try:
-            policy = Policy.parse(body.get("extra_params"))
-            task = format_for(schema, policy).task()
-            self._resources.teachers.check(policy, task)
-            policy.check(task)
-        except ConfigError as error:
-            if (known := self._resources.storage.project(number)) is not None and known.uid == uid:
-                self._resources.storage.update_project(number, refusal=str(error))
-            raise
         storage = self._resources.storage
-        storage.put_project(number, uid, schema, policy.model_dump(mode="json", exclude_unset=True), event=SETUP)
         row = storage.project(number)
-        return {"model_version": (row.version if row is not None and row.uid == uid else None) or NO_VERSION}
+        known = row is not None and row.uid == uid
+        try:
+            policy = checked_policy(self._resources, schema, body.get("extra_params"))
+        except ConfigError:
+            if known:
+                note_set_up(storage, number, uid)  # to be seen in its status
+            raise
+        told = policy.model_dump(mode="json", exclude_unset=True)
+        if row is None or not known or _has_changed(row, schema, told):
+            note_set_up(storage, number, uid)
+        return {"model_version": (row.version if row is not None and known else None) or NO_VERSION}
 
     def predict(self, payload: Any) -> Json:
         """Pre-annotate tasks with the serving model.
@@ -99,24 +113,31 @@ class Service:
         tasks = body.get("tasks")
         if not isinstance(tasks, list):
             raise BadRequestError('"tasks" must be a list')
+        if len(tasks) > MOST_TASKS:
+            raise BadRequestError(f'"tasks" are {len(tasks):,}, and kdal answers {MOST_TASKS:,} at once at most')
         project, published = self._resources.storage.serving(number)
-        claimed = project is not None and project.claim is not None and project.claim["uid"] == uid
-        if project is not None and project.uid != uid and claimed:
-            why = f"kdal has known another project {number} and asks Label Studio which is right: try again in a minute"
+        served = project is not None and project.uid == uid and project.disconnected_at is None
+        if not served and set_up_waits(self._resources.storage, number, uid):
+            why = f"kdal asks Label Studio whether project {number} has it as its ML backend: try again in a minute"
             empty = {"result": [], "score": UNRANKED, "model_version": NO_VERSION, "error": why}
             return {"results": [empty] * len(tasks)}
-        if project is None or project.uid != uid or project.disconnected_at is not None:
+        if project is None or not served:
             raise UnknownProjectError(_not_connected(number, uid))
         version = project.version or NO_VERSION
-        scores = self._models.scores(project, published.number) if published is not None else {}
-        regions, errors = self._regions(project, published, tasks)
+        try:
+            scores = self._models.scores(project, published.number) if published is not None else {}
+            regions, errors = self._regions(project, published, tasks)
+        except LOST:
+            self._tell_once(number, FILES_LOST)  # the worker makes them again
+            raise
+        told = set(islice(errors, MOST_REASONS))
         return {
             "results": [
                 {
                     "result": regions.get(position, []),
                     "score": scores.get(_task_id(task), UNRANKED),
                     "model_version": version,
-                    **({"error": errors[position]} if position in errors else {}),
+                    **({"error": errors[position]} if position in told else {}),
                 }
                 for position, task in enumerate(tasks)
             ]
@@ -142,7 +163,8 @@ class Service:
             return {}, errors
         positions = list(refs)
         suggestions = self._suggestions(project, published, model)
-        found, unread = self._models.predict(model, list(refs.values()), suggestions)
+        sources = self._models.sources(project, None if published is None else published.number)
+        found, unread = self._models.predict(model, list(refs.values()), suggestions, sources)
         errors |= {positions[i]: why for i, why in unread.items()}
         return {positions[i]: result for i, result in found.items()}, errors
 
@@ -173,10 +195,10 @@ class Service:
             trusted: the caller has checked who calls (basic authentication, or a front door of its own).
 
         Raises:
-            ForbiddenError: the secret is wrong or missing. Label Studio's "Start training" button cannot send
-                it and is accepted without; a wrong one is refused there, too.
+            ForbiddenError: the secret is wrong; or it is missing, and nobody has checked who calls.
             UnknownProjectError: the project is not connected.
             BadRequestError: no action, or no project.
+            TooManyError: "Start training" was pressed too often.
         """
         lower = {name.lower(): value for name, value in headers.items()}
         secret = lower.get(SECRET_HEADER.lower())
@@ -186,14 +208,30 @@ class Service:
             raise BadRequestError('"action" must be the name of an event')
         if secret is not None and not hmac.compare_digest(secret.encode(), self._resources.settings.secret.encode()):
             raise ForbiddenError(f"wrong {SECRET_HEADER}: connect the project again with `kdal connect`")
-        if secret is None and not trusted and action != START_TRAINING:
+        if secret is None and not trusted:
             raise ForbiddenError(f"no {SECRET_HEADER}: connect the project with `kdal connect`")
         number = _event_project(body, lower.get(PROJECT_HEADER.lower()))
         self.uid(number)
         if action == "PROJECT_UPDATED":  # our own change of the order sends it
             return {"status": "ignored"}
+        if action == START_TRAINING and not self._may_start(number):
+            return {"status": "accepted"}
         self._resources.storage.add_event(number, action)
         return {"status": "accepted"}
+
+    def _tell_once(self, number: int, action: str) -> None:
+        """Put an event into the inbox, unless such a one waits there."""
+        lately = self._resources.storage.events_since(number, action, now() - STARTS_WITHIN)
+        if all(event.done_at is not None for event in lately):
+            self._resources.storage.add_event(number, action)
+
+    def _may_start(self, number: int) -> bool:
+        """Whether "Start training" says anything new: not while an earlier one waits, and not too often."""
+        lately = self._resources.storage.events_since(number, START_TRAINING, now() - STARTS_WITHIN)
+        if len(lately) >= STARTS:
+            minutes = STARTS_WITHIN.seconds // 60
+            raise TooManyError(f'"Start training" was pressed {STARTS} times within {minutes} minutes: wait a while')
+        return all(event.done_at is not None for event in lately)
 
     def uid(self, number: int) -> str:
         """The uid under which a project is connected, for whoever is told its number alone.
@@ -205,6 +243,12 @@ class Service:
         if project is None or project.disconnected_at is not None:
             raise UnknownProjectError(_not_connected(number))
         return project.uid
+
+
+def _has_changed(row: Project, label_config: str, policy: Json) -> bool:
+    """Whether a set-up may say anything new of a project that is served."""
+    same = row.label_config == label_config and row.policy == policy
+    return not same or row.disconnected_at is not None or row.refusal is not None
 
 
 def _not_connected(number: int, uid: str | None = None) -> str:

@@ -58,8 +58,16 @@ class RunningKdal:
         self.settings = Settings(
             home=home, assets=extra.get("KDAL_ASSETS", ""), database_url=extra.get("KDAL_DATABASE_URL", "")
         )
+        self.user = self._user()
+        self.form = {"auth_method": "BASIC_AUTH", "basic_auth_user": self.user[0], "basic_auth_pass": self.user[1]}
+        """What an owner fills in, beside the address, to add kdal by hand."""
         self.storage = Storage(self.settings.sqlalchemy_url)
         self.assets = Assets(self.settings.assets_root)
+
+    def _user(self) -> tuple[str, str]:
+        """User and password that the server asks for, as `kdal credentials` shows them."""
+        known = self.settings.with_credentials()
+        return known.auth_user, known.auth_password
 
     def start_server(self) -> None:
         """`kdal serve`, healthy."""
@@ -92,6 +100,7 @@ class RunningKdal:
         hidden = [self.environment[name].encode() for name in names if self.environment.get(name)]
         kept = self.home / "webhook-secret"
         hidden += [kept.read_bytes().strip()] if kept.exists() else []
+        hidden.append(self.user[1].encode())
         files = [path for path in self.home.glob("*") if path.suffix == ".log" or ".sqlite" in path.name]
         return [path.name for path in files if any(secret in path.read_bytes() for secret in hidden)]
 

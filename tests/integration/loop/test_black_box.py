@@ -185,7 +185,7 @@ def ask_kdal(kdal: RunningKdal, project: Project, tasks: list[int]) -> dict[int,
     """What the serving model says of tasks, labelled ones too, when Label Studio asks."""
     wanted = [task for task in project.tasks() if task["id"] in tasks]
     body = {"tasks": wanted, "project": kdal.uid(project), "label_config": DIGITS_CONFIG, "params": {}}
-    answer = requests.post(f"{kdal.url}/predict", json=body, timeout=60).json()
+    answer = requests.post(f"{kdal.url}/predict", json=body, auth=kdal.user, timeout=60).json()
     choices = [result["result"][0]["value"]["choices"][0] for result in answer["results"]]
     return {task["id"]: int(choice) for task, choice in zip(wanted, choices, strict=True)}
 
@@ -287,6 +287,6 @@ def test_a_policy_that_the_server_cannot_serve_is_refused_where_the_owner_typed_
 ) -> None:
     project, _ = digits_project(2)
     body = {"project": project.id, "url": asking_kdal.url, "title": "kdal", "extra_params": params}
-    answer = ls_api.session.post(f"{ls_api.url}/api/ml/", json=body, timeout=60)
+    answer = ls_api.session.post(f"{ls_api.url}/api/ml/", json=body | asking_kdal.form, timeout=60)
     assert answer.status_code == 400
     assert word in answer.text

@@ -113,7 +113,7 @@ def test_label_studios_button_gets_the_same_boxes_as_the_queue(kdal: RunningKdal
     data = next(t for t in blood.project.tasks() if t["id"] == task)["data"]
     uid = kdal.uid(blood.project)
     body = {"project": uid, "tasks": [{"id": task, "data": data}], "label_config": "", "params": {}}
-    answer = requests.post(f"{kdal.url}/predict", json=body, timeout=60)
+    answer = requests.post(f"{kdal.url}/predict", json=body, auth=kdal.user, timeout=60)
     assert answer.ok, answer.text
     (result,) = answer.json()["results"]
     stored = unlabelled(blood.project)[task]

@@ -52,7 +52,7 @@ def given_up(kdal: RunningKdal, project: Project, count: int = 1) -> None:
 def set_up(kdal: RunningKdal, api: Api, project: Project, **policy: Any) -> int:
     """Edit the extra params in Label Studio; returns the status that its form shows."""
     (backend,) = api.get("/api/ml/", project=project.id)
-    fields = {"url": kdal.url, "project": project.id, "title": "kdal", "extra_params": {**FAST, **policy}}
+    fields = {"url": kdal.url, "project": project.id, "title": "kdal", "extra_params": {**FAST, **policy}, **kdal.form}
     address = f"{api.url}/api/ml/{backend['id']}"
     return api.session.patch(address, json=fields, timeout=60).status_code
 

@@ -269,7 +269,7 @@ def test_label_studio_shows_which_tag_kdal_cannot_serve(
 ) -> None:
     project = make_project(config)
     body = {"project": project.id, "url": kdal.url, "title": "kdal"}
-    answer = ls_api.session.post(f"{ls_api.url}/api/ml/", json=body, timeout=60)
+    answer = ls_api.session.post(f"{ls_api.url}/api/ml/", json=body | kdal.form, timeout=60)
     assert answer.status_code == 400
     assert tag in answer.text
     refused = kdal.cli("connect", "--project", str(project.id))
@@ -284,7 +284,7 @@ def test_a_policy_that_is_wrong_is_refused_where_the_owner_typed_it(
     project, _ = digits_project(2)
     for params, word in (({"bugdet": 5}, "bugdet"), ({"budget": 0}, "budget"), ({"student": "resnet9"}, "resnet9")):
         body = {"project": project.id, "url": kdal.url, "title": "kdal", "extra_params": params}
-        answer = ls_api.session.post(f"{ls_api.url}/api/ml/", json=body, timeout=60)
+        answer = ls_api.session.post(f"{ls_api.url}/api/ml/", json=body | kdal.form, timeout=60)
         assert answer.status_code == 400
         assert word in answer.text
         refused = kdal.cli("connect", "--project", str(project.id), "--params", json.dumps({**FAST, **params}))

@@ -40,7 +40,7 @@ def test_a_project_goes_through_a_round_behind_label_studio_mls_own_server(
     project, truth = digits_project(30)
     policy = {**FAST, "suggest_above": 0.0}
     body = {"project": project.id, "url": kdal.url, "title": "label-studio-ml", "extra_params": policy}
-    backend = ls_api.post("/api/ml/", body)
+    backend = ls_api.post("/api/ml/", body | kdal.form)
     kdal.wait_open(project, 0)
     assert kdal.report(project)["policy"] == policy
     kdal.wait(
@@ -54,7 +54,7 @@ def test_a_project_goes_through_a_round_behind_label_studio_mls_own_server(
 
     tasks = [*[t for t in project.tasks() if not t["annotations"]][:5], {"id": 0, "data": {"image": "/data/gone.png"}}]
     uid = kdal.uid(project)
-    answer = requests.post(f"{kdal.url}/predict", json={"project": uid, "tasks": tasks}, timeout=60)
+    answer = requests.post(f"{kdal.url}/predict", json={"project": uid, "tasks": tasks}, auth=kdal.user, timeout=60)
     results = answer.json()["results"]
     assert [bool(result["result"]) for result in results] == [True] * 5 + [False]
     assert {result["model_version"] for result in results} == {"kdal-r1"}
@@ -66,6 +66,6 @@ def test_a_project_goes_through_a_round_behind_label_studio_mls_own_server(
 def test_bad_input_gets_a_4xx_there_too(second_door: RunningKdal) -> None:
     for path in ("setup", "predict", "webhook"):
         for body in (b"{", b"[]", b'"text"', b'{"project": 7, "action": "x"}', b'{"project": "1.1"}'):
-            answer = requests.post(f"{second_door.url}/{path}", data=body, timeout=30)
+            answer = requests.post(f"{second_door.url}/{path}", data=body, auth=second_door.user, timeout=30)
             assert answer.status_code == 400, (path, body, answer.text)
             assert answer.json()["error"]

@@ -118,7 +118,7 @@ def test_label_studios_button_gets_the_same_lines_as_the_queue(kdal: RunningKdal
     task = kdal.order(roads.project, 1)[5]
     data = next(t for t in roads.project.tasks() if t["id"] == task)["data"]
     body = {"project": kdal.uid(roads.project), "tasks": [{"id": task, "data": data}], "label_config": "", "params": {}}
-    answer = requests.post(f"{kdal.url}/predict", json=body, timeout=60)
+    answer = requests.post(f"{kdal.url}/predict", json=body, auth=kdal.user, timeout=60)
     assert answer.ok, answer.text
     (result,) = answer.json()["results"]
     stored = unlabelled(roads.project)[task]

@@ -45,10 +45,10 @@ def is_out(kdal: RunningKdal, api: Api, project: Project, before: tuple[str, str
     assert kdal.report(project)["disconnected_at"] is not None
     assert "disconnected" in kdal.status_text()
     body = {"project": kdal.uid(project), "tasks": [{"id": 1, "data": {"image": "x"}}], "label_config": "<View/>"}
-    answer = requests.post(f"{kdal.url}/predict", json=body, timeout=10)
+    answer = requests.post(f"{kdal.url}/predict", json=body, auth=kdal.user, timeout=10)
     assert (answer.status_code, f"kdal connect --project {project.id}" in answer.text) == (404, True)
     event = {"action": "START_TRAINING", "project": {"id": project.id}}
-    assert requests.post(f"{kdal.url}/webhook", json=event, timeout=10).status_code == 404
+    assert requests.post(f"{kdal.url}/webhook", json=event, auth=kdal.user, timeout=10).status_code == 404
 
 
 @pytest.mark.parametrize("predictions", ["keep", "remove"])
@@ -117,7 +117,7 @@ def test_deleting_the_backend_in_label_studio_takes_kdal_out_for_good(
     assert versions(ls_api, project) == {opened.version: 24}
     # Label Studio's own button brings it back.
     body = {"project": project.id, "url": kdal.url, "title": "kdal", "extra_params": {"budget": 8, "epochs": 1}}
-    ls_api.post("/api/ml/", body)
+    ls_api.post("/api/ml/", body | kdal.form)
     kdal.wait(lambda: True if kdal.report(project)["disconnected_at"] is None else None, "kdal to be back")
     kdal.wait(lambda: True if queue(project) == ("Uncertainty sampling", opened.version) else None, "its order")
     drain(project, [ls_api], 8, truth.__getitem__)

@@ -51,7 +51,7 @@ def test_a_backend_added_with_label_studios_own_button_is_put_right(
 ) -> None:
     project, _ = digits_project(12)
     body = {"project": project.id, "url": kdal.url, "title": "my model", "extra_params": {"budget": 5}}
-    ls_api.post("/api/ml/", body)
+    ls_api.post("/api/ml/", body | kdal.form)
     round_ = kdal.wait_open(project, 0)
     assert round_.budget == 5
     hooks = [h for h in ls_api.get("/api/webhooks/") if h["project"] == project.id]

@@ -28,7 +28,7 @@ def edit_extra_params(kdal: RunningKdal, api: Api, project: Project, **policy: A
     (backend,) = api.get("/api/ml/", project=project.id)
     wanted = {**FAST, **QUICK, **policy}
     fields = {"url": kdal.url, "project": project.id, "title": "kdal", "extra_params": wanted}
-    api.patch(f"/api/ml/{backend['id']}", fields)
+    api.patch(f"/api/ml/{backend['id']}", fields | kdal.form)
 
     def heard() -> bool | None:
         row = kdal.storage.project(project.id)

@@ -188,7 +188,7 @@ def test_a_server_ends_in_the_middle_of_a_prediction(
 
     def predict(port: int) -> None:
         try:
-            requests.post(f"http://127.0.0.1:{port}/predict", json=body, timeout=60)
+            requests.post(f"http://127.0.0.1:{port}/predict", json=body, auth=kdal.user, timeout=60)
         except requests.RequestException:
             return
 

@@ -12,10 +12,10 @@ from tests.kdal.servers import Answer
 
 @pytest.fixture
 def make_loader(make_settings):
-    def make(label_studio=None, **fields):
+    def make(label_studio=None, sources=None, **fields):
         chosen = make_settings(**fields)
         client = LabelStudioClient(chosen.label_studio_url, TOKEN) if label_studio is None else label_studio
-        return ImageLoader(chosen, client)
+        return ImageLoader(chosen, client, sources)
 
     return make
 

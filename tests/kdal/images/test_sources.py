@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kdal.images.allowed import REFUSED, Sources
 from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef
 from kdal_core.errors import AssetError
@@ -91,21 +92,21 @@ def test_nothing_outside_the_root_is_read(local, root, tmp_path):
         f"/data/local-files/?d={quote(str(tmp_path / 'secret.png'))}",
         f"FILE://{tmp_path}/secret.png",
     ]
-    assert ["outside KDAL_LOCAL_FILES_ROOT" in refused(local, uri) for uri in outside] == [True] * len(outside)
-    assert "no such file" in refused(local, f"file://{root}/loop")
+    outside.append(f"file://{root}/loop")
+    assert ["no file below KDAL_LOCAL_FILES_ROOT" in refused(local, uri) for uri in outside] == [True] * len(outside)
 
 
 def test_a_folder_next_to_the_root_whose_name_begins_alike_is_outside(local, root, tmp_path):
     (tmp_path / "images-of-others").mkdir()
     (tmp_path / "images-of-others" / "a.png").write_bytes(encode(PHOTO))
-    assert "outside" in refused(local, f"file://{tmp_path}/images-of-others/a.png")
+    assert "no file below" in refused(local, f"file://{tmp_path}/images-of-others/a.png")
 
 
 def test_what_is_not_a_plain_file_is_refused(local, root):
     os.mkfifo(root / "pipe")
-    assert "not a file" in refused(local, f"file://{root}/sub")
-    assert "not a file" in refused(local, f"file://{root}/pipe")
-    assert "no such file" in refused(local, f"file://{root}/missing.png")
+    assert "no file below" in refused(local, f"file://{root}/sub")
+    assert "no file below" in refused(local, f"file://{root}/pipe")
+    assert "no file below" in refused(local, f"file://{root}/missing.png")
     assert "not an address" in refused(local, f"file://{root}/%00.png")
 
 
@@ -127,20 +128,22 @@ def test_a_large_file_is_refused_before_it_is_read(make_loader, root):
 @pytest.mark.parametrize("key", ["a.png", "deep/er/a.png", "a photo?x=1&y=2#z.png", "100%25.png", "größe.png"])
 def test_an_object_is_read_whatever_its_key(bucket, make_loader, key):
     boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=encode(PHOTO))
-    assert read(make_loader(), f"s3://{bucket}/{key}").size == (64, 48)
+    assert read(make_loader(sources=Sources(buckets={bucket})), f"s3://{bucket}/{key}").size == (64, 48)
 
 
 def test_a_large_object_is_refused(bucket, make_loader):
     boto3.client("s3").put_object(Bucket=bucket, Key="a.png", Body=os.urandom(5000))
-    assert "KDAL_MAX_IMAGE_BYTES" in refused(make_loader(max_image_bytes=1000), f"s3://{bucket}/a.png")
+    assert "KDAL_MAX_IMAGE_BYTES" in refused(
+        make_loader(max_image_bytes=1000, sources=Sources(buckets={bucket})), f"s3://{bucket}/a.png"
+    )
 
 
 def test_what_s3_refuses_is_asked_of_label_studio(bucket, make_loader, web):
     """It answers with a redirect to a presigned address, as measured on Label Studio 1.23.2."""
     uri = f"s3://{bucket}/only label studio knows it?.png"
-    web.answers["/tasks/7/resolve/"] = Answer(status=303, headers={"Location": "/presigned.png"})
-    web.answers["/presigned.png"] = Answer(encode(PHOTO))
-    loader = make_loader(label_studio_url=web.url)
+    web.answers["/tasks/7/resolve/"] = Answer(status=303, headers={"Location": "/storage-data/presigned.png"})
+    web.answers["/storage-data/presigned.png"] = Answer(encode(PHOTO))
+    loader = make_loader(label_studio_url=web.url, sources=Sources(buckets={bucket}))
     assert read(loader, uri, task=7).size == (64, 48)
     asked = web.seen[0].path.partition("fileuri=")[2]
     assert base64.urlsafe_b64decode(asked).decode() == uri
@@ -148,7 +151,9 @@ def test_what_s3_refuses_is_asked_of_label_studio(bucket, make_loader, web):
 
 
 def test_when_label_studio_cannot_help_either_both_reasons_are_told(bucket, make_loader, web):
-    message = refused(make_loader(label_studio_url=web.url), f"s3://{bucket}/missing.png")
+    message = refused(
+        make_loader(label_studio_url=web.url, sources=Sources(buckets={bucket})), f"s3://{bucket}/missing.png"
+    )
     assert "S3 says: " in message
     assert "through Label Studio: 404" in message
 
@@ -165,7 +170,7 @@ def s3_away(env):
 def test_a_store_that_is_down_is_out_of_reach_whatever_label_studio_says(s3_away, make_loader, web, status):
     web.answers["/tasks/7/resolve/"] = Answer(b"", status)
     with pytest.raises(UnreachableError) as caught:
-        read(make_loader(label_studio_url=web.url), "s3://bucket/a.png", task=7)
+        read(make_loader(label_studio_url=web.url, image_sources="s3://bucket"), "s3://bucket/a.png", task=7)
     assert "S3 says: Could not connect" in str(caught.value)
     assert f"through Label Studio: {status}" in str(caught.value)
 
@@ -174,7 +179,9 @@ def test_a_store_that_is_down_is_out_of_reach_whatever_label_studio_says(s3_away
 def test_an_object_that_is_missing_is_so_unless_label_studio_is_away(bucket, make_loader, web, status, away):
     web.answers["/tasks/7/resolve/"] = Answer(b"", status)
     with pytest.raises(AssetError) as caught:
-        read(make_loader(label_studio_url=web.url), f"s3://{bucket}/missing.png", task=7)
+        read(
+            make_loader(label_studio_url=web.url, image_sources=f"s3://{bucket}"), f"s3://{bucket}/missing.png", task=7
+        )
     assert isinstance(caught.value, UnreachableError) is away
     assert "NoSuchKey" in str(caught.value)
 
@@ -182,7 +189,7 @@ def test_an_object_that_is_missing_is_so_unless_label_studio_is_away(bucket, mak
 def test_a_store_that_refuses_us_is_out_of_reach(bucket, env, make_loader, web):
     env.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(UnreachableError, match=r"SignatureDoesNotMatch.*through Label Studio: 404"):
-        read(make_loader(label_studio_url=web.url), f"s3://{bucket}/a.png")
+        read(make_loader(label_studio_url=web.url, image_sources=f"s3://{bucket}"), f"s3://{bucket}/a.png")
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3://bucket", "s3:///key", "s3://not a bucket/key", "s3://UPPER/\ud800"])
@@ -191,6 +198,18 @@ def test_what_is_no_object_is_refused(s3_server, env, make_loader, uri):
         env.setenv(name, value)
     with pytest.raises(AssetError, match="task 41"):
         read(make_loader(label_studio_url="http://127.0.0.1:1"), uri, task=41)
+
+
+@pytest.mark.parametrize("sources", [None, Sources(), Sources(buckets=frozenset({"another"}))])
+def test_no_bucket_is_read_but_those_of_the_project(bucket, make_loader, web, sources):
+    """Neither by kdal's own keys, nor by Label Studio's, nor out of the cache."""
+    boto3.client("s3").put_object(Bucket=bucket, Key="a.png", Body=encode(PHOTO))
+    uri = f"s3://{bucket}/a.png"
+    read(make_loader(sources=Sources(buckets=frozenset({bucket}))), uri)
+    loader = make_loader(label_studio_url=web.url, sources=sources)
+    answers = {refused(loader, each).partition(": ")[2].partition(": ")[2] for each in (uri, f"s3://{bucket}x/a.png")}
+    assert answers == {REFUSED}
+    assert web.seen == []
 
 
 # ---------------------------------------------------------------------- anything at all

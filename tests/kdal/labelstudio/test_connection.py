@@ -79,6 +79,39 @@ def test_basic_authentication_is_told_to_label_studio(open_resources, label_stud
     assert (backend["basic_auth_user"], backend["basic_auth_pass"]) == ("me", "of course")
 
 
+def test_a_user_and_password_that_kdal_made_are_told_to_label_studio(kdal, project):
+    connect(kdal, project)
+    (backend,) = project.backends.values()
+    made = kdal.settings.with_credentials()
+    assert backend["auth_method"] == "BASIC_AUTH"
+    assert (backend["basic_auth_user"], backend["basic_auth_pass"]) == (made.auth_user, made.auth_password)
+
+
+def test_a_backend_of_a_kdal_that_asked_for_no_password_is_put_right_once(kdal, project, label_studio):
+    label_studio.add_backend(project, kdal.settings.url, extra_params={"budget": 7})
+    kdal.storage.put_project(project.id, project.uid, project.label_config, {})
+    for _ in range(3):
+        ensure(kdal)
+    (backend,) = project.backends.values()
+    assert (backend["basic_auth_user"], backend["basic_auth_pass"]) == ("kdal", kdal.settings.auth_password)
+    assert (backend["extra_params"], backend["url"]) == ({"budget": 7}, kdal.settings.url)
+    assert label_studio.count("PATCH /api/ml/.*") == 1
+
+
+def test_a_password_that_was_changed_is_told_to_label_studio_and_what_somebody_took_out_is_put_back(
+    kdal, open_resources, project, label_studio
+):
+    connect(kdal, project)
+    ensure(kdal)
+    (backend,) = project.backends.values()
+    changed = open_resources(label_studio_url=label_studio.url, auth_user="me", auth_password="another")
+    ensure(changed)
+    assert (backend["basic_auth_user"], backend["basic_auth_pass"]) == ("me", "another")
+    backend["auth_method"] = "NONE"
+    ensure(changed)
+    assert backend["auth_method"] == "BASIC_AUTH"
+
+
 def test_what_cannot_be_served_is_refused_before_anything_is_made(kdal, label_studio, project):
     with pytest.raises(ConfigError):
         connect(kdal, project, {"bugdet": 7})

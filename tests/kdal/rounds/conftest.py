@@ -88,9 +88,11 @@ class Loop:
         return self.resources.storage.rounds(self.project.id)
 
     def set_up(self, config: str | None = None, **policy: Any) -> None:
-        """What Label Studio's /setup leads to."""
+        """What a set-up leads to that Label Studio's API confirms."""
         config = config or self.project.label_config
-        if self.resources.storage.put_project(self.project.id, self.project.uid, config, merged(policy)):
+        storage = self.resources.storage
+        if storage.put_project(self.project.id, self.project.uid, config, merged(policy)):
+            storage.accept_project(self.project.id, self.project.uid)
             self.event(SETUP)
 
     def event(self, *actions: str) -> None:

@@ -55,7 +55,10 @@ def test_images_of_a_store_that_knows_no_checksums_are_read(reach, make_settings
     with PlainStore() as store:
         reach(store.url)
         store.objects["/bucket/a.png"] = encode(PHOTO)
-        assert ImageLoader(make_settings(), None).image(ImageRef(1, "s3://bucket/a.png")).size == PHOTO.size
+        assert (
+            ImageLoader(make_settings(image_sources="s3://bucket"), None).image(ImageRef(1, "s3://bucket/a.png")).size
+            == PHOTO.size
+        )
 
 
 def test_whoever_asks_for_checksums_gets_them_and_is_told_when_the_store_does_not_know_them(reach, env):

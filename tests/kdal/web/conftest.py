@@ -1,3 +1,5 @@
+import base64
+
 import numpy as np
 import pytest
 
@@ -9,12 +11,19 @@ from kdal.rounds.store import Order, RoundStore
 from kdal.storage.tables import now
 from kdal.web.app import create_app
 from tests.kdal.conftest import DIGITS_CONFIG
-from tests.kdal.web.requests import SETUP, UID
+from tests.kdal.web.requests import UID
+
+
+def signed_in(client, resources):
+    """The client with the user and password that kdal has made."""
+    text = f"{resources.settings.auth_user}:{resources.settings.auth_password}"
+    client.environ_base["HTTP_AUTHORIZATION"] = "Basic " + base64.b64encode(text.encode()).decode()
+    return client
 
 
 @pytest.fixture
 def app(resources):
-    return create_app(resources).test_client()
+    return signed_in(create_app(resources).test_client(), resources)
 
 
 @pytest.fixture
@@ -23,9 +32,10 @@ def secret(resources):
 
 
 @pytest.fixture
-def connected(app):
-    """A project that Label Studio has set up."""
-    assert app.post("/setup", json=SETUP).status_code == 200
+def connected(app, resources):
+    """A project that Label Studio has set up, and that its API has confirmed."""
+    resources.storage.put_project(3, UID, DIGITS_CONFIG, {})
+    resources.storage.add_event(3, "SETUP")
     return app
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from kdal.labelstudio.connection import SECRET_HEADER
 from kdal.web.app import create_app
+from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.web.requests import EVENT, POSTS, SETUP, UID, error_of
 
 
@@ -15,6 +16,7 @@ def basic(user, password):
 def guarded(open_resources):
     opened = open_resources(auth_user="owner", auth_password="pass:wörd")
     app = create_app(opened).test_client()
+    opened.storage.put_project(3, UID, DIGITS_CONFIG, {})
     assert app.post("/setup", json=SETUP, headers=basic("owner", "pass:wörd")).status_code == 200
     app.secret = opened.settings.secret
     app.storage = opened.storage
@@ -61,8 +63,16 @@ def test_label_studios_events_come_with_the_secret_alone(guarded):
     assert guarded.post("/webhook", json=EVENT, headers={SECRET_HEADER: guarded.secret}).status_code == 200
     error_of(guarded.post("/webhook", json=EVENT, headers={SECRET_HEADER: "wrong"}), 403)
     error_of(guarded.post("/webhook", json=EVENT | {"action": "START_TRAINING"}), 401)
-    assert [event.action for event in guarded.storage.events(3)] == ["SETUP", "ANNOTATION_CREATED"]
+    assert [event.action for event in guarded.storage.events(3)] == ["ANNOTATION_CREATED"]
 
 
 def test_the_secret_opens_no_other_route(guarded):
     error_of(guarded.get("/metrics", headers={SECRET_HEADER: guarded.secret}), 401)
+
+
+def test_a_user_and_a_password_are_asked_for_unless_somebody_sets_others(resources):
+    app = create_app(resources).test_client()
+    assert "`kdal credentials`" in error_of(app.post("/setup", json=SETUP), 401)
+    settings = resources.settings
+    assert app.get("/versions", headers=basic(settings.auth_user, settings.auth_password)).status_code == 200
+    error_of(app.get("/versions", headers=basic("", "")), 401)

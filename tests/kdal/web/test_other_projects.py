@@ -37,7 +37,7 @@ def test_a_claim_takes_nothing_from_the_project_that_is_served(serving, trained)
 
 
 def test_a_claim_that_is_accepted_starts_from_nothing(serving, resources, trained):
-    serving.post("/setup", json=SETUP | {"project": OTHER})
+    resources.storage.put_project(3, OTHER, DIGITS_CONFIG, {})
     resources.storage.accept_project(3, OTHER)
     results = answers(serving, OTHER, trained).get_json()["results"]
     assert [(r["result"], r["score"], r["model_version"]) for r in results] == [([], 1.0, "kdal")] * 2

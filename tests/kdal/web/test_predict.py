@@ -5,6 +5,7 @@ import torch
 from label_studio_sdk.label_interface import LabelInterface
 
 from kdal.rounds.store import RoundStore
+from kdal.web.service import MOST_REASONS, MOST_TASKS
 from kdal_core.training import load_checkpoint
 from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.web.requests import UID, error_of, predict, task
@@ -128,3 +129,10 @@ def test_assets_that_are_out_of_reach_are_a_503_not_the_callers_fault(serving, r
     Path(resources.assets.root, RoundStore(resources.assets, UID, 0).key("distilled.safetensors")).unlink()
     response = serving.post("/predict", json={"project": UID, "tasks": [task(5, trained.files[0])]})
     assert "distilled.safetensors" in error_of(response, 503)
+
+
+def test_an_answer_does_not_dwarf_its_request(serving):
+    results = predict(serving, [{}] * (MOST_REASONS + 500))
+    assert sum("error" in result for result in results) == MOST_REASONS
+    body = {"project": UID, "tasks": [1] * (MOST_TASKS + 1)}
+    assert f"{MOST_TASKS:,} at once" in error_of(serving.post("/predict", json=body), 400)

@@ -3,11 +3,13 @@ import json
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from kdal.labelstudio.connection import PROJECT_HEADER
-from kdal.web.app import create_app
+from kdal.web.app import SMALL_BODY, create_app
 from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.values import json_values
+from tests.kdal.web.conftest import signed_in
 from tests.kdal.web.requests import POSTS, UID, error_of
 
 
@@ -58,7 +60,11 @@ def test_a_body_that_is_too_large_is_a_413(resources):
     flask = create_app(resources)
     assert flask.config["MAX_CONTENT_LENGTH"] == 256 * 1024**2
     flask.config["MAX_CONTENT_LENGTH"] = 1000
-    error_of(flask.test_client().post("/predict", data=b" " * 1001), 413)
+    error_of(signed_in(flask.test_client(), resources).post("/predict", data=b" " * 1001), 413)
+
+
+def test_only_requests_for_predictions_may_be_large(app):
+    assert "exceeds" in error_of(app.post("/setup", data=b" " * (SMALL_BODY + 1)), 413)
 
 
 policies = st.fixed_dictionaries({}, optional={"budget": json_values, "student": json_values})
@@ -93,3 +99,14 @@ def test_any_json_is_answered_and_never_with_a_5xx(serving, secret, body, path, 
 @given(body=st.binary(), path=st.sampled_from(POSTS))
 def test_any_bytes_are_answered_and_never_with_a_5xx(app, secret, body, path):
     assert 400 <= app.post(path, data=body, headers=secret).status_code < 500
+
+
+def test_a_database_that_takes_nothing_is_a_503_and_no_traceback(connected, resources, secret):
+    with resources.storage.engine.connect() as connection:
+        connection.execute(text("PRAGMA query_only = ON"))  # as on a disk that is full
+        connection.commit()
+    with resources.storage.engine.connect() as connection:
+        assert connection.execute(text("PRAGMA query_only")).scalar() == 1
+    event = {"action": "ANNOTATION_CREATED", "project": {"id": 3}}
+    assert "database" in error_of(connected.post("/webhook", json=event, headers=secret), 503)
+    assert connected.get("/health").status_code == 200

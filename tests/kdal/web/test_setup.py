@@ -1,25 +1,57 @@
 import pytest
 
+from kdal.storage import set_ups
+from kdal.storage.set_ups import set_ups_due
 from kdal.storage.tables import now
 from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.web.requests import SETUP, UID, error_of
 
+POLYGONS = DIGITS_CONFIG.replace("Choices", "PolygonLabels").replace("Choice ", "Label ")
+LANES = {"task": "lanes"}
 MULTIPLE = DIGITS_CONFIG.replace("toName", 'choice="multiple" toName')
 
 
-def test_setting_up_notes_the_project_and_leaves_the_rest_to_the_worker(app, resources):
+def noted(resources):
+    """The uids of the set-ups that the worker is to ask Label Studio about."""
+    return [row.uid for row in set_ups_due(resources.storage, now())]
+
+
+def test_setting_up_notes_only_that_it_was_asked_for(app, resources):
     response = app.post("/setup", json=SETUP | {"extra_params": '{"budget": 20}'})
     assert (response.status_code, response.get_json()) == (200, {"model_version": "kdal"})
-    project = resources.storage.project(3)
-    assert (project.uid, project.label_config, project.policy) == (UID, DIGITS_CONFIG, {"budget": 20})
-    assert [event.action for event in resources.storage.waiting_events()] == ["SETUP"]
+    assert noted(resources) == [UID]
+    assert (resources.storage.projects(), resources.storage.waiting_events()) == ([], [])
 
 
-def test_setting_up_again_what_is_connected_and_unchanged_leaves_no_event(connected, resources):
+@pytest.mark.parametrize("change", [{"extra_params": {"budget": 1}}, {"schema": POLYGONS, "extra_params": LANES}])
+def test_what_a_set_up_says_of_a_known_project_changes_nothing_of_it(connected, resources, change):
     resources.storage.update_project(3, connected_at=now())
+    assert connected.post("/setup", json=SETUP | change).status_code == 200
+    project = resources.storage.project(3)
+    assert (project.policy, project.label_config) == ({}, DIGITS_CONFIG)
+    assert noted(resources) == [UID]
+
+
+def test_a_set_up_under_another_uid_changes_nothing_of_the_project(connected, resources):
+    assert connected.post("/setup", json=SETUP | {"project": "3.1"}).status_code == 200
+    assert [project.uid for project in resources.storage.projects()] == [UID]
+    assert noted(resources) == ["3.1"]
+
+
+def test_setting_up_again_what_is_unchanged_asks_for_nothing(connected, resources):
     for _ in range(3):
         assert connected.post("/setup", json=SETUP).status_code == 200
+    assert noted(resources) == []
     assert len(resources.storage.waiting_events()) == 1
+
+
+def test_no_more_invented_projects_are_noted_than_can_be_asked_about(app, resources, monkeypatch):
+    monkeypatch.setattr(set_ups, "MOST", 5)
+    for number in range(5):
+        assert app.post("/setup", json=SETUP | {"project": f"{number}.1"}).status_code == 200
+    assert "Try again" in error_of(app.post("/setup", json=SETUP), 429)
+    assert app.post("/setup", json=SETUP | {"project": "2.1"}).status_code == 200  # known already
+    assert len(noted(resources)) == 5
 
 
 def test_who_sets_up_cannot_have_words_hidden_in_what_kdal_says(app):
@@ -30,8 +62,9 @@ def test_who_sets_up_cannot_have_words_hidden_in_what_kdal_says(app):
 
 @pytest.mark.parametrize("params", [None, "", "{}", {}, "null"])
 def test_setting_up_without_a_policy_takes_the_defaults(app, resources, params):
+    resources.storage.put_project(3, UID, DIGITS_CONFIG, {})
     assert app.post("/setup", json=SETUP | {"extra_params": params}).status_code == 200
-    assert resources.storage.project(3).policy == {}
+    assert noted(resources) == []
 
 
 @pytest.mark.parametrize(
@@ -67,9 +100,7 @@ def test_a_set_up_that_cannot_be_served_is_a_400_that_says_why_and_notes_nothing
     assert message in error_of(app.post("/setup", json=SETUP | change), 400)
     assert resources.storage.projects() == []
     assert resources.storage.waiting_events() == []
-
-
-POLYGONS = DIGITS_CONFIG.replace("Choices", "PolygonLabels").replace("Choice ", "Label ")
+    assert noted(resources) == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +136,7 @@ def test_what_would_be_read_wrongly_or_do_nothing_is_a_400_that_says_what_to_wri
 )
 def test_what_kdal_can_read_is_set_up(app, resources, schema, params):
     assert app.post("/setup", json=SETUP | {"schema": schema, "extra_params": params}).status_code == 200
-    assert resources.storage.project(3).policy == params
+    assert noted(resources) == [UID]
 
 
 @pytest.mark.parametrize("missing", ["project", "schema"])
@@ -114,10 +145,10 @@ def test_a_set_up_without_a_key_that_it_needs_is_a_400_that_names_it(app, missin
     assert f'"{missing}"' in error_of(app.post("/setup", json=body), 400)
 
 
-def test_a_known_project_that_can_no_longer_be_served_says_so_in_its_status(connected, resources):
+def test_a_known_project_that_can_no_longer_be_served_is_looked_at(connected, resources):
     error_of(connected.post("/setup", json=SETUP | {"schema": "<View/>"}), 400)
-    assert "no control tag" in resources.storage.project(3).refusal
-    assert resources.storage.project(3).label_config == DIGITS_CONFIG
+    assert noted(resources) == [UID]
+    assert resources.storage.project(3).refusal is None
 
 
 def test_the_access_token_of_the_set_up_is_not_kept(app, tmp_path):

@@ -33,6 +33,7 @@ def test_the_metrics_carry_the_figures_of_the_requests_and_of_the_projects(servi
     serving.post("/webhook", json={"action": "ANNOTATION_CREATED", "project": {"id": 3}}, headers=secret)
     serving.post("/predict", data=b"{")
     serving.get("/nothing")
+    serving.post("/setup", json=SETUP)
     resources.storage.note_unusable(3, 0, {7: "damaged", 8: "missing"})
     found = metrics(serving)
     assert found["kdal_requests_total", "/setup", "200"] == 1

@@ -1,7 +1,12 @@
 import pytest
 
 from kdal.labelstudio.connection import PROJECT_HEADER, SECRET_HEADER
-from tests.kdal.web.requests import EVENT, error_of
+from kdal.web.app import create_app
+from kdal.web.service import STARTS, ForbiddenError, Service
+from tests.kdal.conftest import DIGITS_CONFIG
+from tests.kdal.web.requests import EVENT, UID, error_of
+
+START = {"action": "START_TRAINING", "project": {"id": 3}}
 
 
 def test_an_event_with_the_secret_is_on_disk_when_it_is_acknowledged(connected, resources, secret):
@@ -21,8 +26,8 @@ def test_the_same_event_twice_is_two_rows_and_nothing_else(connected, resources,
     assert (files(), resources.storage.projects()[0].policy, resources.storage.rounds(3)) == before
 
 
-@pytest.mark.parametrize("headers", [{}, {SECRET_HEADER: ""}, {SECRET_HEADER: "wrong"}, {SECRET_HEADER: "größe"}])
-def test_an_event_without_the_right_secret_is_a_403_and_leaves_nothing(connected, resources, headers):
+@pytest.mark.parametrize("headers", [{SECRET_HEADER: ""}, {SECRET_HEADER: "wrong"}, {SECRET_HEADER: "größe"}])
+def test_an_event_with_a_wrong_secret_is_a_403_and_leaves_nothing(connected, resources, headers):
     message = error_of(connected.post("/webhook", json=EVENT, headers=headers), 403)
     assert "kdal connect" in message
     assert resources.settings.secret not in message
@@ -34,8 +39,32 @@ def test_the_secret_may_come_under_a_header_of_any_case(connected, resources):
     assert connected.post("/webhook", json=EVENT, headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "START_TRAINING"])
+def test_an_event_with_neither_secret_nor_password_leaves_nothing(resources, action):
+    resources.storage.put_project(3, UID, DIGITS_CONFIG, {})
+    error_of(create_app(resources).test_client().post("/webhook", json=EVENT | {"action": action}), 401)
+    with pytest.raises(ForbiddenError):
+        Service(resources).webhook(EVENT | {"action": action}, {})
+    assert resources.storage.waiting_events() == []
+
+
+def test_training_starts_once_however_often_the_button_is_pressed_meanwhile(connected, resources):
+    for _ in range(20):
+        assert connected.post("/webhook", json=START).get_json() == {"status": "accepted"}
+    assert [event.action for event in resources.storage.waiting_events()] == ["SETUP", "START_TRAINING"]
+
+
+def test_who_presses_the_button_again_and_again_is_told_to_wait(connected, resources):
+    for _ in range(STARTS):
+        assert connected.post("/webhook", json=START).status_code == 200
+        resources.storage.finish_events([event.id for event in resources.storage.waiting_events()])
+    assert "wait a while" in error_of(connected.post("/webhook", json=START), 429)
+    assert resources.storage.waiting_events() == []
+    assert connected.post("/webhook", json=EVENT).status_code == 200  # labels are always welcome
+
+
 def test_start_training_comes_without_the_secret_but_never_with_a_wrong_one(connected, resources):
-    event = {"action": "START_TRAINING", "project": {"id": 3}}
+    event = START
     assert connected.post("/webhook", json=event).get_json() == {"status": "accepted"}
     error_of(connected.post("/webhook", json=event, headers={SECRET_HEADER: "wrong"}), 403)
     assert [event.action for event in resources.storage.waiting_events()] == ["SETUP", "START_TRAINING"]
