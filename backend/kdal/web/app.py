@@ -26,7 +26,7 @@ from kdal.rounds.status import not_ready
 from kdal.storage.set_ups import TooManyError
 from kdal.web.deadlines import DEADLINES, PATIENCE, RATE
 from kdal.web.metrics import Metrics
-from kdal.web.service import BadRequestError, ForbiddenError, Service, UnknownProjectError
+from kdal.web.service import WRONG_SECRET, BadRequestError, ForbiddenError, Service, UnknownProjectError
 from kdal_core.errors import AssetError, KdalError
 
 MAX_BODY = 256 * 1024**2
@@ -111,8 +111,8 @@ def _measure(app: Flask, metrics: Metrics) -> None:
     @app.before_request
     def begin() -> None:
         g.began = time.perf_counter()
-        if request.method in ("GET", "HEAD"):
-            DEADLINES.extend(None)  # it is all there
+        # A GET is all there; of others, the body is still to come.
+        DEADLINES.extend(None if request.method in ("GET", "HEAD") else PATIENCE)
 
     @app.after_request
     def give(response: Response) -> Response:
@@ -138,8 +138,9 @@ def _check_callers(app: Flask, resources: Resources) -> None:
     def check() -> Response | None:
         if request.path in ("/health", "/ready"):
             return None
-        if request.path == "/webhook" and SECRET_HEADER in request.headers:
-            return None  # Label Studio's webhooks know the secret, but no password
+        if request.path == "/webhook" and (secret := request.headers.get(SECRET_HEADER)) is not None:
+            # Label Studio's webhooks know the secret, but no password. Nothing is read of who does not know it.
+            return None if _same(secret, settings.secret) else _error(403, WRONG_SECRET)
         given = request.authorization
         user, password = (given.username or "", given.password or "") if given is not None else ("", "")
         if _same(user, settings.auth_user) and _same(password, settings.auth_password):

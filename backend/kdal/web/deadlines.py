@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+HEAD = 10.0
+"""Seconds that the head of a request may take to arrive."""
 PATIENCE = 30.0
-"""Seconds that a request may take to arrive, and an answer to be taken."""
+"""Seconds that the body of a request may take to arrive, and an answer to be taken."""
 RATE = 1_000_000
 """Bytes a second at which a body should come, at least: a large one has more time."""
 EVERY = 0.25
@@ -20,10 +22,10 @@ class Deadlines:
     """The connections that threads are busy with, and until when.
 
     Args:
-        patience: seconds, see `PATIENCE`.
+        patience: seconds for the head of a request, see `HEAD`.
     """
 
-    def __init__(self, patience: float = PATIENCE) -> None:
+    def __init__(self, patience: float = HEAD) -> None:
         self.patience = patience
         self._held: dict[int, tuple[socket.socket, float | None]] = {}
         self._lock = threading.Lock()

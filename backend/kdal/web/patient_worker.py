@@ -15,7 +15,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from kdal.web.deadlines import DEADLINES
 
-ROOM = 128
+ROOM = 248
 """Threads for clients that are slow, beside those that answer."""
 
 

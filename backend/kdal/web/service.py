@@ -27,6 +27,7 @@ from kdal.storage.tables import FILES_LOST, START_TRAINING, Project, Round, now
 from kdal.web.predictor import ServingModel, ServingModels
 from kdal_core.errors import ConfigError, KdalError
 
+WRONG_SECRET = f"wrong secret under {SECRET_HEADER}; connect the project again with `kdal connect`"
 MOST_TASKS = 50_000
 """Tasks of one request for predictions."""
 MOST_REASONS = 1000
@@ -207,7 +208,7 @@ class Service:
         if not isinstance(action, str) or not re.fullmatch(r"[A-Z_]{1,64}", action):
             raise BadRequestError('"action" must be the name of an event')
         if secret is not None and not hmac.compare_digest(secret.encode(), self._resources.settings.secret.encode()):
-            raise ForbiddenError(f"wrong {SECRET_HEADER}: connect the project again with `kdal connect`")
+            raise ForbiddenError(WRONG_SECRET)
         if secret is None and not trusted:
             raise ForbiddenError(f"no {SECRET_HEADER}: connect the project with `kdal connect`")
         number = _event_project(body, lower.get(PROJECT_HEADER.lower()))

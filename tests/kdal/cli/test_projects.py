@@ -42,3 +42,30 @@ def test_a_project_of_no_kdal_cannot_be_left_and_nothing_is_made(kdal, tmp_path,
     assert done.returncode == 1
     assert done.stderr.startswith(f"kdal: no kdal has been started here: KDAL_HOME is {tmp_path}/.kdal")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_credentials_are_shown_to_whoever_may_read_kdals_folder(kdal, tmp_path):
+    nothing = kdal("credentials")
+    assert nothing.returncode == 1
+    assert "no kdal has been started here" in nothing.stderr
+    (tmp_path / ".kdal").mkdir()
+    shown = kdal("credentials")
+    assert shown.returncode == 0
+    user, _, password = (tmp_path / ".kdal" / "credentials").read_text().strip().partition(":")
+    assert shown.stdout.splitlines() == [f"User:     {user}", f"Password: {password}"]
+    assert "http://127.0.0.1:9090" in shown.stderr
+    told = kdal("credentials", KDAL_AUTH_USER="me", KDAL_AUTH_PASSWORD="a password")
+    assert told.stdout.splitlines() == ["User:     me", "Password: a password"]
+
+
+def test_connecting_tells_label_studio_what_credentials_shows(kdal, tmp_path, label_studio):
+    (tmp_path / ".kdal").mkdir()
+    variables = {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": TOKEN}
+    assert kdal("connect", "--project", "3", **variables).returncode == 0
+    (sent,) = [json.loads(seen.body) for seen in label_studio.seen if (seen.method, seen.path) == ("POST", "/api/ml")]
+    shown = kdal("credentials").stdout
+    assert sent["auth_method"] == "BASIC_AUTH"
+    assert (f"User:     {sent['basic_auth_user']}" in shown, f"Password: {sent['basic_auth_pass']}" in shown) == (
+        True,
+        True,
+    )

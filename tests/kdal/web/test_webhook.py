@@ -107,3 +107,9 @@ def test_an_event_of_a_project_that_is_not_connected_is_a_404(connected, resourc
     response = connected.post("/webhook", json=EVENT | {"project": {"id": 4}}, headers=secret)
     assert "project 4 is not connected" in error_of(response, 404)
     assert resources.storage.events(4) == []
+
+
+def test_nothing_is_read_of_who_does_not_know_the_secret(resources):
+    """Else a stranger could have kdal take megabytes of nested JSON apart."""
+    client = create_app(resources).test_client()
+    error_of(client.post("/webhook", data=b"[" * 1_000_000, headers={SECRET_HEADER: "wrong"}), 403)
