@@ -86,8 +86,10 @@ class SetUps:
             confirmed = self._confirmed(row)
         except LabelStudioError as error:
             log.warning("a set-up waits for Label Studio", project=row.project_id, reason=str(error))
-            postpone_set_up(storage, row, self._time() + DOWN, in_vain=error.status is not None)
-            return
+            if error.transient:
+                postpone_set_up(storage, row, self._time() + DOWN, in_vain=False)
+                return
+            confirmed = False  # it does not let us see the project's ML backends
         if confirmed or row.looks + 1 >= LOOKS:
             forget_set_ups(storage, [row])
         else:

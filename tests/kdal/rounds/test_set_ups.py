@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from flask import Response, abort
+from flask import Response, abort, request
 
 from kdal.storage.set_ups import note_set_up, set_up_waits
 from tests.kdal.conftest import DIGITS_CONFIG
@@ -149,3 +149,14 @@ def test_a_project_that_was_left_is_served_again_only_with_a_backend_of_ours(kda
     note(kdal, 3)
     kdal.look()
     assert served(kdal, 3).disconnected_at is None
+
+
+def test_a_project_whose_backends_our_token_may_not_see_is_not_asked_about_for_ever(kdal):
+    note(kdal)
+    kdal.label_studio.on["GET", "/api/ml"] = lambda: (
+        abort(Response(status=403)) if request.args["project"] == "7" else None
+    )
+    for _ in range(10):
+        kdal.look(30)
+    assert served(kdal) is None
+    assert not set_up_waits(kdal.resources.storage, NUMBER, kdal.other.uid)
