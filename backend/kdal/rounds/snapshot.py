@@ -101,7 +101,8 @@ class SnapshotHeader:
                 labelled=frozenset(value["labelled"]),
                 moment=None if value["moment"] is None else datetime.fromisoformat(value["moment"]),
                 accepted=frozenset(value.get("accepted", ())),
-                sources=Sources.from_json(value.get("sources")),
+                # Of kdal 0.2's, what its tasks name.
+                sources=Sources.from_json(value["sources"]) if "sources" in value else Snapshot.load(store).sources,
             )
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise DamagedAssetError(f"{store.key(HEADER)} is damaged: {error}") from error
