@@ -323,6 +323,16 @@ class LabelStudioClient:
         with _gone_is_gone():
             self._transport.request("DELETE", f"api/ml/{backend}")
 
+    # ------------------------------------------------------------------ people
+
+    def people(self) -> dict[int, str]:
+        """The members of the organisation: their numbers, and how to call them."""
+        names = {}
+        for user in self._list("api/users/"):
+            full = f"{user.get('first_name') or ''} {user.get('last_name') or ''}".strip()
+            names[int(user["id"])] = full or str(user.get("username") or user.get("email") or user["id"])
+        return names
+
     # ------------------------------------------------------------------ files
 
     def authorization(self) -> dict[str, str]:

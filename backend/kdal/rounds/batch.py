@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from kdal.aliases import Json
 from kdal.labelstudio.accepted import finished_by_anybody, only_accepted
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import Format
@@ -20,6 +22,10 @@ LATE = timedelta(minutes=5)
 """The same where a label is missing and nobody submits: imports are committed late."""
 FULL_EVERY = 1800.0
 """Seconds between two comparisons with all of a project's labels, though nothing says that one was missed."""
+TOLD_FIRST = 500
+"""Tasks at the head of an order of which people are told whether they are done."""
+MOST_PEOPLE = 50
+"""People whose labels are counted apart."""
 
 
 def batch_window(
@@ -83,6 +89,18 @@ def count_labels(
     return len(counted) if objects is None else sum(objects.get(task, 1) for task in counted)
 
 
+def labelled_by(row: Json) -> int | None:
+    """Who made the label of a task of Label Studio's API, by number: the last one who did not skip it.
+
+    >>> labelled_by({"annotations": [{"completed_by": 3}, {"completed_by": {"id": 4}}, {"was_cancelled": True}]})
+    4
+    """
+    made = [each for each in row.get("annotations") or [] if isinstance(each, dict) and not each.get("was_cancelled")]
+    who = made[-1].get("completed_by") if made else None
+    who = who.get("id") if isinstance(who, dict) else who
+    return who if isinstance(who, int) else None
+
+
 @dataclass
 class NewLabels:
     """Which tasks were labelled since a round's snapshot, and which of these labels can be used.
@@ -111,6 +129,8 @@ class NewLabels:
     """Task id -> why its label cannot be used."""
     objects: dict[int, int] = field(default_factory=dict)
     """Task id -> how many objects are `drawn` on it."""
+    people: dict[int, int] = field(default_factory=dict)
+    """Task id -> Label Studio's number of who labelled it."""
     _lost: int = 0
     """Tasks labelled at the snapshot that are not any more."""
     _total: int | None = None
@@ -166,6 +186,8 @@ class NewLabels:
             try:
                 self.objects[task] = drawn(self.form.target(row))
                 self.usable.add(task)
+                if (who := labelled_by(row)) is not None:
+                    self.people[task] = who
             except LabelFormatError as error:
                 self.unusable[task] = str(error)
         self.moment = max(moments, default=None)
@@ -179,3 +201,19 @@ class NewLabels:
         if missed and labelled - self.before - self.usable - self.unusable.keys() - self.accepted:
             self.moment = None
             self._read_changes(LATE)
+
+
+def told(labels: NewLabels, order: Sequence[int]) -> Json:
+    """What people are told of the labels made since a round's snapshot: facts of the round.
+
+    Args:
+        labels: the new labels.
+        order: the round's.
+
+    Returns:
+        "labelled_by", labels by the number of who made them, and "labelled_first", those of the order's first
+        `TOLD_FIRST` tasks that are done.
+    """
+    people = Counter(str(labels.people[task]) for task in labels.usable if task in labels.people)
+    done = [task for task in order[:TOLD_FIRST] if task in labels.usable]
+    return {"labelled_by": dict(people.most_common(MOST_PEOPLE)), "labelled_first": done}

@@ -26,7 +26,7 @@ from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.connection import DisconnectedError, disconnect, ensure_connected
 from kdal.policy import Policy
 from kdal.resources import Resources
-from kdal.rounds.batch import NewLabels, batch_window, count_labels
+from kdal.rounds.batch import NewLabels, batch_window, count_labels, told
 from kdal.rounds.engine import Engine
 from kdal.rounds.liveness import Liveness
 from kdal.rounds.set_ups import SetUps
@@ -347,6 +347,7 @@ class Worker:
             counted = max(0, counted - int(last.facts.get("counted_before", counted)))
         if (counted, budget) != (last.counted, last.budget):
             storage.update_round(project.id, last.number, counted=counted, budget=budget)
+            storage.merge_round(project.id, last.number, facts=told(labels, order.tasks))
         # One label may draw all the objects that are missing.
         watch.missing = 1 if counts_objects else budget - (counted if exact else possible)
         if budget and counted >= budget:

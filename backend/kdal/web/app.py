@@ -26,6 +26,7 @@ from kdal.rounds.status import not_ready
 from kdal.storage.set_ups import TooManyError
 from kdal.web.deadlines import DEADLINES, PATIENCE, RATE
 from kdal.web.metrics import Metrics
+from kdal.web.pages import HOME, add_pages
 from kdal.web.service import WRONG_SECRET, BadRequestError, ForbiddenError, Service, UnknownProjectError
 from kdal_core.errors import AssetError, KdalError
 
@@ -46,10 +47,11 @@ log = structlog.get_logger()
 
 
 def create_app(resources: Resources, *, predictions: int = 8) -> Flask:
-    """The WSGI application: /health, /ready, /setup, /predict, /versions, /webhook, /metrics.
+    """The WSGI application: /health, /ready, /setup, /predict, /versions, /webhook, /metrics, and the pages under
+    /projects.
 
-    Every error is JSON, ``{"error": <what to do about it>}``. Bad input gets a 4xx whose reason phrase says
-    the same: it is all that Label Studio shows when it connects a backend.
+    Every error is JSON, ``{"error": <what to do about it>}``, but a page's. Bad input gets a 4xx whose reason phrase
+    says the same: it is all that Label Studio shows when it connects a backend.
 
     Args:
         resources: what it works with.
@@ -63,6 +65,7 @@ def create_app(resources: Resources, *, predictions: int = 8) -> Flask:
     _check_callers(app, resources)
     _add_routes(app, Service(resources), BoundedSemaphore(predictions))
     _tell_whether_ready(app, resources)
+    add_pages(app, resources)
     _answer_errors(app)
     return app
 
@@ -138,6 +141,8 @@ def _check_callers(app: Flask, resources: Resources) -> None:
     def check() -> Response | None:
         if request.path in ("/health", "/ready"):
             return None
+        if f"{request.path}/".startswith(f"{HOME}/"):
+            return None  # people sign in on the page itself
         if request.path == "/webhook" and (secret := request.headers.get(SECRET_HEADER)) is not None:
             # Label Studio's webhooks know the secret, but no password. Nothing is read of who does not know it.
             return None if _same(secret, settings.secret) else _error(403, WRONG_SECRET)

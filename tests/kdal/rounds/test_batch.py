@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdal.rounds.batch import batch_window, count_labels, drawn
+from kdal.rounds.batch import TOLD_FIRST, NewLabels, batch_window, count_labels, drawn, labelled_by, told
 
 ids = st.integers(1, 40)
 orders = st.lists(ids, unique=True)
@@ -83,3 +83,16 @@ def test_another_skip_never_lowers_the_count(order, labelled, budget, data):
     more = skipped | data.draw(st.sets(ids))
     fewer = count_labels(labelled, [], window=batch_window(order, skipped, budget))
     assert count_labels(labelled, [], window=batch_window(order, more, budget)) >= fewer
+
+
+def test_people_are_told_who_labelled_and_which_of_the_first_tasks_are_done():
+    labels = NewLabels(None, 3, None, frozenset(), None, usable={5, 9, 7, 600}, people={5: 2, 9: 1, 7: 2, 8: 2})
+    order = [9, 5, 4, *range(1000, 1000 + TOLD_FIRST), 600]
+    assert told(labels, order) == {"labelled_by": {"2": 2, "1": 1}, "labelled_first": [9, 5]}
+
+
+def test_a_label_is_by_whoever_made_the_last_one_that_counts():
+    assert labelled_by({"annotations": [{"completed_by": 1}, {"completed_by": 2, "was_cancelled": True}]}) == 1
+    assert labelled_by({"annotations": [{"completed_by": None}]}) is None
+    assert labelled_by({"annotations": []}) is None
+    assert labelled_by({}) is None
