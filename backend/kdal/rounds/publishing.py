@@ -13,6 +13,7 @@ from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.lineage import serving_after
 from kdal.rounds.progress import StepReport
+from kdal.rounds.queue import save_regions
 from kdal.rounds.scoring import shard_count
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import Order, RoundStore
@@ -89,6 +90,7 @@ def _push(
     storage.merge_round(project.id, number, facts={PUSHED: version})
     tasks = tasks[: snapshot.policy.served]
     found = regions(store, snapshot, tasks, _suggestions(resources, project, number, snapshot))
+    save_regions(store, tasks, found)
     in_force = OrderInForce(storage, client)
 
     def put_in_force() -> None:

@@ -16,7 +16,7 @@ from kdal.images.errors import NoReadableImageError
 from kdal.images.refs import ImageRef, nothing_readable
 from kdal.policy import Policy
 from kdal.resources import Resources
-from kdal.rounds import heads
+from kdal.rounds import heads, queue
 from kdal.rounds.batch import drawn as drawn_on
 from kdal.rounds.features import RoundImages
 from kdal.rounds.progress import StepReport
@@ -165,6 +165,7 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
     scores: NDArray[np.float64] = np.zeros(0)
     order, drawn, batch = tasks, tasks[:0], policy.budget
     estimates: NDArray[np.float64] = np.ones(len(tasks))
+    why: list[queue.Entry] = []
     if len(tasks):
         there = [name for name in sorted(wanted & scored[0].keys()) if name not in ("tasks", "reason")]
         arrays = {name: np.concatenate([s[name] for s in scored]) for name in there}
@@ -180,6 +181,16 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
         batches = -(-policy.served // batch)
         explored = explore(selection.indices, policy.explore, budget=batch, batches=batches, seed=seed)
         order, drawn = tasks[explored.indices], tasks[explored.drawn]
+        by_chance = policy.strategy == "random" or (not trained and _nothing_tells(task, arrays))
+        why = queue.reasons(
+            order.tolist(),
+            explored.indices,
+            explored.drawn,
+            selection,
+            arrays,
+            trained=trained,
+            by_chance=by_chance,
+        )
         estimates = estimates[explored.indices]
         scores = selection.scores[np.argsort(selection.indices)][explored.indices]
     unreadable = sorted({ref.task_id for ref in snapshot.pool} - set(tasks.tolist()))
@@ -197,6 +208,8 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
         estimates=told,
     )
     store.save_order(manifest, order, scores)
+    why += [queue.Entry(number, "behind") for number in ranked[len(order) :]]
+    queue.save_reasons(store, why, policy.strategy)
     return {"ordered": len(order), "skipped": len(snapshot.skipped), "unreadable": len(unreadable)}
 
 
@@ -266,12 +279,19 @@ def _order(
         pool = PoolScores(features=features, labelled_features=labelled, seed=policy.seed, budget=policy.served)
         return strategy("maxherding")(pool)
     thumbnails, look = torch.from_numpy(arrays["thumbnails"]), task.defaults.cold_start
-    if look == "thumbnails" and not thumbnails_tell(thumbnails):
+    if _nothing_tells(task, arrays):
         return strategy("random")(PoolScores(features=arrays["thumbnails"], seed=policy.seed))
     features = cold_start_features(thumbnails, look=look)
     if policy.k is None:
         return cold_start(features, seed=policy.seed)
     return cold_start(features, k=policy.k, seed=policy.seed)
+
+
+def _nothing_tells(task: Task, arrays: dict[str, NDArray[Any]]) -> bool:
+    """Whether nothing that is known without a model tells images apart, so that their order is random."""
+    if "thumbnails" not in arrays or task.defaults.cold_start != "thumbnails":
+        return False
+    return not thumbnails_tell(torch.from_numpy(arrays["thumbnails"]))
 
 
 def _thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:

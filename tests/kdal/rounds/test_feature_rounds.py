@@ -16,6 +16,7 @@ from sklearn.datasets import load_sample_images
 from kdal.backbones import RoundBackbones
 from kdal.rounds import features, heads
 from kdal.rounds.features import RoundImages
+from kdal.rounds.queue import QueueFile
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import RoundStore
 from kdal.storage.features import FeatureStore
@@ -121,6 +122,30 @@ def test_photos_are_told_apart_after_one_batch_and_each_is_looked_at_once(photo_
     right = [choice == answer(task)[0]["value"]["choices"][0] for task, choice in found.items()]
     assert len(right) >= 6
     assert np.mean(right) > 0.9
+
+
+def test_a_round_keeps_why_its_first_tasks_come_first_and_what_it_suggests_on_them(photo_loop):
+    photo_loop.look()
+    photo_loop.wait_open(0)
+    cold = QueueFile.load(stored(photo_loop, 0))
+    assert list(cold.entries) == stored(photo_loop, 0).order().tasks
+    assert {entry.why for entry in cold.entries.values()} == {"cold"}  # 10% of 4 labels are none at random
+    labelled = label(photo_loop, 4)
+    photo_loop.wait_open(1)
+    found = QueueFile.load(stored(photo_loop, 1))
+    assert found.strategy == "kd_gap"
+    assert list(found.entries) == stored(photo_loop, 1).order().tasks
+    assert not set(labelled) & found.entries.keys()
+    assert {entry.why for entry in found.entries.values()} <= {"gap", "far"}
+    assert all(entry.gap is not None and entry.far is not None for entry in found.entries.values())
+    pushed = {
+        p["task"]: [region["value"]["choices"] for region in p["result"]]
+        for p in photo_loop.project.predictions
+        if p["model_version"] == photo_loop.project.model_version and p["result"]
+    }
+    kept = {task: [region["value"]["choices"] for region in regions] for task, regions in found.regions.items()}
+    assert kept == pushed
+    assert QueueFile.load(stored(photo_loop, 7)) == QueueFile()
 
 
 def test_the_first_batch_covers_what_the_photos_show(photo_loop):
