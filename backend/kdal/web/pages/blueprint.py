@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -15,9 +13,8 @@ from werkzeug.exceptions import Forbidden, HTTPException, LengthRequired, NotFou
 
 from kdal.logs import printable
 from kdal.resources import Resources
-from kdal.web.pages import reading, words
-from kdal.web.pages.panels import PANELS
-from kdal.web.pages.panels.now import state_of
+from kdal.web.pages import project, reading, sign_in, tasks, words
+from kdal.web.pages.pictures import Pictures
 from kdal.web.pages.session import COOKIE, Session, Sessions
 from kdal.web.pages.view import LabelStudioNames, View
 from kdal_core.errors import KdalError
@@ -46,7 +43,6 @@ SAID = {
     "nothing-to-cancel": "No round is being computed any more, so there was nothing to cancel.",
 }
 """What a page says after a form has been dealt with, by the word that its address carries."""
-F = TypeVar("F", bound=Callable[..., Any])
 log = structlog.get_logger()
 
 
@@ -56,35 +52,35 @@ def add_pages(app: Flask, resources: Resources) -> None:
 
 
 class Pages:
-    """The project page.
+    """What all pages have in common; `add_to` of each part adds its addresses.
 
     Args:
         resources: what it works with.
     """
 
     def __init__(self, resources: Resources) -> None:
-        self._resources = resources
-        self._sessions = Sessions(resources.settings)
-        self._names = LabelStudioNames(resources)
+        self.resources = resources
+        self.sessions = Sessions(resources.settings)
+        self.names = LabelStudioNames(resources)
         self._prefix = urlsplit(resources.settings.url).path.rstrip("/")
         self.blueprint = Blueprint(
             "pages", __name__, url_prefix=HOME, template_folder="templates", static_folder="static"
         )
+        self.pictures = Pictures(resources)
         self._guard()
-        self._route()
-
-    # ------------------------------------------------------------------ what all answers have in common
+        for part in (sign_in, project, tasks):
+            part.add_to(self)
 
     def _guard(self) -> None:
         pages = self.blueprint
 
         @pages.before_request
         def check() -> Any:
-            g.session = self._sessions.read(request.cookies.get(COOKIE))
+            g.session = self.sessions.read(request.cookies.get(COOKIE))
             if request.endpoint == "pages.static":
                 return None
-            if not self._sessions.has_users:
-                return self._page("closed.html"), 403
+            if not self.sessions.has_users:
+                return self.page("closed.html"), 403
             if request.method == "POST":
                 self._check_form()
             if request.endpoint in OPEN or (g.session is not None and g.session.user is not None):
@@ -105,16 +101,16 @@ class Pages:
 
         @pages.errorhandler(HTTPException)
         def refuse(error: HTTPException) -> Any:
-            return self._page("error.html", status=error.code, reason=error.description), error.code or 500
+            return self.page("error.html", status=error.code, reason=error.description), error.code or 500
 
         @pages.errorhandler(KdalError)
         def explain(error: KdalError) -> Any:
-            return self._page("error.html", status=503, reason=str(error)), 503
+            return self.page("error.html", status=503, reason=str(error)), 503
 
         @pages.errorhandler(Exception)
         def fail(error: Exception) -> Any:
             log.error("page failed", path=request.path, exc_info=error)
-            return self._page("error.html", status=500, reason="kdal failed to make this page; its log says why."), 500
+            return self.page("error.html", status=500, reason="kdal failed to make this page; its log says why."), 500
 
     def _check_form(self) -> None:
         """Refuse a form that was not made for this session."""
@@ -130,119 +126,50 @@ class Pages:
         """The way to the form; a part of a page cannot be replaced by it, so the whole page goes there."""
         if "HX-Request" in request.headers:
             response = make_response("")
-            response.headers["HX-Redirect"] = self._link("sign-in")
+            response.headers["HX-Redirect"] = self.link("sign-in")
             return response
-        return self._redirect(f"sign-in?back={_inside(request.path)}")
+        return self.redirect(f"sign-in?back={inside(request.path)}")
 
-    def _redirect(self, path: str) -> Response:
-        response: Response = redirect(self._link(path), 303)  # type: ignore[assignment]
+    def redirect(self, path: str) -> Response:
+        """The way to a page under `HOME`, after a form."""
+        response: Response = redirect(self.link(path), 303)  # type: ignore[assignment]
         response.autocorrect_location_header = False
         return response
 
-    def _link(self, path: str = "") -> str:
+    def link(self, path: str = "") -> str:
         """An address under `HOME` as a browser reaches it: KDAL_URL may have a path of its own."""
         root = request.script_root or self._prefix
         return f"{root}{HOME}/{path}" if path else f"{root}{HOME}"
 
-    def _page(self, template: str, **values: Any) -> str:
+    def page(self, template: str, **values: Any) -> str:
+        """A page, or a part of one, from a template."""
         session: Session | None = g.get("session")
         html = render_template(
             f"pages/{template}",
-            link=self._link,
+            link=self.link,
             session=session,
             form_token=None if session is None else session.form_token,
             version=version("kdal"),
             said=SAID.get(request.args.get("said", "")),
-            names=self._names,
+            names=self.names,
             words=words,
             **words.FILTERS,
             **values,
         )
         return printable(html)
 
-    # ------------------------------------------------------------------ addresses
-
-    def _route(self) -> None:
-        pages = self.blueprint
-        pages.route("", methods=["GET"])(self.projects)
-        pages.route("/sign-in", methods=["GET", "POST"])(self.sign_in)
-        pages.route("/sign-out", methods=["POST"])(self.sign_out)
-        pages.route("/<int:number>", methods=["GET"])(self.project)
-        pages.route("/<int:number>/panels/<name>", methods=["GET"])(self.panel)
-        pages.route("/<int:number>/cancel", methods=["POST"])(self.cancel)
-
-    def sign_in(self) -> Any:
-        """The form for user and password, and what it sends."""
-        back = _inside(request.args.get("back", ""))
-        if request.method == "POST":
-            address = request.remote_addr or ""
-            user, password = request.form.get("user", ""), request.form.get("password", "")
-            session = self._sessions.sign_in(user, password, address)
-            if session is not None:
-                response = self._redirect(back.removeprefix(HOME).lstrip("/"))
-                self._sessions.write(response, session)
-                return response
-            wait = self._sessions.wait(address)
-            return self._page("sign_in.html", back=back, wrong=True, wait=wait), 429 if wait else 401
-        if g.session is None:
-            g.session = Session.begin()
-        response = make_response(self._page("sign_in.html", back=back, wrong=False, wait=0))
-        self._sessions.write(response, g.session)
-        return response
-
-    def sign_out(self) -> Response:
-        """Forget who it was."""
-        response = self._redirect("sign-in")
-        self._sessions.end(response)
-        return response
-
-    def projects(self) -> str:
-        """All projects."""
-        rows = reading.standings(self._resources.storage)
-        return self._page("projects.html", rows=[(row, *state_of(row)) for row in rows], most=reading.MOST_PROJECTS)
-
-    def project(self, number: int) -> str:
-        """One project: a page of panels, of which some come with it and others are asked for by it."""
-        view = self._view(number)
-        shown = {name: self._panel(view, name) for name, panel in PANELS.items() if panel.at_once}
-        return self._page("project.html", view=view, panels=PANELS, shown=shown, state=state_of(view.standing))
-
-    def panel(self, number: int, name: str) -> Any:
-        """One panel; nothing where it is the same as what the page has already."""
-        if name not in PANELS:
-            raise NotFound(f"There is no part {name!r} of a project's page.")
-        shown = self._panel(self._view(number), name)
-        if request.args.get("seen") == shown[1]:
-            return "", 204
-        return shown[0]
-
-    def cancel(self, number: int) -> Response:
-        """Cancel the round that is being computed."""
-        self._view(number)
-        cancelled = self._resources.storage.cancel_round(number)
-        if cancelled is not None:
-            self._resources.storage.add_event(number, "ROUND_CANCELLED")
-            log.info("round cancelled on the page", project=number, round=cancelled, by=g.session.user)
-        return self._redirect(f"{number}?said={'cancelled' if cancelled is not None else 'nothing-to-cancel'}")
-
-    def _view(self, number: int) -> View:
-        standing = reading.standing(self._resources.storage, number) if number < 2**31 else None
+    def view(self, number: int) -> View:
+        """A look at a project; 404 where there is none."""
+        standing = reading.standing(self.resources.storage, number) if number < 2**31 else None
         if standing is None:
             raise NotFound(
                 f"kdal knows no project {number}: it was never connected, or it was deleted in Label Studio and its "
                 f"number given to another. `kdal connect --project {number}` connects one."
             )
-        return View(self._resources, self._names, standing)
-
-    def _panel(self, view: View, name: str) -> tuple[str, str]:
-        """A panel's HTML, and what stands for its content as long as that is the same."""
-        panel = PANELS[name]
-        inner = self._page(f"panels/{name}.html", view=view, **panel.make(view))
-        seen = hashlib.sha256(inner.encode()).hexdigest()[:16]
-        return self._page("panel.html", view=view, panel=panel, inner=inner, seen=seen), seen
+        return View(self.resources, self.names, standing, self.pictures)
 
 
-def _inside(back: str) -> str:
+def inside(back: str) -> str:
     """Where to go after signing in: nowhere but to a page of ours."""
     found = re.match(rf"{HOME}/([0-9]{{1,9}})(?![0-9])", back)
     return f"{HOME}/{found[1]}" if found else HOME

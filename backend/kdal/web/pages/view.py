@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 
 from kdal.aliases import Json
 from kdal.resources import Resources
+from kdal.rounds.estimates import estimates_of
+from kdal.rounds.store import RoundStore
 from kdal.web.pages.background import Answer, Background
+from kdal.web.pages.pictures import Pictures
 from kdal.web.pages.reading import Standing
 from kdal_core.errors import KdalError
 
@@ -46,13 +50,25 @@ class LabelStudioNames:
         return str(self._client.project_fields(project, "title")["title"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """One look at one project: what the tables said of it at one moment, and where more is to be had."""
 
     resources: Resources
     names: LabelStudioNames
     standing: Standing
+    pictures: Pictures
+
+    @cached_property
+    def estimates(self) -> Json:
+        """What the rounds have found out about themselves, see `kdal.rounds.estimates.estimates_of`."""
+        return estimates_of(self.resources.storage, self.resources.assets, self.standing.project)
+
+    @property
+    def store(self) -> RoundStore | None:
+        """Of the round whose order annotators have; None before the first."""
+        row = self.standing.published
+        return None if row is None else RoundStore(self.resources.assets, self.standing.project.uid, row.number)
 
 
 @dataclass(frozen=True)

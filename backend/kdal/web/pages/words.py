@@ -34,6 +34,7 @@ TRIGGERS = {
     "budget": "the batch was full",
     "button": "somebody pressed Start training",
     "tasks": "new tasks came",
+    "models": "a model was chosen",
 }
 """Why a round began."""
 

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from kdal.web.pages.panels import health, now, timeline
+from kdal.web.pages.panels import classes, confusion, errors, health, now, quality, queue, suggestions, timeline
 from kdal.web.pages.view import Panel
 
-PANELS: dict[str, Panel] = {panel.name: panel for panel in (now.PANEL, health.PANEL, timeline.PANEL)}
+PANELS: dict[str, Panel] = {
+    panel.name: panel
+    for panel in (
+        now.PANEL,
+        health.PANEL,
+        quality.PANEL,
+        queue.PANEL,
+        suggestions.PANEL,
+        classes.PANEL,
+        errors.PANEL,
+        confusion.PANEL,
+        timeline.PANEL,
+    )
+}

@@ -15,3 +15,14 @@ document.addEventListener("click", (event) => {
   const dialog = document.getElementById("pictures");
   if (dialog && (event.target === dialog || event.target.closest("[data-close]"))) dialog.close();
 });
+
+// Few pictures are made at a time, and a server that is busy with others says so at once: they are asked for again.
+const tries = new WeakMap();
+document.addEventListener("error", (event) => {
+  const image = event.target;
+  if (!(image instanceof HTMLImageElement)) return;
+  const count = (tries.get(image) || 0) + 1;
+  tries.set(image, count);
+  if (count > 12) return;
+  setTimeout(() => { image.src = image.src.replace(/[?&]try=\d+/, "") + (image.src.replace(/[?&]try=\d+/, "").includes("?") ? "&" : "?") + "try=" + count; }, 150 * count + 250 * Math.random());
+}, true);
