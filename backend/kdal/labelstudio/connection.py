@@ -202,6 +202,11 @@ def disconnect(
     return left | {"removed": removed}
 
 
+def served_by(settings: Settings, client: LabelStudioClient, project: Project) -> Json | None:
+    """Our ML backend in a project, as Label Studio has it; None where it has none."""
+    return next(iter(_ours(settings, client.backends(project.id), project.backend_id)), None)
+
+
 def confirmed_set_up(settings: Settings, client: LabelStudioClient, project: int, known: int | None) -> Json | None:
     """A project's labelling config and extra params as Label Studio's API has them, if kdal is its ML backend.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kdal.aliases import Json
 from kdal.images.refs import ImageRef
 from kdal.resources import Resources
-from kdal.rounds import heads
+from kdal.rounds import heads, queue
 from kdal.rounds.features import RoundImages
 from kdal.rounds.progress import StepReport
 from kdal.rounds.scoring import images_for, shard_count
@@ -63,6 +63,7 @@ def serve_chosen(
         store.write_shard(shard, **_predicted(resources, store, snapshot, chosen, refs, report))
         report.progress((shard + 1) / shards)
     store.save_order(order, np.array(order.tasks[: order.selected], dtype=np.int64), np.zeros(order.selected))
+    queue.carry_reasons(store, chosen, order.tasks)
     return {"ordered": order.selected}
 
 

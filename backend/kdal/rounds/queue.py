@@ -95,6 +95,12 @@ def save_reasons(store: RoundStore, entries: Sequence[Entry], strategy: str) -> 
     store.write_json(REASONS, {"strategy": strategy, "entries": kept})
 
 
+def carry_reasons(store: RoundStore, earlier: int, order: Sequence[int]) -> None:
+    """Keep the reasons of an earlier round for a round that has its order; of tasks that it did not explain, none."""
+    known = QueueFile.load(store.of_round(earlier))
+    save_reasons(store, [known.entries.get(task, Entry(task, "rank")) for task in order[:TOLD_FIRST]], known.strategy)
+
+
 def save_regions(store: RoundStore, tasks: Sequence[int], regions: Mapping[int, list[Json]]) -> None:
     """Keep what is suggested on the first tasks."""
     first = tasks[:TOLD_FIRST]

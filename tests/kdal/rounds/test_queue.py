@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kdal.rounds.batch import TOLD_FIRST
-from kdal.rounds.queue import REASONS, REGIONS, Entry, QueueFile, reasons, save_reasons, save_regions
+from kdal.rounds.queue import REASONS, REGIONS, Entry, QueueFile, carry_reasons, reasons, save_reasons, save_regions
 from kdal.rounds.store import RoundStore
 from kdal_core.acquisition import Selection
 from kdal_core.errors import AssetError
@@ -134,3 +134,12 @@ def test_a_damaged_file_is_said(resources):
     store.write_json(REGIONS, [1])
     with pytest.raises(AssetError, match=r"queue-regions\.json is damaged"):
         QueueFile.load(store)
+
+
+def test_a_round_that_has_the_order_of_an_earlier_one_has_its_reasons(resources):
+    store = RoundStore(resources.assets, "3.1", 2)
+    save_reasons(store, [Entry(5, "gap", gap=0.5), Entry(3, "random")], "kd_gap")
+    carry_reasons(store.of_round(4), 2, [3, 8, 5])
+    found = QueueFile.load(store.of_round(4))
+    assert found.strategy == "kd_gap"
+    assert [(entry.task, entry.why) for entry in found.entries.values()] == [(3, "random"), (8, "rank"), (5, "gap")]

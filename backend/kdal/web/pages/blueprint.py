@@ -13,8 +13,9 @@ from werkzeug.exceptions import Forbidden, HTTPException, LengthRequired, NotFou
 
 from kdal.logs import printable
 from kdal.resources import Resources
-from kdal.web.pages import project, reading, sign_in, tasks, words
+from kdal.web.pages import project, reading, sign_in, steering, tasks, words
 from kdal.web.pages.pictures import Pictures
+from kdal.web.pages.policy_store import PolicyStore
 from kdal.web.pages.session import COOKIE, Session, Sessions
 from kdal.web.pages.view import LabelStudioNames, View
 from kdal_core.errors import KdalError
@@ -40,6 +41,10 @@ OPEN = ("pages.sign_in", "pages.static")
 SAID = {
     "cancelled": "The round is cancelled; annotators go on in the order they have. The next one begins with a full "
     "batch from now on, or with “Start training” in Label Studio.",
+    "chosen": "Chosen: a round of its own now brings the model, its order and its suggestions into force.",
+    "started": "A round begins as soon as a worker has seen it.",
+    "not-open": "A round begins by hand only while one is open for annotators.",
+    "policy": "The policy is written to Label Studio; it holds from the next round on.",
     "nothing-to-cancel": "No round is being computed any more, so there was nothing to cancel.",
 }
 """What a page says after a form has been dealt with, by the word that its address carries."""
@@ -67,8 +72,9 @@ class Pages:
             "pages", __name__, url_prefix=HOME, template_folder="templates", static_folder="static"
         )
         self.pictures = Pictures(resources)
+        self.policies = PolicyStore(resources)
         self._guard()
-        for part in (sign_in, project, tasks):
+        for part in (sign_in, project, tasks, steering):
             part.add_to(self)
 
     def _guard(self) -> None:
@@ -166,7 +172,7 @@ class Pages:
                 f"kdal knows no project {number}: it was never connected, or it was deleted in Label Studio and its "
                 f"number given to another. `kdal connect --project {number}` connects one."
             )
-        return View(self.resources, self.names, standing, self.pictures)
+        return View(self.resources, self.names, standing, self.pictures, self.policies)
 
 
 def inside(back: str) -> str:

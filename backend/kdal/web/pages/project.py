@@ -32,9 +32,7 @@ def add_to(pages: Pages) -> None:
 
     @route("/<int:number>", methods=["GET"])
     def project(number: int) -> str:
-        view = pages.view(number)
-        shown = {panel.name: drawn(pages, view, panel)[0] for panel in PANELS.values() if panel.at_once}
-        return pages.page("project.html", view=view, panels=PANELS, shown=shown, state=state_of(view.standing))
+        return shown(pages, number)
 
     @route("/<int:number>/panels/<name>", methods=["GET"])
     def panel(number: int, name: str) -> Any:
@@ -51,6 +49,20 @@ def add_to(pages: Pages) -> None:
             storage.add_event(number, "ROUND_CANCELLED")
             log.info("round cancelled on the page", project=number, round=cancelled, by=g.session.user)
         return pages.redirect(f"{number}?said={'cancelled' if cancelled is not None else 'nothing-to-cancel'}")
+
+
+def shown(pages: Pages, number: int, problem: str | None = None) -> str:
+    """A project's page: panels, of which some come with it and others are asked for by it.
+
+    Args:
+        pages: what all pages have in common.
+        number: of the project.
+        problem: why what was asked for was not done.
+    """
+    view = pages.view(number)
+    ready = {panel.name: drawn(pages, view, panel)[0] for panel in PANELS.values() if panel.at_once}
+    state = state_of(view.standing)
+    return pages.page("project.html", view=view, panels=PANELS, shown=ready, state=state, problem=problem)
 
 
 def drawn(pages: Pages, view: View, panel: Panel) -> tuple[str, str]:

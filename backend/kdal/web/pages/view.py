@@ -12,6 +12,7 @@ from kdal.rounds.estimates import estimates_of
 from kdal.rounds.store import RoundStore
 from kdal.web.pages.background import Answer, Background
 from kdal.web.pages.pictures import Pictures
+from kdal.web.pages.policy_store import PolicyStore
 from kdal.web.pages.reading import Standing
 from kdal_core.errors import KdalError
 
@@ -58,6 +59,7 @@ class View:
     names: LabelStudioNames
     standing: Standing
     pictures: Pictures
+    policies: PolicyStore
 
     @cached_property
     def estimates(self) -> Json:

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from kdal.web.pages.panels import classes, confusion, errors, health, now, quality, queue, suggestions, timeline
+from kdal.web.pages.panels import (
+    classes,
+    confusion,
+    errors,
+    health,
+    models,
+    now,
+    policy,
+    quality,
+    queue,
+    suggestions,
+    timeline,
+    unusable,
+)
 from kdal.web.pages.view import Panel
 
 PANELS: dict[str, Panel] = {
@@ -16,6 +29,9 @@ PANELS: dict[str, Panel] = {
         classes.PANEL,
         errors.PANEL,
         confusion.PANEL,
+        models.PANEL,
         timeline.PANEL,
+        policy.PANEL,
+        unusable.PANEL,
     )
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdal.aliases import Json
 from kdal.rounds.status import ALIVE
-from kdal.storage.tables import now
+from kdal.storage.tables import account_of, now
 from kdal.web.pages.reading import inbox
 from kdal.web.pages.view import Panel, View
 
@@ -32,8 +32,21 @@ def make(view: View) -> Json:
         "slow": age is not None and age > SLOW,
         "label_studio": title,
         "label_studio_url": view.resources.settings.label_studio_url,
+        "teacher": _teacher(view),
         "connected_at": view.standing.project.connected_at,
     }
+
+
+def _teacher(view: View) -> Json | None:
+    """What the project's black-box teacher has cost by now; None before it is asked."""
+    project = view.standing.project
+    name = project.policy.get("black_box")
+    account = None if name is None else view.resources.storage.teacher_account(account_of(project.uid, name))
+    limits = next((row.facts for row in reversed(view.standing.rounds) if "query_budget" in row.facts), None)
+    if account is None or limits is None:
+        return None
+    told = {"budget": limits["query_budget"], "money": limits["money"], "currency": limits["currency"]}
+    return {"name": name, "queries": account.images, "cost": account.cost, **told}
 
 
 PANEL = Panel("health", "Health", make, every=15, at_once=True)
