@@ -32,6 +32,7 @@ check: venv-test
 bench: venv-test .venv-peers/ready $(DATA)/ready $(DATA)/lanes/train.jsonl ## the slow campaigns: figures into artifacts/
 	$(BIN)/python -m benchmarks.predict
 	$(BIN)/python -m benchmarks.loop
+	$(BIN)/python -m benchmarks.page
 	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.confidence
 	$(BIN)/python -m benchmarks.photo_rounds $(if $(wildcard $(DATA)/clothing/train),--folder $(DATA)/clothing/train)

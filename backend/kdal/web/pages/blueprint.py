@@ -17,7 +17,7 @@ from kdal.web.pages import project, reading, sign_in, steering, tasks, words
 from kdal.web.pages.pictures import Pictures
 from kdal.web.pages.policy_store import PolicyStore
 from kdal.web.pages.session import COOKIE, Session, Sessions
-from kdal.web.pages.view import LabelStudioNames, View
+from kdal.web.pages.view import Estimates, LabelStudioNames, View
 from kdal_core.errors import KdalError
 
 HOME = "/projects"
@@ -72,6 +72,7 @@ class Pages:
             "pages", __name__, url_prefix=HOME, template_folder="templates", static_folder="static"
         )
         self.pictures = Pictures(resources)
+        self.estimates = Estimates(resources)
         self.policies = PolicyStore(resources)
         self._guard()
         for part in (sign_in, project, tasks, steering):
@@ -172,7 +173,7 @@ class Pages:
                 f"kdal knows no project {number}: it was never connected, or it was deleted in Label Studio and its "
                 f"number given to another. `kdal connect --project {number}` connects one."
             )
-        return View(self.resources, self.names, standing, self.pictures, self.policies)
+        return View(self.resources, self.names, standing, self.pictures, self.policies, self.estimates)
 
 
 def inside(back: str) -> str:

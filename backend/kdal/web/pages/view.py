@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 
 from kdal.aliases import Json
 from kdal.resources import Resources
@@ -16,6 +20,8 @@ from kdal.web.pages.policy_store import PolicyStore
 from kdal.web.pages.reading import Standing
 from kdal_core.errors import KdalError
 
+ESTIMATES_FRESH, MOST_KEPT = 20.0, 16
+"""Seconds after which estimates are read again whatever has happened, and projects of which they are kept."""
 TITLES_FRESH, PEOPLE_FRESH = 60.0, 300.0
 """Seconds after which Label Studio is asked again for a project's title, and for the names of its people."""
 
@@ -51,6 +57,36 @@ class LabelStudioNames:
         return str(self._client.project_fields(project, "title")["title"])
 
 
+class Estimates:
+    """Estimates of projects, read and worked out again only when a round, the policy, or a little time has passed.
+
+    Args:
+        resources: where they are.
+        clock: seconds by a clock that only goes forward.
+    """
+
+    def __init__(self, resources: Resources, clock: Callable[[], float] = time.monotonic) -> None:
+        self._resources, self._clock = resources, clock
+        self._kept: OrderedDict[str, tuple[str, float, Json]] = OrderedDict()
+        self._lock = Lock()
+
+    def of(self, standing: Standing) -> Json:
+        """Those of a project, see `kdal.rounds.estimates.estimates_of`; raises what that raises."""
+        project = standing.project
+        state = json.dumps([project.policy, [(row.number, row.state, row.restarts) for row in standing.rounds[-3:]]])
+        with self._lock:
+            known = self._kept.get(project.uid)
+        if known is not None and known[0] == state and self._clock() - known[1] < ESTIMATES_FRESH:
+            return known[2]
+        found = estimates_of(self._resources.storage, self._resources.assets, project)
+        with self._lock:
+            self._kept[project.uid] = (state, self._clock(), found)
+            self._kept.move_to_end(project.uid)
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """One look at one project: what the tables said of it at one moment, and where more is to be had."""
@@ -61,10 +97,12 @@ class View:
     pictures: Pictures
     policies: PolicyStore
 
+    kept: Estimates
+
     @cached_property
     def estimates(self) -> Json:
         """What the rounds have found out about themselves, see `kdal.rounds.estimates.estimates_of`."""
-        return estimates_of(self.resources.storage, self.resources.assets, self.standing.project)
+        return self.kept.of(self.standing)
 
     @property
     def store(self) -> RoundStore | None:

@@ -1,14 +1,12 @@
 """The panels that show what rounds have found out: how good, when to stop, suggestions, mistakes, classes."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from kdal.rounds.estimates import statements
-from kdal.rounds.estimates.kept import FACT, Kept
+from kdal.rounds.estimates.kept import FACT, FILE
 from kdal.rounds.store import RoundStore
-from kdal_core.evaluation import CurvePoint
+from kdal_core.evaluation import CurvePoint, LearningCurve
 from tests.kdal.web.requests import UID
 
 MARKUP = "<b>rust</b>"
@@ -29,10 +27,11 @@ def keep(add_round, resources):
     def write(points=(), **told):
         add_round(0, state="closed")
         add_round(1)
-        kept = Kept(models=list(range(1, len(points) + 1)), points=list(points), left=400, labels=100)
-        told = statements.nothing() | {"round": 1, "metric": "accuracy"} | told
-        told["curve"] = statements.curve(kept.curve, kept.models)
-        dataclasses.replace(kept, told=told).save(RoundStore(resources.assets, UID, 1))
+        models, images = list(range(1, len(points) + 1)), sum(point.images for point in points)
+        told = {"stopping": {}} | statements.nothing() | {"round": 1, "metric": "accuracy"} | told
+        told["curve"] = statements.curve(LearningCurve(tuple(points), images, 0, 0.95), models)
+        kept = {"told": told, "models": models, "points": [vars(point) for point in points], "left": 400, "labels": 100}
+        RoundStore(resources.assets, UID, 1).write_json(FILE, {"at_random": []} | kept)
         resources.storage.merge_round(3, 1, facts={FACT: {"model": 1}})
 
     return write
