@@ -56,8 +56,13 @@ class Background(Generic[T]):
         self._kept: OrderedDict[Hashable, _Kept[T]] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: Hashable) -> Answer[T]:
-        """What is known now; fetching begins where that is old, or nothing."""
+    def get(self, key: Hashable, wait: float = 0.0) -> Answer[T]:
+        """What is known now; fetching begins where that is old, or nothing.
+
+        Args:
+            key: of the answer.
+            wait: seconds that one may wait for the first answer; who asks again meanwhile waits no more.
+        """
         with self._lock:
             kept = self._kept.setdefault(key, _Kept())
             self._kept.move_to_end(key)
@@ -66,8 +71,14 @@ class Background(Generic[T]):
             due = not kept.asking and self._clock() - kept.asked_at >= self._fresh
             kept.asking = kept.asking or due
             answer = Answer(kept.value, kept.error)
-        if due:
-            Thread(target=self._fetch, args=(key, kept), name="page asks", daemon=True).start()
+        if not due:
+            return answer
+        thread = Thread(target=self._fetch, args=(key, kept), name="page asks", daemon=True)
+        thread.start()
+        if wait and answer.value is None:
+            thread.join(wait)
+            with self._lock:
+                return Answer(kept.value, kept.error)
         return answer
 
     def _fetch(self, key: Hashable, kept: _Kept[T]) -> None:

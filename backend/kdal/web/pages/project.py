@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,6 +19,8 @@ from kdal_core.errors import KdalError
 if TYPE_CHECKING:
     from kdal.web.pages.blueprint import Pages
 
+PATIENCE = 0.1
+"""Seconds that a page waits for titles that Label Studio is asked for the first time."""
 log = structlog.get_logger()
 
 
@@ -27,8 +30,12 @@ def add_to(pages: Pages) -> None:
 
     @route("", methods=["GET"])
     def projects() -> str:
-        rows = [(row, *state_of(row)) for row in reading.standings(storage)]
-        return pages.page("projects.html", rows=rows, most=reading.MOST_PROJECTS)
+        return pages.page("projects.html", listed=listed(pages)[0])
+
+    @route("/list", methods=["GET"])
+    def project_list() -> Any:
+        html, seen = listed(pages)
+        return ("", 204) if request.args.get("seen") == seen else html
 
     @route("/<int:number>", methods=["GET"])
     def project(number: int) -> str:
@@ -51,6 +58,19 @@ def add_to(pages: Pages) -> None:
         return pages.redirect(f"{number}?said={'cancelled' if cancelled is not None else 'nothing-to-cancel'}")
 
 
+def listed(pages: Pages) -> tuple[str, str]:
+    """The list of projects, and what stands for its content as long as that is the same."""
+    rows = [(row, *state_of(row)) for row in reading.standings(pages.resources.storage)]
+    patience = PATIENCE
+    for row, *_ in rows:
+        began = time.monotonic()
+        pages.names.title(row.project.id, wait=patience)
+        patience = max(0.0, patience - (time.monotonic() - began))
+    inner = pages.page("list.html", rows=rows, most=reading.MOST_PROJECTS, seen="")
+    seen = hashlib.sha256(inner.encode()).hexdigest()[:16]
+    return pages.page("list.html", rows=rows, most=reading.MOST_PROJECTS, seen=seen), seen
+
+
 def shown(pages: Pages, number: int, problem: str | None = None) -> str:
     """A project's page: panels, of which some come with it and others are asked for by it.
 
@@ -60,6 +80,7 @@ def shown(pages: Pages, number: int, problem: str | None = None) -> str:
         problem: why what was asked for was not done.
     """
     view = pages.view(number)
+    pages.names.title(number, wait=PATIENCE)
     ready = {panel.name: drawn(pages, view, panel)[0] for panel in PANELS.values() if panel.at_once}
     state = state_of(view.standing)
     return pages.page("project.html", view=view, panels=PANELS, shown=ready, state=state, problem=problem)

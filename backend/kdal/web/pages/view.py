@@ -35,9 +35,9 @@ class LabelStudioNames:
         self._titles: Background[str] = Background(self._title, TITLES_FRESH)
         self._people: Background[dict[int, str]] = Background(lambda _: self._client.people(), PEOPLE_FRESH)
 
-    def title(self, project: int) -> Answer[str]:
-        """A project's title, as far as it is known by now."""
-        return self._titles.get(project)
+    def title(self, project: int, wait: float = 0.0) -> Answer[str]:
+        """A project's title, as far as it is known by now, or within so many seconds."""
+        return self._titles.get(project, wait)
 
     def person(self, number: int) -> str:
         """A person's name, else their number."""

@@ -32,6 +32,13 @@ def test_the_list_shows_each_project_how_far_it_is_and_what_is_wrong(site, add_r
     ]
 
 
+def test_the_list_is_sent_again_once_something_has_changed(site, project, add_round):
+    (part,) = site.get("/projects").of("div", id="list")
+    assert site.client.get(part["hx-get"]).status_code == 204
+    add_round(0, counted=4)
+    assert "4 of 50" in site.get(part["hx-get"]).text
+
+
 def test_a_project_that_is_not_there_is_explained(site):
     for number in (99, 2**40):
         page = site.get(f"/projects/{number}", status=404)
