@@ -28,6 +28,7 @@ from kdal.labelstudio.connection import SECRET_HEADER
 from kdal.resources import Resources
 from kdal.rounds.estimates import statements
 from kdal.rounds.estimates.kept import FACT, FILE
+from kdal.rounds.map import save_map
 from kdal.rounds.queue import Entry, save_reasons, save_regions
 from kdal.rounds.store import Order, RoundStore
 from kdal.settings import Settings
@@ -93,6 +94,7 @@ def _assets(store: RoundStore, tasks: int, last: int) -> None:
     save_reasons(store, [Entry(task, "gap", gap=0.9, far=0.5) for task in order[:500]], "kd_gap")
     choice = {"type": "choices", "score": 0.8, "value": {"choices": [CLASSES[3]]}}
     save_regions(store, order[:500], {task: [choice] for task in order[:500]})
+    save_map(store, np.array(order), order[:BUDGET], {"features": rng.normal(size=(len(order), 8))}, np.zeros(0, int))
     store.write_json(FILE, _estimates(rng, last))
 
 

@@ -19,6 +19,7 @@ from kdal.resources import Resources
 from kdal.rounds import heads, queue
 from kdal.rounds.batch import drawn as drawn_on
 from kdal.rounds.features import RoundImages
+from kdal.rounds.map import save_map
 from kdal.rounds.progress import StepReport
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import DISTILLED, SHARD, STUDENT, TEACHER, Order, RoundStore
@@ -191,6 +192,7 @@ def select(store: RoundStore, snapshot: Snapshot, trained: bool, resources: Reso
             trained=trained,
             by_chance=by_chance,
         )
+        save_map(store, tasks, order[:batch].tolist(), arrays, _labelled_tasks(store, snapshot))
         estimates = estimates[explored.indices]
         scores = selection.scores[np.argsort(selection.indices)][explored.indices]
     unreadable = sorted({ref.task_id for ref in snapshot.pool} - set(tasks.tolist()))
@@ -285,6 +287,14 @@ def _order(
     if policy.k is None:
         return cold_start(features, seed=policy.seed)
     return cold_start(features, k=policy.k, seed=policy.seed)
+
+
+def _labelled_tasks(store: RoundStore, snapshot: Snapshot) -> NDArray[np.int64]:
+    """The labelled tasks whose features `heads.spaces` tells, in their order; none of a round without backbones."""
+    labelled = sorted(item.ref.task_id for item in snapshot.labelled if item.target is not None)
+    if snapshot.backbones is None or not labelled:
+        return np.zeros(0, dtype=np.int64)
+    return RoundImages.load(store, snapshot, np.array(labelled, dtype=np.int64)).tasks
 
 
 def _nothing_tells(task: Task, arrays: dict[str, NDArray[Any]]) -> bool:

@@ -33,8 +33,7 @@ def open_page(browser: Browser, site: RunningKdal) -> Iterator[Callable[..., Pag
     def make(viewport: dict[str, int] = WIDE, colours: str = "light") -> Page:
         context = browser.new_context(base_url=site.url, viewport=viewport, color_scheme=colours)  # type: ignore[arg-type]
         page = context.new_page()
-        # A picture that is asked for while two others are made is refused, and asked for again.
-        page.on("console", lambda told: None if "503" in told.text else complaints.append(told.text))
+        page.on("console", lambda told: complaints.append(told.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto("/projects")
         page.keyboard.type(USER)  # the field has the focus
@@ -45,7 +44,8 @@ def open_page(browser: Browser, site: RunningKdal) -> Iterator[Callable[..., Pag
         return page
 
     yield make
-    assert complaints == []
+    # A picture that is asked for while two others are made is refused, and asked for again; so is a wrong policy.
+    assert [each for each in complaints if "status of 503" not in each and "status of 422" not in each] == []
 
 
 def faults(page: Page) -> list[dict[str, Any]]:
@@ -123,11 +123,12 @@ def see_panels(page: Page, site: RunningKdal, project: Project, ls_api: Api, tru
     expect(page.locator("#unusable")).to_contain_text("None")
     expect(page.locator("#policy")).to_contain_text("budget")
     for name in ("quality", "suggestions", "errors", "confusion", "classes"):
-        assert len(page.locator(f"#{name}").inner_text()) > 40
+        assert len(page.locator(f"#{name}").inner_text()) > 30
     see_queue(page, site, project)
     # KDAL_PICTURES=docs/pictures renews the picture of the docs.
     if folder := os.environ.get("KDAL_PICTURES"):
-        page.screenshot(path=Path(folder) / "page.png", full_page=True)
+        top = {"x": 0, "y": 0, **WIDE, "height": 1500}
+        page.screenshot(path=Path(folder) / "page.png", full_page=True, clip=top)
 
 
 def see_queue(page: Page, site: RunningKdal, project: Project) -> None:
@@ -141,7 +142,7 @@ def see_queue(page: Page, site: RunningKdal, project: Project) -> None:
     assert link == f"{site.environment['LABEL_STUDIO_URL']}/projects/{project.id}/data?task={following[0]}"
     texts = tiles.all_inner_texts()
     assert all(any(name in text for name in CLASSES) for text in texts)
-    reasons = ("models disagree", "unlike the labelled", "stands for others", "random")
+    reasons = ("models disagree", "far from labels", "stands for others", "random")
     assert all(any(reason in text for reason in reasons) for text in texts)
     tiles.first.scroll_into_view_if_needed()
     page.wait_for_function("[...document.querySelectorAll('#queue img')].slice(0, 6).every(i => i.naturalWidth > 0)")

@@ -16,6 +16,7 @@ from sklearn.datasets import load_sample_images
 from kdal.backbones import RoundBackbones
 from kdal.rounds import features, heads
 from kdal.rounds.features import RoundImages
+from kdal.rounds.map import load_map
 from kdal.rounds.queue import QueueFile
 from kdal.rounds.snapshot import Snapshot
 from kdal.rounds.store import RoundStore
@@ -146,6 +147,10 @@ def test_a_round_keeps_why_its_first_tasks_come_first_and_what_it_suggests_on_th
     kept = {task: [region["value"]["choices"] for region in regions] for task, regions in found.regions.items()}
     assert kept == pushed
     assert QueueFile.load(stored(photo_loop, 7)) == QueueFile()
+    kinds = {point.task: point.kind for point in load_map(stored(photo_loop, 1))}
+    assert sorted(kinds) == sorted(photo_loop.project.tasks)
+    assert {task for task, kind in kinds.items() if kind == "labelled"} == set(labelled)
+    assert {task for task, kind in kinds.items() if kind == "batch"} == set(stored(photo_loop, 1).order().tasks[:4])
 
 
 def test_the_first_batch_covers_what_the_photos_show(photo_loop):

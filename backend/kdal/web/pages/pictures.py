@@ -15,6 +15,7 @@ from kdal.aliases import Json
 from kdal.images.cache import ByteCache
 from kdal.images.refs import ImageRef
 from kdal.resources import Resources
+from kdal.rounds.map import Point, load_map
 from kdal.rounds.queue import QueueFile
 from kdal.rounds.store import RoundStore
 from kdal.storage.assets import MissingAssetError
@@ -64,6 +65,7 @@ class Pictures:
         self._resources = resources
         self._addresses = PerProject(self._load_addresses, size=4)
         self._queues = PerProject(lambda uid, number: QueueFile.load(RoundStore(resources.assets, uid, number)))
+        self._maps = PerProject(lambda uid, number: load_map(RoundStore(resources.assets, uid, number)))
         self._cache = ByteCache(resources.settings.home_path / "cache" / "pictures", CACHED)
         self._turn = BoundedSemaphore(AT_ONCE)
 
@@ -74,6 +76,10 @@ class Pictures:
     def queue(self, uid: str, number: int) -> QueueFile:
         """What a published round has written of the first tasks of its order."""
         return self._queues.get(uid, number)
+
+    def map(self, uid: str, number: int) -> list[Point]:
+        """The map of a published round."""
+        return self._maps.get(uid, number)
 
     def jpeg(self, ref: ImageRef, size: str, regions: list[Json]) -> bytes:
         """A picture as a JPEG file.

@@ -9,6 +9,7 @@ from PIL import Image
 
 from kdal.images.refs import ImageRef
 from kdal.policy import Policy
+from kdal.rounds.map import save_map
 from kdal.rounds.queue import Entry, save_reasons, save_regions
 from kdal.rounds.snapshot import Labelled, Snapshot
 from kdal.rounds.store import RoundStore
@@ -156,3 +157,19 @@ def test_a_region_that_makes_no_sense_draws_nothing(region):
 
 def test_labels_are_counted_surest_first():
     assert drawing.names([LANE, LANE, BOX, CHOICE]) == [("crack", 1, 0.9), ("7", 1, 0.42), ("<i>lane</i>", 2, None)]
+
+
+def test_without_a_map_the_panel_says_so(site, queue):
+    assert "no map yet" in site.get("/projects/3/panels/map").text
+
+
+def test_points_of_the_map_open_their_pictures(site, queue):
+    features = np.arange(12.0).reshape(4, 3) ** 2
+    save_map(queue, np.array([5, 7, 8, 9]), [5], {"features": features}, np.array([], dtype=np.int64))
+    page = site.get("/projects/3/panels/map")
+    points = page.of("circle")
+    assert len(points) == 4
+    (batch,) = page.of("circle", **{"class": "batch"})
+    assert "Task 5" in site.get(batch["hx-get"]).text
+    assert all(0 <= float(point["cx"]) <= 720 and 0 <= float(point["cy"]) <= 420 for point in points)
+    assert "next batch (1)" in page.text

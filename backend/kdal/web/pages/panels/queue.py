@@ -47,7 +47,7 @@ def reason(entry: Entry) -> tuple[str, str]:
     if entry.why == "unsure" and entry.unsure is not None:
         return "model unsure", f"The model is less sure of it than of {entry.unsure:.0%} of the images that wait."
     if entry.why == "far" and entry.far is not None:
-        return "unlike the labelled", f"It is farther from all labelled images than {entry.far:.0%} of those that wait."
+        return "far from labels", f"It is farther from all labelled images than {entry.far:.0%} of those that wait."
     return {
         "random": ("random", "It was drawn at random: what is seen on such labels holds for all images."),
         "cold": ("coverage", "It was chosen to cover the images well: no model has been trained yet."),
