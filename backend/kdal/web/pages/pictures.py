@@ -12,11 +12,13 @@ from typing import Any
 from PIL import Image
 
 from kdal.aliases import Json
+from kdal.images.allowed import Sources
 from kdal.images.cache import ByteCache
 from kdal.images.refs import ImageRef
 from kdal.resources import Resources
 from kdal.rounds.map import Point, load_map
 from kdal.rounds.queue import QueueFile
+from kdal.rounds.snapshot import SnapshotHeader
 from kdal.rounds.store import RoundStore
 from kdal.storage.assets import MissingAssetError
 from kdal.web.pages import drawing
@@ -64,6 +66,9 @@ class Pictures:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._addresses = PerProject(self._load_addresses, size=4)
+        self._sources = PerProject(
+            lambda uid, number: SnapshotHeader.load(RoundStore(resources.assets, uid, number)).sources
+        )
         self._queues = PerProject(lambda uid, number: QueueFile.load(RoundStore(resources.assets, uid, number)))
         self._maps = PerProject(lambda uid, number: load_map(RoundStore(resources.assets, uid, number)))
         self._cache = ByteCache(resources.settings.home_path / "cache" / "pictures", CACHED)
@@ -73,6 +78,10 @@ class Pictures:
         """A task's image as a round knew it; None where it did not know the task."""
         return self._addresses.get(uid, number).ref(task)
 
+    def sources(self, uid: str, number: int) -> Sources:
+        """Where the project's images may be read, as a round found it."""
+        return self._sources.get(uid, number)
+
     def queue(self, uid: str, number: int) -> QueueFile:
         """What a published round has written of the first tasks of its order."""
         return self._queues.get(uid, number)
@@ -81,11 +90,12 @@ class Pictures:
         """The map of a published round."""
         return self._maps.get(uid, number)
 
-    def jpeg(self, ref: ImageRef, size: str, regions: list[Json]) -> bytes:
+    def jpeg(self, ref: ImageRef, sources: Sources, size: str, regions: list[Json]) -> bytes:
         """A picture as a JPEG file.
 
         Args:
             ref: its image.
+            sources: where the project's images may be read.
             size: one of `SIZES`.
             regions: drawn in.
 
@@ -95,14 +105,15 @@ class Pictures:
         """
         if ref.missing or not ref.uri:
             raise AssetError(f"task {ref.task_id}: {ref.missing or 'the task has no image address'}")
+        images = self._resources.images.within(sources)
         drawn = hashlib.sha256(json.dumps(regions).encode()).hexdigest()
-        key = "\0".join((MADE, size, drawn, self._resources.images.identity(ref)))
+        key = "\0".join((MADE, size, drawn, images.identity(ref)))
         if (kept := self._cache.get(key)) is not None:
             return kept
         if not self._turn.acquire(timeout=PATIENCE):
             raise BusyError("other pictures are being made")
         try:
-            return self._cache.put(key, _jpeg(self._resources.images.image(ref), SIZES[size], regions))
+            return self._cache.put(key, _jpeg(images.image(ref), SIZES[size], regions))
         finally:
             self._turn.release()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, make_response, request
 from werkzeug.exceptions import NotFound
 
+from kdal.images.allowed import Sources
 from kdal.images.errors import UnreachableError
 from kdal.images.refs import ImageRef
 from kdal.rounds.queue import QueueFile
@@ -34,7 +35,7 @@ def add_to(pages: Pages) -> None:
         view = pages.view(number)
         regions = queued(view).regions.get(task, []) if "drawn" in request.args else []
         try:
-            data = pages.pictures.jpeg(image_of(view, task), size, regions)
+            data = pages.pictures.jpeg(*image_of(view, task), size, regions)
         except BusyError:
             return _none(503)
         except AssetError as error:
@@ -63,17 +64,18 @@ def add_to(pages: Pages) -> None:
         raise NotFound("That cell of the table is empty by now.")
 
 
-def image_of(view: View, task: int) -> ImageRef:
-    """A task's image, as the newest round that has read the project knew it.
+def image_of(view: View, task: int) -> tuple[ImageRef, Sources]:
+    """A task's image, as the newest round that has read the project knew it, and where the project has its images.
 
     Raises:
         AssetError: no round knew the task.
     """
     rounds = [row for row in (view.standing.published, view.standing.last) if row is not None]
     for row in rounds:
-        found = view.pictures.ref(view.standing.project.uid, row.number, task)
+        uid = view.standing.project.uid
+        found = view.pictures.ref(uid, row.number, task)
         if found is not None:
-            return found
+            return found, view.pictures.sources(uid, row.number)
     raise AssetError(f"task {task} is not known to any round that is open")
 
 

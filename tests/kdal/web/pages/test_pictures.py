@@ -127,13 +127,13 @@ def test_a_picture_is_made_once(site, queue, resources, tmp_path):
 
 def test_while_pictures_are_made_more_of_them_are_refused_at_once(resources, queue):
     pictures = Pictures(resources)
-    ref = pictures.ref(UID, 0, 5)
+    ref, sources = pictures.ref(UID, 0, 5), pictures.sources(UID, 0)
     pictures._turn.acquire()
     pictures._turn.acquire()
     with pytest.raises(BusyError):
-        pictures.jpeg(ref, "small", [])
+        pictures.jpeg(ref, sources, "small", [])
     pictures._turn.release()
-    assert pictures.jpeg(ref, "small", [])
+    assert pictures.jpeg(ref, sources, "small", [])
 
 
 @pytest.mark.parametrize(
