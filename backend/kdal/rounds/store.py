@@ -178,7 +178,7 @@ class RoundStore:
         try:
             return Order(**self.read_json("order.json"))
         except TypeError as error:
-            raise DamagedAssetError(f"{self.key('order.json')} is damaged, it is no order: {error}") from error
+            raise AssetError(f"{self.key('order.json')} is damaged, it is no order: {error}") from error
 
 
 def _model_file(role: str) -> str:
