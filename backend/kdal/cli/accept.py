@@ -33,7 +33,6 @@ def accept(
 
     Nothing is trained on them, and they count for no batch. A person's annotation of such a task counts as ever.
     """
-    from kdal.resources import Resources
     from kdal.settings import Settings
 
     if undo == (target is not None):
@@ -43,6 +42,8 @@ def accept(
     settings = Settings.load()
     if not settings.home_path.exists():
         raise ConfigError(f"no kdal has been started here: KDAL_HOME is {settings.home_path}, which is not there")
+    from kdal.resources import Resources  # what loads it takes seconds
+
     with interruptible("Stopped. What was done is done; the same command goes on."):
         resources = Resources.open(settings)
         if target is None:

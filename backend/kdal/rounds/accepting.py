@@ -139,7 +139,13 @@ def _drawn(resources: Resources, row: Project, last: Round, store: RoundStore, s
     """Class by task of the labels that were drawn at random, since `kdal accept` was last used in an earlier round."""
     kept = Kept.newest(resources.storage, resources.assets, row)
     if kept.told is None or kept.told["round"] != last.number:
-        raise ConfigError(f"project {row.id}: round {last.number} is only just open: try again in a minute")
+        why = last.facts.get("no_estimates")
+        raise ConfigError(
+            f"project {row.id}: what round {last.number} knows of its labels could not be written ({why}): wait "
+            "for the next round"
+            if why
+            else f"project {row.id}: round {last.number} is only just open: try again in a minute"
+        )
     if kept.told["model"] != row.serving_round:
         raise ConfigError(
             f"project {row.id}: kdal-r{row.serving_round} serves, and the suggestions in force are not its own: wait "
