@@ -432,3 +432,12 @@ def test_how_sure_a_suggestion_must_be_may_be_told(told, meant):
 def test_what_is_no_confidence_is_refused(told):
     with pytest.raises(ConfigError, match='"suggest_above"'):
         Policy.parse({"suggest_above": told})
+
+
+def test_a_price_is_asked_for_together_with_what_a_point_is_worth():
+    with pytest.raises(ConfigError, match="give both"):
+        Policy.parse({"price": 0.2})
+    with pytest.raises(ConfigError, match='"target"'):
+        Policy.parse({"target": 1.0})
+    policy = Policy.parse({"price": 0.2, "worth": 30, "target": 0.9})
+    assert (policy.price, policy.worth, policy.target) == (0.2, 30, 0.9)
