@@ -134,7 +134,9 @@ def test_of_a_thousand_classes_the_ends_are_shown(site, keep):
 
 def test_damaged_estimates_leave_the_other_panels_in_peace(site, keep, resources):
     keep()
-    RoundStore(resources.assets, UID, 1).write_json("estimates.json", {"told": {"curve": 1}, "points": []})
+    RoundStore(resources.assets, UID, 1).write_json(
+        FILE, {"told": {"curve": 1, "stopping": {}}, "points": [], "at_random": []}
+    )
     text = site.get("/projects/3").text
     assert "This cannot be shown now" in text
     assert "0 of 50 labels in round 1" in text
