@@ -179,12 +179,12 @@ def _announce(settings: Settings, host: str, port: int, worker: bool) -> None:
     lines = [
         "kdal is up.",
         f"  Server:       {settings.url} (KDAL_URL: where Label Studio reaches kdal)",
+        f"  Projects:     {settings.url}/projects (a page for each; `kdal credentials` shows user and password)",
         f"  Label Studio: {settings.label_studio_url} (LABEL_STUDIO_URL)",
         f"  Data:         {settings.home_path} (KDAL_HOME)",
         *notes,
         "To connect a project, in the same folder; N is the number in the project's address in Label Studio:",
         f"  {variable}kdal connect --project N",
-        "It asks for a user and a password, which `kdal credentials` shows; `kdal connect` tells Label Studio.",
         "Ctrl-C stops kdal.",
     ]
     for line in lines:

@@ -197,13 +197,16 @@ def _project(shown: Example, client: LabelStudioClient, state: State, folder: Pa
 
 
 def _say_how_to_use(state: State, settings: Settings, project: int, policy: Policy) -> None:
-    command = Path(sys.executable).parent / "kdal"
+    command, known = Path(sys.executable).parent / "kdal", settings.with_credentials()
     lines = [
         f"\nLabel Studio: [bold]{settings.label_studio_url}/projects/{project}/data[/bold]",
         f"User:         [bold]{EMAIL}[/bold]",
         f"Password:     [bold]{escape(state.password)}[/bold]",
         f'Press "Label All Tasks": after each {policy.budget} labels kdal retrains and reorders the queue.',
-        escape(f"How it stands: KDAL_HOME={settings.home_path} {command} status\n"),
+        f"What kdal does, and how well: [bold]{settings.url}/projects/{project}[/bold]",
+        f"User:         [bold]{escape(known.auth_user)}[/bold]",
+        f"Password:     [bold]{escape(known.auth_password)}[/bold]",
+        escape(f"The same here: KDAL_HOME={settings.home_path} {command} status\n"),
     ]
     out.print("\n".join(lines), markup=True, soft_wrap=True)  # a command to be copied stays in one piece
 

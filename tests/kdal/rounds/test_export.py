@@ -57,7 +57,7 @@ def test_a_head_on_a_backbone_is_exported_whole_and_answers_as_predict_does(make
         computes=True, config=PHOTOS, pictures=pictures, budget=4, holdout=0.0, suggest_above=0.0, **policy
     )
     loop.look()
-    loop.wait_open(0)
+    loop.wait_open(0, looks=3000)  # backbones are loaded
     label(loop, 4)
     opened = loop.wait_open(1)
     assert loop.row.serving_round == 1

@@ -123,7 +123,7 @@ def test_a_rollback_among_rounds_on_features_needs_no_image_again(make_loop):
         computes=True, config=PHOTOS, pictures=pictures, budget=4, holdout=0.0, suggest_above=0.0, **policy
     )
     loop.look()
-    loop.wait_open(0)
+    loop.wait_open(0, looks=3000)  # backbones are loaded
     for number in (1, 2):
         label_photos(loop, 4)
         loop.wait_open(number)

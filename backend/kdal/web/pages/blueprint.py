@@ -86,8 +86,6 @@ class Pages:
             g.session = self.sessions.read(request.cookies.get(COOKIE))
             if request.endpoint == "pages.static":
                 return None
-            if not self.sessions.has_users:
-                return self.page("closed.html"), 403
             if request.method == "POST":
                 self._check_form()
             if request.endpoint in OPEN or (g.session is not None and g.session.user is not None):

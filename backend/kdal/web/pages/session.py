@@ -60,11 +60,6 @@ class Sessions:
         self._secure = settings.url.startswith("https://")
         self._guesses = Guesses(clock)
 
-    @property
-    def has_users(self) -> bool:
-        """Whether anybody can sign in at all."""
-        return bool(self._settings.auth_user and self._settings.auth_password)
-
     def read(self, cookie: str | None) -> Session | None:
         """The session of a cookie; none of one that is not ours, too old, or of another user."""
         if not cookie or len(cookie) > 1024:
@@ -100,7 +95,7 @@ class Sessions:
             password: as typed.
             address: where the request comes from.
         """
-        if not self.has_users or self._guesses.wait(address) > 0:
+        if self._guesses.wait(address) > 0:
             return None
         wanted = (self._settings.auth_user, self._settings.auth_password)
         # Both are compared whatever the first says: the time that it takes tells nothing.

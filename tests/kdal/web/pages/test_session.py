@@ -6,7 +6,7 @@ from flask import Response
 
 from kdal.web.app import create_app
 from kdal.web.pages.session import GUESSES, LASTS, PAUSE, Session, Sessions
-from tests.kdal.web.pages.site import PASSWORD, USER, Page, Site, form_token
+from tests.kdal.web.pages.site import PASSWORD, USER, Site, form_token
 
 ADDRESSES = ["/projects", "/projects/3", "/projects/3/panels/now", "/projects/99"]
 
@@ -140,13 +140,16 @@ def test_signing_out_ends_the_session(site):
     assert site.client.get("/projects").status_code == 303
 
 
-def test_without_a_user_the_pages_are_closed_and_say_how_to_open_them(open_resources):
-    app = create_app(open_resources(label_studio_url="http://127.0.0.1:9")).test_client()
-    for path in ("/projects", "/projects/sign-in", "/projects/3"):
-        response = app.get(path)
-        assert response.status_code == 403
-        assert "KDAL_AUTH_USER" in Page(response.text).text
-    assert app.post("/projects/sign-in", data={"user": "", "password": ""}).status_code == 403
+def test_the_page_to_sign_in_says_where_user_and_password_are_to_be_had(stranger):
+    assert "kdal credentials" in stranger.get("/projects/sign-in").text
+
+
+def test_what_kdal_made_up_at_its_first_start_opens_the_pages(open_resources):
+    resources = open_resources(label_studio_url="http://127.0.0.1:9")
+    made = Site(create_app(resources).test_client())
+    known = resources.settings.with_credentials()
+    assert made.sign_in(known.auth_user, known.auth_password).status_code == 303
+    assert made.client.get("/projects").status_code == 200
 
 
 def test_basic_authentication_opens_no_page_and_a_session_opens_no_protocol(site):
