@@ -32,6 +32,7 @@ class StandInProject:
     id: int
     label_config: str
     created_at: str = "2026-11-21T20:10:30Z"
+    title: str = "a project"
     sampling: str = "Sequential sampling"
     model_version: str = ""
     tasks: dict[int, Json] = field(default_factory=dict)
@@ -237,7 +238,7 @@ class StandInLabelStudio:
         fields = ("id", "label_config", "created_at", "sampling", "model_version")
         parsed = {"a control": {}} if "toName" in project.label_config else {}
         shown = {name: getattr(project, name) for name in fields}
-        return jsonify(shown | {"title": "a project", "parsed_label_config": parsed})
+        return jsonify(shown | {"title": project.title, "parsed_label_config": parsed})
 
     def _task_page(self, project: StandInProject) -> Any:
         filters = json.loads(request.args["query"])["filters"]["items"]

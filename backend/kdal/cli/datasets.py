@@ -98,7 +98,7 @@ def run_import(
     from kdal.datasets.adapter import adapter_of, detect_form
     from kdal.datasets.importer import import_folder
     from kdal.datasets.tasks import Labels
-    from kdal.images.loader import ImageLoader, sources_of
+    from kdal.images.loader import ImageLoader
     from kdal.labelstudio.client import LabelStudioClient
 
     chosen = form if form is not None else detect_form(folder)
@@ -109,7 +109,7 @@ def run_import(
     with progress(console, "Importing") as report:
         done = import_folder(
             client,
-            ImageLoader(settings, client, sources_of(client, project)),
+            ImageLoader(settings, client),
             project,
             folder,
             chosen,
@@ -138,14 +138,13 @@ def run_export(
     """Export a project; `options` are those of `export_folder`. All reasons are printed where `shown` is None."""
     from kdal.datasets.adapter import adapter_of
     from kdal.datasets.exporter import export_folder
-    from kdal.images.loader import ImageLoader, sources_of
+    from kdal.images.loader import ImageLoader
     from kdal.labelstudio.client import LabelStudioClient
 
     adapter_of(form)  # before Label Studio is asked
     client = LabelStudioClient.of(settings)
     with progress(console, "Exporting") as report:
-        images = ImageLoader(settings, client, sources_of(client, project))
-        done = export_folder(client, images, project, folder, form, progress=report, **options)
+        done = export_folder(client, ImageLoader(settings, client), project, folder, form, progress=report, **options)
     console.print(f"{done.written:,} labelled images of project {project} are in {folder} now.")
     if done.accepted:
         console.print(f"{done.accepted:,} left out that no person has labelled: `kdal accept` has accepted them.")

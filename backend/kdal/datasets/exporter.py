@@ -15,7 +15,7 @@ from PIL import Image
 from kdal.aliases import Json
 from kdal.datasets.adapter import Adapter, Exporting, adapter_of, kind_of
 from kdal.datasets.tasks import Size, moved_to, path_of
-from kdal.images.loader import ImageLoader
+from kdal.images.loader import ImageLoader, sources_of
 from kdal.images.refs import ImageRef
 from kdal.labelstudio.accepted import only_accepted
 from kdal.labelstudio.client import LabelStudioClient
@@ -83,6 +83,7 @@ def export_folder(
         drawer = adapter.exporting(format_of(kind_of(form), str(row["label_config"])))
     except ConfigError as error:
         raise ConfigError(f"project {project}: {error}") from error
+    images = images.within(sources_of(client, project))
     with _complete_or_not_at_all(folder) as unfinished:
         export = _Export(adapter, drawer, how, images, unfinished if with_images else None)
         total = int(row.get("num_tasks_with_annotations") or 0)

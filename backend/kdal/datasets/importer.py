@@ -12,7 +12,7 @@ from kdal.datasets.identity import Present, add_origin
 from kdal.datasets.source import Source
 from kdal.datasets.tasks import Labels
 from kdal.datasets.upload import Upload
-from kdal.images.loader import ImageLoader
+from kdal.images.loader import ImageLoader, sources_of
 from kdal.labelstudio.client import LabelStudioClient
 from kdal.labelstudio.formats import Format, format_of
 from kdal_core.datasets import Scene
@@ -73,6 +73,7 @@ def import_folder(
     adapter, how, done = adapter_of(form), Importing(form, labels, label), Imported()
     scenes = adapter.forms[form].read(folder, lists, done.notes.append)
     drawer = _drawer(client, project, adapter, scenes, how)
+    images = images.within(sources_of(client, project))
     source = Source(folder, address, images, follow_links)
     present = Present(client.tasks(project), drawer.image_key, images)
     new = [scene for scene in scenes if not source.is_in(present, scene, adapter.label_digest(scene))]

@@ -140,7 +140,9 @@ class FolderStore:
     def delete(self, key: str) -> None:
         """See `AssetStore`."""
         try:
-            Path(self.root, key).unlink(missing_ok=True)
+            path = Path(self.root, key)
+            path.unlink(missing_ok=True)
+            self._note_of(path).unlink(missing_ok=True)
         except (OSError, ValueError) as error:
             raise AssetError(f"cannot delete {self.root}/{key}: {error}") from error
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import structlog
 
 HEAVY = ("torch", "torchvision", "sklearn", "scipy", "faiss", "dbos", "alembic", "prometheus_client", "boto3")
 """What training, storage of many machines and serving need, each slow to import."""
@@ -16,6 +17,13 @@ try:
 finally:
     print("loaded:", *sorted(set({HEAVY!r}) & set(sys.modules)))
 """
+
+
+@pytest.fixture(autouse=True)
+def _log_to_what_is_open():
+    """A command that runs in this process logs to its own output, which is closed when it ends."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

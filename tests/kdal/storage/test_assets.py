@@ -65,6 +65,13 @@ def test_what_is_deleted_is_gone_and_may_be_deleted_again(assets):
     assert assets.read("a/c") == b"stays"
 
 
+def test_of_a_deleted_file_nothing_is_left_in_its_folder(tmp_path):
+    assets = Assets(str(tmp_path))
+    assets.write("a/b", b"new")
+    assets.delete("a/b")
+    assert list((tmp_path / "a").iterdir()) == []
+
+
 def test_json_comes_back_as_it_was(assets):
     value = {"tasks": list(range(1000)), "name": "数字", "nothing": None}
     assets.write_json("order.json", value)
