@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 BLOCK = 4_096  # rows converted at a time
@@ -73,7 +72,8 @@ def principal_components(
 
 def normalised(features: NDArray[Any]) -> NDArray[np.float32]:
     """Rows (N, D) scaled to length 1, as float32; a row of zeros stays as it is."""
-    # By torch, which converts half precision four times as fast as numpy.
+    import torch  # it takes seconds to import, and converts half precision four times as fast as numpy
+
     rows: NDArray[np.float32] = torch.tensor(np.ascontiguousarray(features)).to(torch.float32).numpy()
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
     return rows

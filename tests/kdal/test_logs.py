@@ -86,7 +86,8 @@ def test_a_secret_that_holds_another_is_hidden_whole(written):
     assert "it said *** and ***" in written.getvalue()
 
 
-def test_long_texts_take_no_longer_than_they_are_long():
+def test_long_texts_take_no_longer_than_they_are_long(monkeypatch):
+    monkeypatch.setattr(logs, "_secrets", ())
     text = "a" * 300_000 + "-secret. " + "://" * 100_000 + "password" * 30_000
     assert logs.redacted(text) == text
 

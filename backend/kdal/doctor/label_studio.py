@@ -125,8 +125,16 @@ def way_back(settings: Settings) -> str:
         projects = storage.projects()
     finally:
         storage.close()
+    gone = []
     for project in projects:
-        for backend in client.backends(project.id):
+        try:
+            backends = client.backends(project.id)
+        except LabelStudioError as error:
+            if error.status != 404:
+                raise
+            gone.append(project.id)  # kdal leaves such a project alone
+            continue
+        for backend in backends:
             if backend["id"] != project.backend_id or backend.get("state") not in STATES:
                 continue
             said = " ".join(str(backend.get("error_message") or "").split())[:300]
@@ -135,9 +143,11 @@ def way_back(settings: Settings) -> str:
                 f"see that {backend['url']} can be reached from Label Studio's machine (curl {backend['url']}/health); "
                 f"after a change of KDAL_URL: `kdal connect --project {project.id}`",
             )
-    if not projects:
+    if len(gone) == len(projects):
         return "no project is connected, so Label Studio has nothing to reach: `kdal connect --project N`"
-    return f"Label Studio reaches kdal for {len(projects)} project{'' if len(projects) == 1 else 's'}"
+    count = len(projects) - len(gone)
+    deleted = f"; {', '.join(map(str, gone))} {'is' if len(gone) == 1 else 'are'} not there any more" if gone else ""
+    return f"Label Studio reaches kdal for {count} project{'' if count == 1 else 's'}{deleted}"
 
 
 def _client(settings: Settings) -> LabelStudioClient:

@@ -48,6 +48,7 @@ class RunningKdal:
             "LABEL_STUDIO_API_KEY": label_studio.token,
             "KDAL_URL": self.url,
             "KDAL_HOME": str(home),
+            "KDAL_IMAGE_SOURCES": "127.0.0.1",  # where tests serve images of their own
             # Long, so that what a test sees is the work of events; tests of the timer set it short.
             "KDAL_RECONCILE_SECONDS": "600",
             **extra,

@@ -15,14 +15,13 @@ from tests.integration.harness import Api, Project
 from tests.integration.loop.running import RunningKdal, drain
 from tests.integration.loop.test_photos import CLASSES, CONFIG, crops
 
-USER, PASSWORD = "owner", "a-password-for-the-page"
 AXE = Path(__file__).parents[2] / "vendor" / "axe-core-4.10.3" / "axe.min.js"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture
 def site(make_kdal: Callable[..., RunningKdal]) -> RunningKdal:
-    return make_kdal(KDAL_AUTH_USER=USER, KDAL_AUTH_PASSWORD=PASSWORD).start()
+    return make_kdal().start()
 
 
 @pytest.fixture
@@ -36,9 +35,10 @@ def open_page(browser: Browser, site: RunningKdal) -> Iterator[Callable[..., Pag
         page.on("console", lambda told: complaints.append(told.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto("/projects")
-        page.keyboard.type(USER)  # the field has the focus
+        expect(page.get_by_label("User")).to_be_focused()
+        page.keyboard.type(site.user[0])
         page.keyboard.press("Tab")
-        page.keyboard.type(PASSWORD)
+        page.keyboard.type(site.user[1])
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Projects")).to_be_visible()
         return page

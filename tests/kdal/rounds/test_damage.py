@@ -81,11 +81,11 @@ def test_a_checkpoint_that_is_damaged_in_mid_round_is_trained_again(make_loop, m
     calls = []
     promote = training.promote
 
-    def damaged_at_first(*arguments):
+    def damaged_at_first(*arguments, **options):
         if not calls:
             damage(loop, "distilled.safetensors")
         calls.append(arguments)
-        return promote(*arguments)
+        return promote(*arguments, **options)
 
     monkeypatch.setattr(training, "promote", damaged_at_first)
     loop.look()

@@ -21,6 +21,7 @@ from kdal_core.simulation import Campaign, simulate
 from kdal_core.tasks import get_task, task_kinds
 from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.rounds.conftest import DIGITS, picture
+from tests.kdal.web.conftest import signed_in
 
 UID = "3.1795301030"
 STARS = '<View><Image name="image" value="$image"/><Rating name="stars" toName="image" maxRating="5"/></View>'
@@ -114,14 +115,15 @@ def package(tmp_path, monkeypatch):
 def set_up(resources, config, **policy):
     """What Label Studio is told when it sets the project up."""
     body = {"project": UID, "schema": config, "extra_params": policy}
-    return create_app(resources).test_client().post("/setup", json=body)
+    return signed_in(create_app(resources).test_client(), resources).post("/setup", json=body)
 
 
 def computed(resources, config, targets, **policy):
     """A round's steps from the labels to the order and the pre-annotations: facts, order, regions by task."""
     assert set_up(resources, config, **policy).status_code == 200
-    resources.storage.begin_round(3, 0, "connect")
     chosen = Policy.parse(policy)
+    resources.storage.put_project(3, UID, config, chosen.model_dump(mode="json", exclude_unset=True))
+    resources.storage.begin_round(3, 0, "connect")
     labelled = [Labelled(ImageRef(i, picture(i)), targets[i], held_out=i % 5 == 0) for i in range(40)]
     pool = [ImageRef(i, picture(i)) for i in range(100, 112)]
     store = RoundStore(resources.assets, UID, 0)

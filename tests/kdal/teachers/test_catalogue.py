@@ -8,6 +8,7 @@ from kdal.teachers.catalogue import load_catalogue
 from kdal.web.app import create_app
 from kdal_core.errors import ConfigError
 from tests.kdal.conftest import DIGITS_CONFIG
+from tests.kdal.web.conftest import signed_in
 
 UID = "3.1795301030"
 SECRET = "a-secret-key-of-the-teacher"
@@ -38,7 +39,8 @@ def write(tmp_path):
 
 @pytest.fixture
 def app(write, open_resources):
-    return create_app(open_resources(teachers=write({"digits": DIGITS, "other": DIGITS}))).test_client()
+    resources = open_resources(teachers=write({"digits": DIGITS, "other": DIGITS}))
+    return signed_in(create_app(resources).test_client(), resources)
 
 
 def set_up(app, schema=DIGITS_CONFIG, **policy):
@@ -112,7 +114,7 @@ def test_a_project_that_a_teacher_cannot_teach_is_a_400_that_says_why(app, schem
 
 
 def test_without_a_file_the_owner_is_told_what_whoever_runs_kdal_has_to_set(resources):
-    response = set_up(create_app(resources).test_client(), black_box="pets")
+    response = set_up(signed_in(create_app(resources).test_client(), resources), black_box="pets")
     assert response.status_code == 400
     assert "sets KDAL_TEACHERS" in response.get_json()["error"]
 
