@@ -40,6 +40,7 @@ bench: venv-test .venv-peers/ready $(DATA)/ready $(DATA)/lanes/train.jsonl ## th
 	$(BIN)/python -m benchmarks.estimates
 	$(BIN)/python -m benchmarks.stopping
 	$(BIN)/python -m benchmarks.label_errors
+	$(BIN)/python -m benchmarks.accepting --projects 60
 	$(BIN)/python -m benchmarks.greedy
 	$(BIN)/python -m benchmarks.neighbors --million
 	$(BIN)/python -m benchmarks.lane_metrics
