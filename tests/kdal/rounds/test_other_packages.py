@@ -21,7 +21,7 @@ from kdal_core.simulation import Campaign, simulate
 from kdal_core.tasks import get_task, task_kinds
 from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.rounds.conftest import DIGITS, picture
-from tests.kdal.web.conftest import signed_in
+from tests.kdal.web.requests import signed_in
 
 UID = "3.1795301030"
 STARS = '<View><Image name="image" value="$image"/><Rating name="stars" toName="image" maxRating="5"/></View>'

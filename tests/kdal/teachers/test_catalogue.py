@@ -8,7 +8,7 @@ from kdal.teachers.catalogue import load_catalogue
 from kdal.web.app import create_app
 from kdal_core.errors import ConfigError
 from tests.kdal.conftest import DIGITS_CONFIG
-from tests.kdal.web.conftest import signed_in
+from tests.kdal.web.requests import signed_in
 
 UID = "3.1795301030"
 SECRET = "a-secret-key-of-the-teacher"

@@ -1,5 +1,3 @@
-import base64
-
 import numpy as np
 import pytest
 
@@ -11,14 +9,7 @@ from kdal.rounds.store import Order, RoundStore
 from kdal.storage.tables import now
 from kdal.web.app import create_app
 from tests.kdal.conftest import DIGITS_CONFIG
-from tests.kdal.web.requests import UID
-
-
-def signed_in(client, resources):
-    """The client with the user and password that kdal has made."""
-    text = f"{resources.settings.auth_user}:{resources.settings.auth_password}"
-    client.environ_base["HTTP_AUTHORIZATION"] = "Basic " + base64.b64encode(text.encode()).decode()
-    return client
+from tests.kdal.web.requests import UID, signed_in
 
 
 @pytest.fixture

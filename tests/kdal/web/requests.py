@@ -10,6 +10,13 @@ POSTS = ["/setup", "/predict", "/webhook"]
 EVENT = {"action": "ANNOTATION_CREATED", "project": {"id": 3}}
 
 
+def signed_in(client, resources):
+    """The client with the user and password that kdal has made."""
+    text = f"{resources.settings.auth_user}:{resources.settings.auth_password}"
+    client.environ_base["HTTP_AUTHORIZATION"] = "Basic " + base64.b64encode(text.encode()).decode()
+    return client
+
+
 def task(number, data=b"", **fields):
     uri = "data:image/png;base64," + base64.b64encode(data).decode()
     return {"id": number, "data": {"image": uri}} | fields

@@ -7,8 +7,7 @@ import pytest
 
 from kdal.web.app import create_app
 from kdal.web.deadlines import Deadlines
-from tests.kdal.web.conftest import signed_in
-from tests.kdal.web.requests import EVENT, SETUP, UID, error_of
+from tests.kdal.web.requests import EVENT, SETUP, UID, error_of, signed_in
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from kdal.labelstudio.connection import PROJECT_HEADER
 from kdal.web.app import SMALL_BODY, create_app
 from tests.kdal.conftest import DIGITS_CONFIG
 from tests.kdal.values import json_values
-from tests.kdal.web.conftest import signed_in
-from tests.kdal.web.requests import POSTS, UID, error_of
+from tests.kdal.web.requests import POSTS, UID, error_of, signed_in
 
 
 @pytest.mark.parametrize("path", ["/", "/health"])
