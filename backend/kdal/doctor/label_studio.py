@@ -12,6 +12,7 @@ import requests
 
 from kdal.doctor.finding import Trouble
 from kdal.labelstudio.client import LabelStudioClient, LabelStudioError
+from kdal.labelstudio.transport import reason_of
 from kdal.settings import Settings
 from kdal.storage.database import Storage
 
@@ -159,21 +160,7 @@ def _get(url: str, fix: str) -> requests.Response:
     try:
         return requests.get(url, timeout=SECONDS, allow_redirects=False, auth=lambda request: request)
     except requests.RequestException as error:
-        raise Trouble(f"nothing answers at {url}: {_words(error)}", fix) from error
-
-
-def _words(error: BaseException) -> str:
-    """Why there was no answer, in the operating system's words where it has any."""
-    causes: list[object] = [error]
-    while causes:
-        cause = causes.pop()
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        if isinstance(cause, requests.Timeout | TimeoutError):
-            return "it took too long"
-        if isinstance(cause, BaseException):
-            causes += [*cause.args, getattr(cause, "reason", None), cause.__cause__]
-    return type(error).__name__
+        raise Trouble(f"nothing answers at {url}: {reason_of(error)}", fix) from error
 
 
 def _is_loopback(host: str | None) -> bool:

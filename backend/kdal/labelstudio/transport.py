@@ -110,7 +110,7 @@ class Transport:
             )
         except (requests.RequestException, HTTPError, ValueError) as error:  # ValueError: redirected to no address
             raise LabelStudioError(
-                f"Label Studio at {self.url} does not answer ({_reason(error)}): is it running, and is "
+                f"Label Studio at {self.url} does not answer ({reason_of(error)}): is it running, and is "
                 "LABEL_STUDIO_URL right?"
             ) from error
         if 300 <= response.status_code < 400:
@@ -168,7 +168,7 @@ def _detail(response: requests.Response) -> str:
     return (reasons if isinstance(reasons, str) else json.dumps(reasons))[:2000]
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Why there was no answer, in the operating system's words: those of the libraries name their own objects."""
     words = str(error) or type(error).__name__
     causes: list[object] = [error]
