@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -24,25 +25,22 @@ def add_to(pages: Pages) -> None:
     """Add these addresses."""
     route, resources = pages.blueprint.route, pages.resources
 
-    @route("/<int:number>/models/<int:model>/promote", methods=["POST"])
-    def promote(number: int, model: int) -> Any:
+    def choose(number: int, chosen: Callable[[], models.Choice]) -> Any:
         pages.view(number)
         try:
-            choice = models.promote(resources, number, model)
+            choice = chosen()
         except KdalError as error:
             return shown(pages, number, problem=str(error)), 409
         log.info("model chosen on the page", project=number, model=choice.model, by=g.session.user)
         return pages.redirect(f"{number}?said=chosen")
 
+    @route("/<int:number>/models/<int:model>/promote", methods=["POST"])
+    def promote(number: int, model: int) -> Any:
+        return choose(number, lambda: models.promote(resources, number, model))
+
     @route("/<int:number>/rollback", methods=["POST"])
     def rollback(number: int) -> Any:
-        pages.view(number)
-        try:
-            choice = models.rollback(resources, number)
-        except KdalError as error:
-            return shown(pages, number, problem=str(error)), 409
-        log.info("rolled back on the page", project=number, model=choice.model, by=g.session.user)
-        return pages.redirect(f"{number}?said=chosen")
+        return choose(number, lambda: models.rollback(resources, number))
 
     @route("/<int:number>/start", methods=["POST"])
     def start(number: int) -> Response:
