@@ -17,8 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from kdal.kept import kept_once
 from kdal.logs import keep_secret
+from kdal.own_secrets import kept_once
 from kdal_core.errors import ConfigError
 
 ENV_FILE = ".env"

@@ -10,7 +10,6 @@ count no more for a later round.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from kdal.aliases import Json
 from kdal.labelstudio.accepted import only_accepted
+from kdal.locks import only_one
 from kdal.resources import Resources
 from kdal.rounds import gate, publishing
 from kdal.rounds.estimates.kept import Kept
@@ -66,14 +66,8 @@ def alone(settings: Settings, project: int) -> Iterator[None]:
     Raises:
         ConfigError: somebody does.
     """
-    path = settings.home_folder / f"accept-{project}.lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"project {project}: another `kdal accept` is at work: wait until it has ended"
-            ) from error
+    refusal = f"project {project}: another `kdal accept` is at work: wait until it has ended"
+    with only_one(settings.home_folder / f"accept-{project}.lock", refusal):
         yield
 
 

@@ -7,7 +7,6 @@ is found again by the next look.
 
 from __future__ import annotations
 
-import fcntl
 import threading
 import time
 from collections import defaultdict
@@ -24,6 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from kdal.aliases import Json
 from kdal.labelstudio.client import LabelStudioError
 from kdal.labelstudio.connection import DisconnectedError, disconnect, ensure_connected
+from kdal.locks import only_one
 from kdal.policy import Policy
 from kdal.resources import Resources
 from kdal.rounds.batch import NewLabels, batch_window, count_labels, told
@@ -35,7 +35,7 @@ from kdal.rounds.store import LOST, Order, RoundStore
 from kdal.settings import Settings
 from kdal.storage.assets import DamagedAssetError
 from kdal.storage.tables import FILES_LOST, SETUP, START_TRAINING, Event, Project, Round, SetUp, now
-from kdal_core.errors import ConfigError, KdalError
+from kdal_core.errors import KdalError
 
 POLL = 0.1
 """Seconds between two looks into the inbox."""
@@ -112,14 +112,11 @@ def only_worker(settings: Settings) -> Iterator[None]:
         ConfigError: a worker of this name runs already.
     """
     path: Path = settings.home_folder / f"{settings.worker_id}.lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"a worker named {path.stem} runs already ({path} is locked): "
-                "stop it, or give this one another name with KDAL_WORKER_ID"
-            ) from error
+    refusal = (
+        f"a worker named {path.stem} runs already ({path} is locked): "
+        "stop it, or give this one another name with KDAL_WORKER_ID"
+    )
+    with only_one(path, refusal):
         yield
 
 
